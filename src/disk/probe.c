@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Detection: every format looks at the head and the tail of the file, and so do the signatures of
+ * things that are no disk images. Two strong claims are refused: a file that is two things at once
+ * is how an image gets past one program's check and means something else to the next.
+ */
+#include <inttypes.h>
+#include <string.h>
+#include "disk/disk.h"
+#include "util/num.h"
+
+#define STRONG 50
+
+struct signature {
+	const char *what;
+	uint32_t at;
+	uint32_t len;
+	const char *bytes;
+};
+
+/* Packed or bundled things, which would otherwise pass for raw disks. */
+static const struct signature containers[] = {
+	{ "gzip-compressed data", 0, 3, "\x1f\x8b\x08" },
+	{ "xz-compressed data", 0, 6,
+		"\xfd"
+		"7zXZ\0" },
+	{ "zstd-compressed data", 0, 4, "\x28\xb5\x2f\xfd" },
+	{ "bzip2-compressed data", 0, 3, "BZh" },
+	{ "a tar archive", 257, 5, "ustar" },
+	{ "a zip archive", 0, 4, "PK\x03\x04" },
+	{ "a 7-Zip archive", 0, 6, "7z\xbc\xaf\x27\x1c" },
+};
+
+static bool has_bytes(const struct vmimg_probe *probe, uint64_t at, const void *bytes, size_t len)
+{
+	return vmimg_range_inside(at, len, probe->head_len) &&
+		!memcmp(probe->head + at, bytes, len);
+}
+
+/* A boot sector with a partition table that makes sense, not just the two bytes at its end. */
+static bool is_mbr(const struct vmimg_probe *probe)
+{
+	bool used = false;
+
+	if (!has_bytes(probe, 510, "\x55\xaa", 2))
+		return false;
+	for (unsigned i = 0; i < 4; i++) {
+		const uint8_t *entry = probe->head + 446 + 16 * i;
+
+		if (entry[0] & 0x7f)
+			return false;
+		used |= entry[4] != 0;
+	}
+	return used;
+}
+
+/* What a raw disk would begin with; a format with a header of its own cannot also be one. */
+static const char *raw_content(const struct vmimg_probe *probe)
+{
+	if (has_bytes(probe, 0x8001, "CD001", 5))
+		return "an ISO 9660 file system";
+	if (has_bytes(probe, 512, "EFI PART", 8))
+		return "a GPT partition table";
+	return is_mbr(probe) ? "an MBR partition table" : NULL;
+}
+
+static const char *container_name(const struct vmimg_probe *probe)
+{
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(containers); i++)
+		if (has_bytes(probe, containers[i].at, containers[i].bytes, containers[i].len))
+			return containers[i].what;
+	return NULL;
+}
+
+static int read_probe(struct vmimg_io *io, uint8_t *head, uint8_t *tail, struct vmimg_probe *probe,
+	struct vmimg_error *err)
+{
+	uint64_t size = vmimg_io_size(io);
+
+	*probe = (struct vmimg_probe){ .head = head,
+		.tail = tail,
+		.size = size,
+		.head_len = (size_t)vmimg_min(size, VMIMG_PROBE_HEAD),
+		.tail_len = (size_t)vmimg_min(size, VMIMG_PROBE_TAIL) };
+	if (vmimg_io_pread(io, head, probe->head_len, 0, err))
+		return -1;
+	return vmimg_io_pread(io, tail, probe->tail_len, size - probe->tail_len, err);
+}
+
+/* The best claim; *rival is another strong one, if there is any. */
+static const struct vmimg_format *best_claim(
+	const struct vmimg_probe *probe, const struct vmimg_format **rival)
+{
+	const struct vmimg_format *best = NULL;
+	int best_score = 0;
+
+	*rival = NULL;
+	for (size_t i = 0; vmimg_formats[i]; i++) {
+		int score = vmimg_formats[i]->probe(probe);
+
+		if (score >= STRONG && best_score >= STRONG)
+			*rival = score > best_score ? best : vmimg_formats[i];
+		if (score > best_score) {
+			best = vmimg_formats[i];
+			best_score = score;
+		}
+	}
+	if (best_score < STRONG)
+		*rival = NULL;
+	return best;
+}
+
+/* A footer at the end of the file with no header at the head (a fixed VHD) wraps a raw disk, which
+ * may begin with anything that raw disks begin with. */
+static bool wraps_raw(const struct vmimg_format *format, const struct vmimg_probe *probe)
+{
+	struct vmimg_probe head_only = *probe;
+
+	head_only.tail_len = 0;
+	return format->probe(&head_only) < STRONG;
+}
+
+static const struct vmimg_format *judge(
+	const struct vmimg_probe *probe, const char *name, struct vmimg_error *err)
+{
+	const struct vmimg_format *rival, *best = best_claim(probe, &rival);
+	bool plain = best && !strcmp(best->name, "raw");
+	const char *content;
+
+	if (rival) {
+		vmimg_fail(err, VMIMG_EREFUSED, "%s is both %s and %s: state which with -f", name,
+			best->title, rival->title);
+		return NULL;
+	}
+	content = plain ? container_name(probe) : NULL;
+	if (content) {
+		vmimg_fail(err, VMIMG_EFORMAT, "%s is %s, not a disk image (-f raw insists)", name,
+			content);
+		return NULL;
+	}
+	content = plain || !best || wraps_raw(best, probe) ? NULL : raw_content(probe);
+	if (content) {
+		vmimg_fail(err, VMIMG_EREFUSED, "%s is %s and has %s as well: state which with -f",
+			name, best->title, content);
+		return NULL;
+	}
+	if (!best)
+		vmimg_fail(err, VMIMG_EFORMAT, "%s is of no known format", name);
+	return best;
+}
+
+const struct vmimg_format *vmimg_disk_probe(struct vmimg_io *io, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *head = vmimg_alloc_buffer(VMIMG_PROBE_HEAD, err);
+	uint8_t tail[VMIMG_PROBE_TAIL];
+	struct vmimg_probe probe;
+
+	if (!head || read_probe(io, head, tail, &probe, err))
+		return NULL;
+	return judge(&probe, vmimg_io_name(io), err);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What check found. The first VMIMG_MAX_FINDINGS are kept with their text, the rest counted, so
+ * that a report on a ruined image is bounded.
+ */
+#pragma once
+#include <stdatomic.h>
+#include <stdint.h>
+#include "util/error.h"
+#include "util/limits.h"
+
+enum vmimg_severity {
+	VMIMG_FINDING_NOTE,       /* odd, harmless */
+	VMIMG_FINDING_LEAK,       /* space lost, data sound */
+	VMIMG_FINDING_CORRUPTION, /* data wrong, or at risk when written */
+	VMIMG_FINDING_ERROR,      /* could not be checked: a read failed */
+};
+
+struct vmimg_finding {
+	enum vmimg_severity severity;
+	const char *code; /* a constant word: "l2-entry-past-end" */
+	uint64_t at;      /* where in the file; VMIMG_NOWHERE: not one place */
+	char text[200];
+};
+#define VMIMG_NOWHERE UINT64_MAX
+
+struct vmimg_report {
+	struct vmimg_finding kept[VMIMG_MAX_FINDINGS];
+	unsigned kept_count;
+	uint64_t count[4]; /* by severity */
+
+	uint64_t total_blocks, allocated_blocks, compressed_blocks, fragmented_blocks;
+	uint64_t image_end; /* offset past the last byte in use */
+};
+
+/* Adds a finding. Not for several threads at once. */
+void vmimg_report_add(struct vmimg_report *report, enum vmimg_severity severity, const char *code,
+	uint64_t at, const char *fmt, ...) VMIMG_PRINTF(5, 6);
+/* Counts more findings like one already added. */
+void vmimg_report_count(struct vmimg_report *report, enum vmimg_severity severity, uint64_t more);
+const char *vmimg_severity_name(enum vmimg_severity severity);

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What sinks share: making one, collecting stores, packing the pieces of a chunk. */
+#include "disk/sink.h"
+#include <string.h>
+#include "util/num.h"
+
+struct vmimg_sink *vmimg_sink_create(const struct vmimg_format *format, struct vmimg_io *io,
+	const struct vmimg_create *create, struct vmimg_error *err)
+{
+	static const struct vmimg_options none;
+
+	if (!format->create) {
+		vmimg_fail(err, VMIMG_EUNSUPPORTED, "format %s can be read, not written",
+			format->name);
+		return NULL;
+	}
+	if (vmimg_options_verify(
+		    create->options ? create->options : &none, format->options, format->name, err))
+		return NULL;
+	return format->create(io, create, err);
+}
+
+void vmimg_sink_close(struct vmimg_sink *sink)
+{
+	if (sink)
+		sink->ops->close(sink);
+}
+
+void vmimg_chunk_store(struct vmimg_chunk *chunk, struct vmimg_io *io, uint64_t at,
+	const uint8_t *bytes, size_t len)
+{
+	struct vmimg_store *last =
+		chunk->store_count ? &chunk->stores[chunk->store_count - 1] : NULL;
+
+	if (last && last->io == io && last->at + last->len == at &&
+		last->bytes + last->len == bytes)
+		last->len += len;
+	else
+		chunk->stores[chunk->store_count++] = (struct vmimg_store){ io, at, bytes, len };
+}
+
+int vmimg_chunk_pack(struct vmimg_chunk *chunk, struct vmimg_packer *packer, uint32_t granule,
+	size_t head, size_t align, bool always, struct vmimg_error *err)
+{
+	uint8_t *to = chunk->packed;
+
+	for (size_t i = 0; i < chunk->piece_count; i++) {
+		struct vmimg_piece *piece = &chunk->pieces[i];
+		size_t room = always ? (size_t)granule * 2 : granule - 1, size, padded;
+
+		if (piece->kind != VMIMG_PIECE_DATA)
+			continue;
+		size = packer->pack(packer, piece->bytes, granule, to + head, room);
+		if (!size && always)
+			return vmimg_fail(err, VMIMG_EUNSUPPORTED, "a block could not be packed");
+		if (!size)
+			continue;
+		piece->kind = VMIMG_PIECE_PACKED;
+		piece->bytes = to + head;
+		piece->size = (uint32_t)size;
+		padded = vmimg_align_up(head + size, align);
+		memset(to + head + size, 0, padded - head - size);
+		to += padded;
+	}
+	return 0;
+}

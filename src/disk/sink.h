@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A new image being written, by many threads. The engine cuts the guest's space into chunks, in
+ * guest order and without gaps up to the disk's size, and takes each chunk through three steps:
+ *
+ *     pack    many at once, any order   compress, frame: needs no place in the file
+ *     place   one at a time, in order   choose where things go, note it in the tables
+ *     store   many at once, any order   the engine writes chunk->stores
+ *
+ * and at the end calls finish once. Because place runs in guest order, the file's bytes do not
+ * depend on the number of threads, and a table whose range has passed can be written and forgotten.
+ */
+#pragma once
+#include "codec/codec.h"
+#include "disk/disk.h"
+
+enum vmimg_piece_kind {
+	VMIMG_PIECE_ABSENT,
+	VMIMG_PIECE_ZERO,
+	VMIMG_PIECE_DATA,
+	VMIMG_PIECE_PACKED
+};
+
+/* One granule of a chunk. */
+struct vmimg_piece {
+	enum vmimg_piece_kind kind;
+	uint32_t size;        /* bytes: the granule (less at the disk's end), or the packed size */
+	const uint8_t *bytes; /* DATA: in chunk->data; PACKED: the packed bytes */
+};
+
+/* One write that the engine shall do. Bytes stay valid until the chunk is done. */
+struct vmimg_store {
+	struct vmimg_io *io;
+	uint64_t at;
+	const uint8_t *bytes;
+	size_t len;
+};
+
+struct vmimg_chunk {
+	uint64_t guest, len;        /* multiples of the sink's granule, but for the disk's end */
+	enum vmimg_piece_kind kind; /* ABSENT or ZERO: all of it, of any length, and no pieces */
+	uint8_t *data;              /* DATA: len bytes, followed by zeroes up to a whole granule */
+	struct vmimg_piece *pieces; /* DATA: one for each granule */
+	size_t piece_count;
+	uint64_t digest;         /* when the sink wants it: of the data, never 0 for data */
+	struct vmimg_run source; /* kind DATA: when all of the chunk is one plain run there, its
+				  * place in the source; anything else: kind ABSENT */
+	uint8_t *packed;         /* room for pack(): sink->pack_room bytes */
+	struct vmimg_store
+		*stores; /* filled by place(); room for piece_count + sink->more_stores */
+	size_t store_count;
+	struct vmimg_store
+		clone; /* bytes unused: place() may set io, at and len (= len) to offer that
+			* the source's blocks be shared instead of the stores written */
+};
+
+struct vmimg_sink {
+	const struct vmimg_sink_ops *ops;
+	uint64_t size;      /* of the disk */
+	uint32_t granule;   /* bytes; unit of placement and of the test for zeroes; a power of 2 */
+	uint32_t chunk;     /* bytes wanted in a chunk; a multiple of granule */
+	size_t pack_room;   /* bytes of chunk->packed; 0: pack makes nothing */
+	size_t more_stores; /* stores a chunk may need beyond one a piece */
+	bool in_order;      /* store inside the turnstile: a pipe, a running digest */
+	bool keeps_absent;  /* tells ABSENT from ZERO (it has a parent); else all are ZERO */
+	bool wants_digest;
+	bool splits_zeroes; /* false: a whole chunk of data is DATA even where granules are zero */
+	struct vmimg_io *clone_io;       /* where place() can offer clones to; NULL: it does not */
+	const struct vmimg_codec *codec; /* takes blocks of this codec, one granule each, as they
+					  * are packed in the source; NULL: none */
+	enum vmimg_level level;          /* of the packers the engine makes */
+};
+
+struct vmimg_sink_ops {
+	/* NULL: nothing to do. packer is this thread's, of sink->codec at the level asked for, or
+	 * NULL when the sink has no codec. */
+	int (*pack)(struct vmimg_sink *, struct vmimg_chunk *, struct vmimg_packer *,
+		struct vmimg_error *);
+	int (*place)(struct vmimg_sink *, struct vmimg_chunk *, struct vmimg_error *);
+	/* All stores are done. Writes tables, then the header last. Does not sync. */
+	int (*finish)(struct vmimg_sink *, struct vmimg_error *);
+	/* Before finish: the source's bitmaps, when the format can carry them. NULL: it cannot. */
+	int (*carry_bitmaps)(struct vmimg_sink *, struct vmimg_disk *, struct vmimg_error *);
+	void (*close)(struct vmimg_sink *);
+};
+
+/* More files that belong to an image: a split disk's extents, an external data file. They appear
+ * together with the main file or not at all. */
+struct vmimg_siblings {
+	/* A new empty file of that name beside the main one. The caller unrefs it. */
+	struct vmimg_io *(*create)(struct vmimg_siblings *, const char *name, struct vmimg_error *);
+	const char *main_name; /* last component of the main file's name */
+};
+
+struct vmimg_create {
+	uint64_t size;
+	const struct vmimg_options *options; /* verified; NULL: none */
+	struct vmimg_siblings *siblings;     /* NULL: the format must do with one file */
+	struct vmimg_disk *parent;           /* opened, borrowed; NULL: none, or not to be opened */
+	const char *parent_name;             /* as it shall be written; NULL: no parent */
+	const char *parent_format;
+	bool compress;
+	enum vmimg_level level;
+	bool unique;    /* random identities instead of derived ones */
+	uint64_t epoch; /* seconds: what is written where a time must be */
+};
+
+struct vmimg_sink *vmimg_sink_create(const struct vmimg_format *format, struct vmimg_io *io,
+	const struct vmimg_create *create, struct vmimg_error *err) VMIMG_CHECKED;
+void vmimg_sink_close(struct vmimg_sink *sink);
+VMIMG_AUTO_DEFINE(vmimg_sink_close, struct vmimg_sink *)
+
+/* For place(): adds a write; neighbours in memory and in the file become one. */
+void vmimg_chunk_store(struct vmimg_chunk *chunk, struct vmimg_io *io, uint64_t at,
+	const uint8_t *bytes, size_t len);
+/* For pack(): packs every DATA piece of the chunk with packer into chunk->packed, back to back,
+ * reserving head bytes before each (for a marker) and padding each to a multiple of align. A piece
+ * that does not become smaller than its granule stays DATA, unless always is set. */
+int vmimg_chunk_pack(struct vmimg_chunk *chunk, struct vmimg_packer *packer, uint32_t granule,
+	size_t head, size_t align, bool always, struct vmimg_error *err) VMIMG_CHECKED;

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The steps of a conversion, hung into the flow. */
+#include "engine/convert.h"
+#include <isa-l/crc64.h>
+#include <string.h>
+#include "util/num.h"
+#include "util/zero.h"
+
+struct job {
+	const struct vmimg_convert *convert;
+	struct vmimg_sink *sink;
+	bool try_clone; /* decided once, so that the outcome does not depend on timing */
+	_Atomic uint64_t read, written, cloned, zero;
+};
+
+struct worker {
+	struct vmimg_reader *reader;
+	struct vmimg_packer *packer;
+	struct vmimg_chunk chunk;
+	size_t piece_cap;
+	bool unread; /* data was left unread, in the hope that it can be cloned */
+};
+
+static void worker_free(void *arg)
+{
+	struct worker *w = arg;
+
+	if (!w)
+		return;
+	vmimg_reader_free(w->reader);
+	vmimg_packer_free(w->packer);
+	free(w->chunk.data);
+	free(w->chunk.packed);
+	free(w->chunk.pieces);
+	free(w->chunk.stores);
+	free(w);
+}
+
+static int worker_fill(struct worker *w, struct vmimg_sink *sink, struct vmimg_error *err)
+{
+	size_t room = vmimg_align_up(sink->chunk, sink->granule);
+
+	w->piece_cap = room / sink->granule;
+	w->reader = vmimg_reader_new(err);
+	w->chunk.data = vmimg_alloc_buffer(room, err);
+	w->chunk.pieces = vmimg_alloc_array(w->piece_cap, sizeof(struct vmimg_piece), err);
+	w->chunk.stores = vmimg_alloc_array(
+		w->piece_cap + sink->more_stores, sizeof(struct vmimg_store), err);
+	if (!w->reader || !w->chunk.data || !w->chunk.pieces || !w->chunk.stores)
+		return -1;
+	if (sink->pack_room && !(w->chunk.packed = vmimg_alloc_buffer(sink->pack_room, err)))
+		return -1;
+	if (sink->codec && !(w->packer = sink->codec->packer_new(sink->level, err)))
+		return -1;
+	return 0;
+}
+
+static void *worker_new(void *arg, struct vmimg_error *err)
+{
+	struct job *job = arg;
+	struct worker *w = vmimg_new(struct worker, err);
+
+	if (w && worker_fill(w, job->sink, err)) {
+		worker_free(w);
+		return NULL;
+	}
+	return w;
+}
+
+static bool can_clone(const struct job *job, const struct vmimg_deal *deal)
+{
+	return job->try_clone && deal->run.kind == VMIMG_RUN_DATA && deal->run.io &&
+		!(deal->run.at % 4096) && !(deal->len % 4096) && deal->len >= job->sink->granule;
+}
+
+/* One piece for each granule, all of them data. */
+static void cut_pieces(struct worker *w, uint32_t granule)
+{
+	struct vmimg_chunk *chunk = &w->chunk;
+	size_t len = (size_t)chunk->len;
+
+	chunk->piece_count = vmimg_div_up(len, granule);
+	for (size_t i = 0; i < chunk->piece_count; i++) {
+		size_t at = i * granule;
+
+		chunk->pieces[i] = (struct vmimg_piece){ .kind = VMIMG_PIECE_DATA,
+			.size = (uint32_t)vmimg_min(granule, len - at),
+			.bytes = chunk->data + at };
+	}
+	memset(chunk->data + len, 0, chunk->piece_count * granule - len);
+}
+
+/* Marks the pieces that are zero; a chunk of nothing else becomes zero as a whole. */
+static void find_zeroes(struct vmimg_sink *sink, struct vmimg_chunk *chunk)
+{
+	size_t zeroes = 0;
+
+	for (size_t i = 0; i < chunk->piece_count; i++) {
+		struct vmimg_piece *piece = &chunk->pieces[i];
+
+		if (!vmimg_is_zero(piece->bytes, piece->size))
+			continue;
+		zeroes++;
+		if (sink->splits_zeroes)
+			piece->kind = VMIMG_PIECE_ZERO;
+	}
+	if (zeroes == chunk->piece_count) {
+		chunk->kind = VMIMG_PIECE_ZERO;
+		chunk->piece_count = 0;
+	}
+}
+
+/* A block that is packed already as the sink wants it. Unpacking it proves that it is sound. */
+static int take_packed(struct job *job, struct worker *w, const struct vmimg_deal *deal,
+	bool *taken, struct vmimg_error *err)
+{
+	const struct vmimg_run *run = &deal->run;
+	const uint8_t *packed, *unpacked;
+	size_t packed_len;
+
+	*taken = false;
+	if (run->kind != VMIMG_RUN_PACKED || run->block.codec != job->sink->codec ||
+		job->convert->repack || run->block.skip || deal->len != job->sink->granule ||
+		run->block.unpacked != deal->len)
+		return 0;
+	if (vmimg_reader_block(w->reader, run, &packed, &packed_len, &unpacked, err))
+		return -1;
+	*taken = packed_len < run->block.unpacked;
+	if (!*taken)
+		return 0;
+	w->chunk.piece_count = 1;
+	w->chunk.pieces[0] =
+		(struct vmimg_piece){ VMIMG_PIECE_PACKED, (uint32_t)packed_len, packed };
+	if (vmimg_is_zero(unpacked, (size_t)deal->len)) {
+		w->chunk.kind = VMIMG_PIECE_ZERO;
+		w->chunk.piece_count = 0;
+	}
+	return 0;
+}
+
+/* The guest's bytes of the chunk; past the disk's end, where the sink is larger, zeroes. */
+static int read_data(struct job *job, struct worker *w, struct vmimg_error *err)
+{
+	struct vmimg_disk *disk = job->convert->disk;
+	struct vmimg_chunk *chunk = &w->chunk;
+	uint64_t left = chunk->guest < disk->size ? disk->size - chunk->guest : 0;
+	size_t len = (size_t)vmimg_min(chunk->len, left);
+
+	memset(chunk->data + len, 0, (size_t)chunk->len - len);
+	atomic_fetch_add_explicit(&job->read, len, memory_order_relaxed);
+	return vmimg_reader_pread(w->reader, disk, chunk->data, len, chunk->guest, err);
+}
+
+static int work_data(
+	struct job *job, struct worker *w, const struct vmimg_deal *deal, struct vmimg_error *err)
+{
+	struct vmimg_sink *sink = job->sink;
+	struct vmimg_chunk *chunk = &w->chunk;
+	bool taken = false;
+
+	if (take_packed(job, w, deal, &taken, err))
+		return -1;
+	if (taken)
+		return 0;
+	w->unread = can_clone(job, deal);
+	if (w->unread) {
+		chunk->source = deal->run;
+	} else if (read_data(job, w, err)) {
+		return -1;
+	}
+	cut_pieces(w, sink->granule);
+	if (!w->unread && !job->convert->keep_zeroes)
+		find_zeroes(sink, chunk);
+	if (chunk->kind == VMIMG_PIECE_DATA && sink->wants_digest)
+		chunk->digest = crc64_ecma_refl(chunk->guest + 1, chunk->data, chunk->len) | 1;
+	if (chunk->kind == VMIMG_PIECE_DATA && sink->ops->pack && !w->unread)
+		return sink->ops->pack(sink, chunk, w->packer, err);
+	return 0;
+}
+
+static int work(void *arg, void *worker, const struct vmimg_deal *deal, struct vmimg_error *err)
+{
+	struct worker *w = worker;
+	struct vmimg_chunk *chunk = &w->chunk;
+
+	chunk->guest = deal->guest;
+	chunk->len = deal->len;
+	chunk->kind = deal->kind;
+	chunk->piece_count = chunk->store_count = 0;
+	chunk->digest = 0;
+	chunk->source = (struct vmimg_run){ .kind = VMIMG_RUN_ABSENT };
+	chunk->clone = (struct vmimg_store){ 0 };
+	w->unread = false;
+	return deal->kind == VMIMG_PIECE_DATA ? work_data(arg, w, deal, err) : 0;
+}
+
+static int store(void *arg, void *worker, const struct vmimg_deal *deal, struct vmimg_error *err)
+{
+	struct job *job = arg;
+	struct worker *w = worker;
+	struct vmimg_chunk *chunk = &w->chunk;
+	uint64_t written = 0;
+	bool cloned = false;
+
+	if (w->unread && chunk->clone.io &&
+		vmimg_io_clone(chunk->clone.io, chunk->source.io, chunk->source.at, chunk->clone.at,
+			chunk->clone.len, &cloned, err))
+		return -1;
+	if (cloned) {
+		atomic_fetch_add_explicit(&job->cloned, deal->len, memory_order_relaxed);
+		return 0;
+	}
+	if (w->unread && read_data(job, w, err))
+		return -1;
+	for (size_t i = 0; i < chunk->store_count; i++) {
+		const struct vmimg_store *s = &chunk->stores[i];
+
+		if (vmimg_io_pwrite(s->io, s->bytes, s->len, s->at, err))
+			return -1;
+		written += s->len;
+	}
+	atomic_fetch_add_explicit(&job->written, written, memory_order_relaxed);
+	return 0;
+}
+
+static int place(
+	void *arg, void *worker, const struct vmimg_deal *deal, bool *stop, struct vmimg_error *err)
+{
+	struct job *job = arg;
+	struct worker *w = worker;
+	struct vmimg_chunk *chunk = &w->chunk;
+
+	(void)stop;
+	if (job->sink->ops->place(job->sink, chunk, err))
+		return -1;
+	if (chunk->kind != VMIMG_PIECE_DATA)
+		atomic_fetch_add_explicit(&job->zero, chunk->len, memory_order_relaxed);
+	for (size_t i = 0; i < chunk->piece_count; i++)
+		if (chunk->pieces[i].kind == VMIMG_PIECE_ZERO)
+			atomic_fetch_add_explicit(
+				&job->zero, chunk->pieces[i].size, memory_order_relaxed);
+	return job->sink->in_order ? store(arg, worker, deal, err) : 0;
+}
+
+static int after(void *arg, void *worker, const struct vmimg_deal *deal, struct vmimg_error *err)
+{
+	struct job *job = arg;
+
+	return job->sink->in_order ? 0 : store(arg, worker, deal, err);
+}
+
+static const struct vmimg_flow_ops convert_ops = {
+	.worker_new = worker_new,
+	.worker_free = worker_free,
+	.work = work,
+	.turn = place,
+	.after = after,
+};
+
+int vmimg_convert_run(const struct vmimg_convert *convert, struct vmimg_converted *result,
+	struct vmimg_error *err)
+{
+	struct vmimg_sink *sink = convert->sink;
+	struct job job = { .convert = convert, .sink = sink };
+	struct vmimg_source source;
+	int failed;
+
+	job.try_clone = !sink->pack_room && !sink->wants_digest && sink->clone_io &&
+		vmimg_io_can_clone(sink->clone_io, convert->disk->io);
+	vmimg_source_init(&source, convert->disk, sink->granule, sink->chunk);
+	source.end = sink->size;
+	source.keep_absent = sink->keeps_absent;
+	failed = vmimg_flow_run(&source, &convert_ops, &job, &convert->how, err);
+	vmimg_source_done(&source);
+	if (failed)
+		return -1;
+	*result = (struct vmimg_converted){ job.read, job.written, job.cloned, job.zero,
+		vmimg_flow_threads(&convert->how) };
+	return sink->ops->finish(sink, err);
+}

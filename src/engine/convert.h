@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A disk into a sink: the main job. */
+#pragma once
+#include "engine/flow.h"
+
+struct vmimg_converted {
+	uint64_t bytes_read;    /* guest data read from the source */
+	uint64_t bytes_written; /* stores done, tables not counted */
+	uint64_t bytes_cloned;  /* shared with the source instead */
+	uint64_t bytes_zero;    /* guest bytes that are zero or absent, and were not written */
+	unsigned threads;
+};
+
+struct vmimg_convert {
+	struct vmimg_disk *disk;
+	struct vmimg_sink *sink; /* sink->size >= the disk's: the rest is zeroes */
+	bool repack;             /* pack again what is packed already in the sink's codec */
+	bool keep_zeroes;        /* data that is zero is written all the same (-S 0) */
+	struct vmimg_run_how how;
+};
+
+/* Does everything up to and including the sink's finish. */
+int vmimg_convert_run(const struct vmimg_convert *convert, struct vmimg_converted *result,
+	struct vmimg_error *err) VMIMG_CHECKED;

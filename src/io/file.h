@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An io over a file descriptor: a regular file or a block device, in page-cache mode. */
+#pragma once
+#include "io/io.h"
+
+/* Opens path for reading, or reading and writing. Anything that is neither a regular file nor a
+ * block device is VMIMG_EFORMAT, and a FIFO does not block. */
+struct vmimg_io *vmimg_file_open(
+	const char *path, bool writable, struct vmimg_error *err) VMIMG_CHECKED;
+/* Takes over fd, also when it fails. name is for messages. */
+struct vmimg_io *vmimg_file_from_fd(
+	int fd, bool writable, const char *name, struct vmimg_error *err) VMIMG_CHECKED;
+/* The same, for reading, remembering the path that fd was opened by. */
+struct vmimg_io *vmimg_file_from_path_fd(
+	int fd, const char *path, struct vmimg_error *err) VMIMG_CHECKED;
+/* The path it was opened by, as given; NULL when io is not a file opened by path. */
+const char *vmimg_file_path(const struct vmimg_io *io);
+/* The descriptor, still owned by the io; -1 when io is not a file. */
+int vmimg_file_fd(const struct vmimg_io *io);

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A handful of 64 KiB pages, the least recently used one replaced. Sequential walks, which is what
+ * conversions do, need two or three; random readers get half a MiB of table per image. */
+#include "io/table.h"
+#include <pthread.h>
+#include <string.h>
+#include "util/num.h"
+
+#define PAGE_SIZE UINT64_C(65536)
+#define PAGES     8
+
+struct page {
+	uint8_t *bytes; /* PAGE_SIZE, allocated on first use */
+	uint64_t at;
+	size_t len; /* 0: empty */
+	uint64_t used;
+};
+
+struct vmimg_table {
+	struct vmimg_io *io;
+	pthread_mutex_t lock; /* guards all below */
+	struct page page[PAGES];
+	uint64_t clock;
+};
+
+struct vmimg_table *vmimg_table_new(struct vmimg_io *io, struct vmimg_error *err)
+{
+	struct vmimg_table *table = vmimg_new(struct vmimg_table, err);
+
+	if (!table)
+		return NULL;
+	table->io = vmimg_io_ref(io);
+	pthread_mutex_init(&table->lock, NULL);
+	return table;
+}
+
+void vmimg_table_free(struct vmimg_table *table)
+{
+	if (!table)
+		return;
+	for (unsigned i = 0; i < PAGES; i++)
+		free(table->page[i].bytes);
+	pthread_mutex_destroy(&table->lock);
+	vmimg_io_unref(table->io);
+	free(table);
+}
+
+void vmimg_table_forget(struct vmimg_table *table)
+{
+	pthread_mutex_lock(&table->lock);
+	for (unsigned i = 0; i < PAGES; i++)
+		table->page[i].len = 0;
+	pthread_mutex_unlock(&table->lock);
+}
+
+static int load(struct vmimg_table *table, struct page *page, uint64_t at, struct vmimg_error *err)
+{
+	uint64_t size = vmimg_io_size(table->io);
+	size_t len = at < size ? (size_t)vmimg_min(PAGE_SIZE, size - at) : 0;
+
+	page->len = 0;
+	if (!page->bytes && !(page->bytes = vmimg_alloc_buffer(PAGE_SIZE, err)))
+		return -1;
+	if (vmimg_io_pread(table->io, page->bytes, len, at, err))
+		return -1;
+	page->at = at;
+	page->len = len;
+	return 0;
+}
+
+/* The page that starts at `at`, read if need be. Called with the lock held. */
+static struct page *find_page(struct vmimg_table *table, uint64_t at, struct vmimg_error *err)
+{
+	struct page *oldest = &table->page[0];
+
+	for (unsigned i = 0; i < PAGES; i++) {
+		struct page *page = &table->page[i];
+
+		if (page->len && page->at == at) {
+			page->used = ++table->clock;
+			return page;
+		}
+		if (page->used < oldest->used)
+			oldest = page;
+	}
+	if (load(table, oldest, at, err))
+		return NULL;
+	oldest->used = ++table->clock;
+	return oldest;
+}
+
+static int copy_out(
+	struct vmimg_table *table, uint8_t *buf, size_t len, uint64_t at, struct vmimg_error *err)
+{
+	while (len) {
+		uint64_t start = vmimg_align_down(at, PAGE_SIZE);
+		size_t step = (size_t)vmimg_min(len, start + PAGE_SIZE - at);
+		struct page *page = find_page(table, start, err);
+
+		if (!page)
+			return -1;
+		memcpy(buf, page->bytes + (at - start), step);
+		buf += step;
+		at += step;
+		len -= step;
+	}
+	return 0;
+}
+
+int vmimg_table_read(
+	struct vmimg_table *table, void *buf, size_t len, uint64_t at, struct vmimg_error *err)
+{
+	uint64_t size = vmimg_io_size(table->io);
+	int result;
+
+	if (!vmimg_range_inside(at, len, size)) /* the io words the error */
+		return vmimg_io_pread(table->io, buf, len, at, err);
+	pthread_mutex_lock(&table->lock);
+	result = copy_out(table, buf, len, at, err);
+	pthread_mutex_unlock(&table->lock);
+	return result;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What vmimg agrees to handle, and why. Larger is VMIMG_ELIMIT (or malformed where a format says
+ * so), decided before anything is allocated. */
+#pragma once
+
+/* The largest virtual disk: off_t is signed, and sums of two sizes stay below 2^64. */
+#define VMIMG_MAX_DISK (UINT64_C(1) << 62)
+/* A chain longer than this is a mistake or an attack; each layer costs a file descriptor. */
+#define VMIMG_MAX_DEPTH 256
+/* The longest name of another file that an image may carry (QEMU: 1023; VHDX and VMDK: less). */
+#define VMIMG_MAX_NAME 4096
+/* The largest compressed block of any format, unpacked (qcow2 clusters of 2 MiB; VMDK grains of up
+ * to 2 MiB are read): what one worker may have to hold. */
+#define VMIMG_MAX_PACKED_BLOCK (UINT32_C(2) << 20)
+/* Workers of one operation. */
+#define VMIMG_MAX_THREADS 256
+/* Findings that check keeps with their text; the rest are counted. */
+#define VMIMG_MAX_FINDINGS 100
