@@ -4,7 +4,7 @@
  * that a report on a ruined image is bounded.
  */
 #pragma once
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdint.h>
 #include "util/error.h"
 #include "util/limits.h"
@@ -24,7 +24,17 @@ struct vmimg_finding {
 };
 #define VMIMG_NOWHERE UINT64_MAX
 
+struct vmimg_run;
+
+/* Who unpacks the compressed blocks that a driver meets. */
+struct vmimg_report_blocks {
+	int (*block)(struct vmimg_report_blocks *, const struct vmimg_run *, uint64_t guest,
+		struct vmimg_error *);
+};
+
 struct vmimg_report {
+	struct vmimg_report_blocks *blocks; /* NULL: nobody */
+	pthread_mutex_t *lock; /* held while a finding is added; NULL: one thread only */
 	struct vmimg_finding kept[VMIMG_MAX_FINDINGS];
 	unsigned kept_count;
 	uint64_t count[4]; /* by severity */
@@ -33,7 +43,11 @@ struct vmimg_report {
 	uint64_t image_end; /* offset past the last byte in use */
 };
 
-/* Adds a finding. Not for several threads at once. */
+/* For drivers: here is a compressed block (a whole one, skip 0) that the guest sees at guest; see
+ * that it unpacks. Each block once. Fails only when the check cannot go on. */
+int vmimg_report_block(struct vmimg_report *report, const struct vmimg_run *run, uint64_t guest,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Adds a finding. */
 void vmimg_report_add(struct vmimg_report *report, enum vmimg_severity severity, const char *code,
 	uint64_t at, const char *fmt, ...) VMIMG_PRINTF(5, 6);
 /* Counts more findings like one already added. */
