@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Runs the recipes (tests/lib/recipe.py) of the folders named on the command line: every image is given
+to info, check, map, digest, compare and convert, and each must keep the promises made to those who
+open strangers' images: the expected exit code, no signal, bounded time and memory, the input
+unchanged, nothing left behind, one line for an error, and nothing unescaped on the terminal.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+
+from lib import harness, process
+from lib.harness import check
+from lib.recipe import Recipe
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# What any verb may answer when the recipe says nothing: done, failed, corrupt, malformed, refused,
+# over a limit, not supported.
+ANY = {0, 1, 2, 3, 4, 5, 6, 63}
+FINDINGS = {"check": {2, 3}, "compare": {1}}  # exit codes that are answers, not errors
+LONG = ["--json"]
+
+
+def fingerprint(folder):
+    """Name, size, time and content of every file (content of the small ones)."""
+    files = {}
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        status = os.stat(path)
+        content = ""
+        if status.st_size <= 16 << 20:
+            with open(path, "rb") as file:
+                content = hashlib.sha256(file.read()).hexdigest()
+        files[name] = (status.st_size, status.st_mtime_ns, content)
+    return files
+
+
+def commands(image, output):
+    return {
+        "info": ["info", *LONG, image],
+        "check": ["check", image],
+        "map": ["map", *LONG, image],
+        "digest": ["digest", image],
+        "compare": ["compare", image, image],
+        "convert": ["convert", "-O", "raw", image, output],
+    }
+
+
+def try_verb(recipe, verb, words, before, folder):
+    """One command on one image. Returns the result."""
+    result = process.vmimg(words[0], *recipe.options, *words[1:], timeout=20)
+    what = f"{verb} (exit {result.code})"
+    process.check_bars(result, what)
+    wanted = recipe.expect.get(verb, ANY)
+    check(result.code in wanted, f"{what}: want {sorted(wanted)}: {result.errors.strip()}")
+    if result.code and result.code not in FINDINGS.get(verb, ()):
+        process.check_one_line(result, what)
+    after = fingerprint(folder)
+    if verb == "convert" and result.code == 0:
+        check(after.pop("out.raw", None), f"{what}: no output")
+        os.unlink(os.path.join(folder, "out.raw"))
+    check(after == before, f"{what}: files changed: {sorted(after)} from {sorted(before)}")
+    return result
+
+
+def run_recipe(test, path):
+    recipe = Recipe(path)
+    folder = tempfile.mkdtemp(dir=test.tmp)
+    image = recipe.assemble(folder)
+    before = fingerprint(folder)
+    said = ""
+    for verb, words in commands(image, os.path.join(folder, "out.raw")).items():
+        result = try_verb(recipe, verb, words, before, folder)
+        said += result.errors + (result.text if verb == "check" else "")
+    for message in recipe.messages:
+        check(re.search(message, said), f"nothing says {message!r}: {said.strip()!r}")
+    shutil.rmtree(folder)
+
+
+def run_folder(fmt):
+    """A test of all recipes of one format's folder."""
+    def test(t):
+        known = process.formats() + ["probe"]
+        if fmt not in known:
+            harness.skip(f"this build has no {fmt}")
+        paths = sorted(os.listdir(os.path.join(HERE, fmt)))
+        for path in paths:
+            if path.endswith(".vec"):
+                with t.sub(path.removesuffix(".vec")):
+                    run_recipe(t, os.path.join(HERE, fmt, path))
+    return fmt, test
+
+
+if __name__ == "__main__":
+    sys.exit(harness.run([run_folder(fmt) for fmt in sys.argv[1:]]))
