@@ -70,6 +70,8 @@ static bool is_choice(const char *value, const char *values)
 {
 	size_t len = strlen(value);
 
+	if (strchr(value, '|'))
+		return false;
 	for (const char *p = values; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
 		if (!strncmp(p, value, len) && (p[len] == '|' || !p[len]))
 			return true;
