@@ -1,11 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 # Drives Meson; `meson setup`, `compile`, `test` and `install` work by themselves as well.
 BUILD = build
+IMAGE =
+MINUTES = 1
+QUICK =
 
 all: $(BUILD)/build.ninja
 	@meson compile -C $(BUILD)
 
 $(BUILD)/build.ninja:
-	meson setup $(BUILD)
+	@tools/deps.sh build
+	@meson setup $(BUILD)
 
-.PHONY: all
+# A small disk through every format, or the user's own: make demo IMAGE=path
+demo:
+	@tools/demo.sh "$(BUILD)" "$(IMAGE)"
+
+# Everything that has to hold, on this machine.
+check:
+	@tools/ci.sh check
+
+# Against qemu-img and cp, in turn: make bench, or make bench QUICK=1 on small disks
+bench:
+	@tools/deps.sh bench
+	@$(MAKE) --no-print-directory all
+	@python3 tests/bench/bench.py $(if $(QUICK),--quick)
+
+# New inputs for the parsers: make fuzz MINUTES=10
+fuzz:
+	@tools/fuzz.sh $(MINUTES)
+
+install: all
+	@meson install -C $(BUILD)
+
+clean:
+	rm -rf $(BUILD) build-*/
+
+.PHONY: all demo check bench fuzz install clean

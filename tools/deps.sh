@@ -1,0 +1,88 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs what vmimg needs, asking nothing: tools/deps.sh [build|test|bench]. Does nothing, quickly,
+# when all is there. test includes build, bench includes test. Debian, Ubuntu and Fedora.
+set -eu
+
+# For each group: a test that all is there, and the packages where it is not.
+build_there() {
+	command -v cc >/dev/null && command -v meson >/dev/null && command -v ninja >/dev/null &&
+		command -v pkg-config >/dev/null &&
+		pkg-config --exists jansson libisal libzstd zlib &&
+		[ -n "$(find /usr/include /usr/local/include -name libdeflate.h 2>/dev/null)" ]
+}
+build_apt='gcc libc6-dev meson ninja-build pkg-config libjansson-dev libdeflate-dev libisal-dev libzstd-dev zlib1g-dev'
+build_dnf='gcc meson ninja-build pkgconf-pkg-config jansson-devel libdeflate-devel isa-l-devel libzstd-devel zlib-devel'
+
+test_there() {
+	for tool in python3 qemu-img qemu-io sfdisk mke2fs strace clang; do
+		PATH=$PATH:/usr/sbin:/sbin command -v $tool >/dev/null || return 1
+	done
+}
+test_apt='python3 qemu-utils fdisk e2fsprogs strace clang'
+test_dnf='python3 qemu-img util-linux e2fsprogs strace clang compiler-rt'
+
+bench_there() {
+	command -v mmdebstrap >/dev/null
+}
+bench_apt='mmdebstrap'
+bench_dnf='mmdebstrap'
+
+fail() {
+	echo "deps: $*" >&2
+	exit 1
+}
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+		sudo -n "$@"
+	else
+		fail "not root, and sudo would ask for a password: have installed by hand: $packages"
+	fi
+}
+
+install_packages() {
+	log=$(mktemp)
+	if command -v apt-get >/dev/null; then
+		export DEBIAN_FRONTEND=noninteractive
+		as_root apt-get update -qq >"$log" 2>&1 || true # a stale list may do
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			$packages >"$log" 2>&1 || give_up
+	elif command -v dnf >/dev/null; then
+		as_root dnf install -y -q --setopt=install_weak_deps=False $packages >"$log" 2>&1 || give_up
+	else
+		fail "neither apt-get nor dnf here: have installed by hand: $packages"
+	fi
+	rm -f "$log"
+}
+
+give_up() {
+	tail -n 5 "$log" >&2
+	rm -f "$log"
+	fail "could not install: $packages"
+}
+
+case "${1:-build}" in
+build) groups='build' ;;
+test) groups='build test' ;;
+bench) groups='build test bench' ;;
+*) fail "usage: tools/deps.sh [build|test|bench]" ;;
+esac
+
+packages=
+for group in $groups; do
+	"${group}_there" && continue
+	if command -v apt-get >/dev/null; then
+		eval "packages=\"\$packages \$${group}_apt\""
+	else
+		eval "packages=\"\$packages \$${group}_dnf\""
+	fi
+done
+[ -z "$packages" ] && exit 0
+echo "deps: installing$packages"
+install_packages
+for group in $groups; do
+	"${group}_there" || fail "still missing something of '$group' after installing:$packages"
+done
