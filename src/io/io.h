@@ -40,7 +40,8 @@ struct vmimg_io {
 	uint64_t id[2]; /* device and inode of a file; both 0: not a file */
 	char *name;     /* for messages, fit to show; may be NULL */
 	bool in_order;  /* a pipe: writes only forward */
-	bool is_device; /* a block device: fixed size, holes not known */
+	bool is_device; /* a block device, or a file written like one: fixed size, holes not known
+			 */
 };
 
 /* For implementations: refs = 1. name is copied and escaped; it may be NULL. */

@@ -28,9 +28,11 @@ struct vmimg_output {
 };
 
 /* Whether writing goes straight to what is at path: a device or a pipe, not a regular file. */
-static bool is_in_place(const char *path, struct stat *st)
+static bool is_in_place(const char *path, const struct vmimg_output_how *how, struct stat *st)
 {
-	return !stat(path, st) && !S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode);
+	if (stat(path, st))
+		return false;
+	return S_ISREG(st->st_mode) ? how->in_place : !S_ISDIR(st->st_mode);
 }
 
 /* Only where it can be given a name later, which takes /proc. */
@@ -113,8 +115,10 @@ static int open_in_place(struct vmimg_output *output, const char *path, const st
 	file = &output->files[output->count++];
 	if (!path) {
 		file->io = vmimg_stream_writer(STDOUT_FILENO, "standard output", err);
-	} else if (S_ISBLK(st->st_mode)) {
+	} else if (S_ISBLK(st->st_mode) || S_ISREG(st->st_mode)) {
 		file->io = vmimg_file_open(path, true, err);
+		if (file->io)
+			file->io->is_device = true;
 	} else {
 		int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
 
@@ -148,12 +152,16 @@ struct vmimg_output *vmimg_output_open(
 
 	if (!output)
 		return NULL;
+	if (how->in_place && !standard && stat(path, &st)) {
+		vmimg_fail_sys(err, errno, "%.100s, which is to be written to as it is", path);
+		return NULL;
+	}
 	output->folder = -1;
 	output->how = *how;
 	output->main_name = vmimg_strdup(slash ? slash + 1 : path, err);
 	if (!output->main_name)
 		return NULL;
-	if (standard || is_in_place(path, &st)
+	if (standard || is_in_place(path, how, &st)
 			? open_in_place(output, standard ? NULL : path, &st, err)
 			: open_in_folder(output, path, err))
 		return NULL;

@@ -11,8 +11,9 @@
 struct vmimg_output;
 
 struct vmimg_output_how {
-	bool replace; /* an existing file may be replaced; otherwise VMIMG_EEXIST, found at once */
-	bool no_sync; /* do not wait for storage: a crash of the machine may leave anything */
+	bool replace;  /* an existing file may be replaced; otherwise VMIMG_EEXIST, found at once */
+	bool in_place; /* an existing file is written to as it is, like a device: its size stays */
+	bool no_sync;  /* do not wait for storage: a crash of the machine may leave anything */
 };
 
 /* "-" is standard output. */
