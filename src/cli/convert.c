@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vmimg convert: a disk in one format into a disk in another. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "cli/lost.h"
+#include "cli/progress.h"
+#include "cli/target.h"
+#include "disk/report.h"
+#include "engine/convert.h"
+
+struct args {
+	struct cli_common common;
+	struct cli_target_args target;
+	const char *snapshot;
+	struct cli_size sparse; /* -S */
+	bool digest;
+};
+
+struct job {
+	const struct args *args;
+	const char *from, *to;
+	struct cli_image source;
+	struct cli_target target;
+	struct vmimg_converted done;
+	json_t *lost;
+	double seconds;
+};
+
+/* Writing over what is being read would ruin both. */
+static int refuse_same(const struct job *job, struct vmimg_error *err)
+{
+	struct stat st;
+
+	if (!strcmp(job->to, "-") || stat(job->to, &st))
+		return 0;
+	for (const struct vmimg_disk *disk = job->source.disk; disk; disk = disk->parent) {
+		bool device =
+			S_ISBLK(st.st_mode) && disk->io->is_device && disk->io->id[0] == st.st_rdev;
+
+		if (device || (disk->io->id[0] == st.st_dev && disk->io->id[1] == st.st_ino))
+			return vmimg_fail(err, VMIMG_EINVAL,
+				"%s is being read: it cannot be the output as well",
+				vmimg_io_name(disk->io));
+	}
+	return 0;
+}
+
+/* What the source's top layer lacks is left to the new backing file, which must be as large. */
+static int settle_backing(struct job *job, struct vmimg_error *err)
+{
+	const struct vmimg_disk *old = job->source.disk->parent;
+	const struct vmimg_disk *new = job->target.parent.disk;
+
+	if (!old)
+		job->target.sink->keeps_absent = false;
+	if (!old || !new || old->size == new->size)
+		return 0;
+	return vmimg_fail(err, VMIMG_EINVAL,
+		"the new backing file has %" PRIu64 " bytes and the source's %" PRIu64
+		": they cannot have the same content",
+		new->size, old->size);
+}
+
+/* --strict: what check would call wrong is not converted. */
+static int check_strictly(struct job *job, struct vmimg_error *err)
+{
+	const struct vmimg_disk *disk = job->source.disk;
+	VMIMG_AUTO(free) struct vmimg_report *report = NULL;
+	size_t warnings = json_array_size(disk->warnings);
+
+	if (!job->args->common.strict)
+		return 0;
+	if (warnings)
+		return vmimg_fail(err, VMIMG_ECORRUPT, "%s: %s (--strict)", vmimg_io_name(disk->io),
+			json_string_value(json_array_get(disk->warnings, 0)));
+	report = vmimg_new(struct vmimg_report, err);
+	if (!report)
+		return -1;
+	if (disk->format->check && disk->format->check(job->source.disk, report, err))
+		return -1;
+	for (unsigned i = 0; i < report->kept_count; i++)
+		if (report->kept[i].severity >= VMIMG_FINDING_CORRUPTION)
+			return vmimg_fail(err, VMIMG_ECORRUPT, "%s: %s (--strict)",
+				vmimg_io_name(disk->io), report->kept[i].text);
+	return 0;
+}
+
+static int open_source(struct job *job, struct vmimg_error *err)
+{
+	const struct cli_common *common = &job->args->common;
+	struct cli_open how = { .format = common->format,
+		.snapshot = job->args->snapshot,
+		.spool_for = job->to,
+		.refs = CLI_REFS_BESIDE };
+
+	if (cli_image_open(&job->source, job->from, common, &how, err) || refuse_same(job, err) ||
+		check_strictly(job, err))
+		return -1;
+	cli_image_warn(&job->source, common);
+	return 0;
+}
+
+static int copy(struct job *job, struct vmimg_error *err)
+{
+	const struct cli_common *common = &job->args->common;
+	struct vmimg_sink *sink = job->target.sink;
+	struct cli_progress progress;
+	struct vmimg_convert convert = { .disk = job->source.disk,
+		.sink = sink,
+		.keep_zeroes = job->args->sparse.given && !job->args->sparse.bytes,
+		.how = { .threads = common->threads,
+			.cancel = cli_catch_signals(),
+			.progress = cli_progress_step,
+			.progress_ctx = &progress } };
+	int failed;
+
+	cli_progress_begin(&progress, common, !strcmp(job->to, "-"));
+	failed = vmimg_convert_run(&convert, &job->done, err) ||
+		cli_target_publish(&job->target, err);
+	job->seconds = cli_seconds_since(&progress.begun);
+	cli_progress_end(&progress);
+	return failed ? -1 : 0;
+}
+
+static int convert(struct job *job, struct vmimg_error *err)
+{
+	const struct args *args = job->args;
+	bool carries;
+
+	if (cli_target_open(&job->target, job->to, &args->target, &args->common, err) ||
+		open_source(job, err) ||
+		cli_target_begin(&job->target, &args->target, job->source.disk->size, err) ||
+		settle_backing(job, err))
+		return -1;
+	carries = job->target.sink->ops->carry_bitmaps && !args->snapshot;
+	if (carries && job->source.disk->bitmap_count &&
+		job->target.sink->ops->carry_bitmaps(job->target.sink, job->source.disk, err))
+		return -1;
+	job->lost = cli_lost(job->source.disk, job->target.format, carries, err);
+	return job->lost ? copy(job, err) : -1;
+}
+
+static json_t *side_json(const char *path, const char *format)
+{
+	json_t *side = json_object();
+
+	vmimg_json_text(side, "filename", path);
+	vmimg_json_text(side, "format", format);
+	return side;
+}
+
+static int print_summary(struct job *job, struct vmimg_error *err)
+{
+	const struct vmimg_converted *done = &job->done;
+	json_t *root = json_object();
+
+	vmimg_json_uint(root, "virtual-size", job->target.sink->size);
+	json_object_set_new(root, "schema", json_string("vmimg.convert/1"));
+	json_object_set_new(root, "source", side_json(job->from, job->source.disk->format->name));
+	json_object_set_new(root, "target", side_json(job->to, job->target.format->name));
+	vmimg_json_uint(root, "bytes-read", done->bytes_read);
+	vmimg_json_uint(root, "bytes-written", done->bytes_written);
+	vmimg_json_uint(root, "bytes-cloned", done->bytes_cloned);
+	vmimg_json_uint(root, "bytes-zero", done->bytes_zero);
+	json_object_set_new(root, "seconds", json_real(job->seconds));
+	vmimg_json_uint(root, "threads", done->threads);
+	json_object_set(root, "lost", job->lost);
+	return cli_print_json(strcmp(job->to, "-") ? stdout : stderr, root, err);
+}
+
+static int report(struct job *job, struct vmimg_error *err)
+{
+	if (!job->args->common.quiet) {
+		cli_print_lost(job->lost);
+		if (!strcmp(job->target.format->name, "raw") &&
+			strcmp(job->source.disk->format->name, "raw"))
+			cli_warn_disguise(job->source.disk, job->to);
+	}
+	return job->args->common.json ? print_summary(job, err) : CLI_OK;
+}
+
+static int run(const struct cli_call *call, struct vmimg_error *err)
+{
+	struct args *args = call->args;
+	struct job job = { .args = args };
+	int result;
+
+	job.from = call->count ? call->words[0] : "";
+	job.to = call->count > 1 ? call->words[1] : "";
+	job.target.format = cli_target_format(args->target.format, job.to, err);
+	if (!job.target.format)
+		return -1;
+	if (args->target.options.help) {
+		cli_print_create_options(job.target.format);
+		return CLI_OK;
+	}
+	if (call->count < 2)
+		return vmimg_fail(err, VMIMG_EINVAL, "it takes SRC and DST");
+	result = cli_target_split_options(&args->target, NULL, err) || convert(&job, err)
+		? -1
+		: report(&job, err);
+	cli_target_close(&job.target);
+	cli_image_close(&job.source);
+	vmimg_options_done(&args->target.options.list);
+	json_decref(job.lost);
+	return result;
+}
+
+static int set_sparse(void *to, const char *value, struct vmimg_error *err)
+{
+	struct cli_size *size = to;
+
+	if (cli_set_length(to, value, err))
+		return -1;
+	return size->bytes % 512 ? vmimg_fail(err, VMIMG_EINVAL, "it is a multiple of 512") : 0;
+}
+
+static const struct cli_option options[] = {
+	{ 'O', NULL, "FMT", "the format of DST (by its suffix)", cli_set_text,
+		offsetof(struct args, target.format) },
+	CLI_TARGET_OPTIONS(struct args, target),
+	{ 'c', NULL, NULL, "compress", cli_set_flag, offsetof(struct args, target.compress) },
+	{ 0, "level", "LEVEL", "of compression: fast, default or best", cli_set_level,
+		offsetof(struct args, target.level) },
+	{ 'B', NULL, "FILE", "DST's backing file: what SRC's top layer lacks is left to it",
+		cli_set_text, offsetof(struct args, target.backing) },
+	{ 'b', NULL, "FILE", NULL, cli_set_text, offsetof(struct args, target.backing) },
+	{ 'u', NULL, NULL, "do not open DST's backing file", cli_set_flag,
+		offsetof(struct args, target.blind) },
+	{ 'l', NULL, "SNAPSHOT", "convert an internal snapshot, by id or name", cli_set_text,
+		offsetof(struct args, snapshot) },
+	{ 'n', NULL, NULL, "write into DST as it is, which is a device or a raw disk", cli_set_flag,
+		offsetof(struct args, target.in_place) },
+	{ 'S', NULL, "SIZE", "0: write zeroes that SRC has as data; any other size has no effect",
+		set_sparse, offsetof(struct args, sparse) },
+	{ 'W', NULL, NULL, "accepted, and without effect: writes are always out of order",
+		cli_set_nothing, 0 },
+	{ 0, "strict", NULL, "refuse what check would complain about", cli_set_flag,
+		offsetof(struct args, common.strict) },
+	{ 0, "max-output", "SIZE", "do not let DST become larger", cli_set_size,
+		offsetof(struct args, common.max_output) },
+	{ 0 },
+};
+
+static const struct cli_option *const groups[] = { options, cli_format_options, cli_source_options,
+	cli_work_options, cli_report_options, NULL };
+
+const struct cli_verb cli_convert = {
+	.name = "convert",
+	.operands = "SRC DST",
+	.summary = "Writes a disk in another format",
+	.detail = "DST appears when it is whole, and not at all when something fails.",
+	.most = 2,
+	.args_size = sizeof(struct args),
+	.options = groups,
+	.run = run,
+};

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vmimg info: everything an image says of itself. The human report is printed from the JSON. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "cli/human.h"
+#include "cli/open.h"
+#include "io/file.h"
+
+struct args {
+	struct cli_common common;
+	bool chain;
+};
+
+/* Bytes that the file takes on storage. */
+static void set_actual_size(json_t *root, const struct vmimg_io *io)
+{
+	struct stat st;
+
+	if (vmimg_file_fd(io) >= 0 && !fstat(vmimg_file_fd(io), &st))
+		vmimg_json_uint(root, "actual-size", (uint64_t)st.st_blocks * 512);
+}
+
+/* Where the backing file would be looked for. */
+static void set_full_backing(json_t *root, const char *filename)
+{
+	const char *name = json_string_value(json_object_get(root, "backing-filename"));
+	const char *slash = strrchr(filename, '/');
+	char *full;
+
+	if (!name || json_object_get(root, "full-backing-filename"))
+		return;
+	if (!slash || name[0] == '/') {
+		json_object_set_new(root, "full-backing-filename", json_string(name));
+	} else if (asprintf(&full, "%.*s%s", (int)(slash - filename + 1), filename, name) >= 0) {
+		vmimg_json_text(root, "full-backing-filename", full);
+		free(full);
+	}
+}
+
+/* The well-known fields first, in an order that people grep by; then all others. */
+static json_t *describe(
+	struct vmimg_disk *disk, const struct cli_common *common, struct vmimg_error *err)
+{
+	const char *path = vmimg_file_path(disk->io);
+	const char *filename = path ? path : vmimg_io_name(disk->io);
+	struct vmimg_info info;
+	json_t *root;
+
+	if (vmimg_disk_info(disk, cli_resolver(common, CLI_REFS_BESIDE), &info, err))
+		return NULL;
+	root = json_object();
+	json_object_set(root, "virtual-size", json_object_get(info.root, "virtual-size"));
+	vmimg_json_text(root, "filename", filename);
+	json_object_set(root, "format", json_object_get(info.root, "format"));
+	set_actual_size(root, disk->io);
+	vmimg_json_bool(root, "dirty-flag", false);
+	json_object_set_new(root, "schema", json_string("vmimg.info/1"));
+	json_object_update(root, info.root);
+	json_decref(info.root);
+	set_full_backing(root, filename);
+	return root;
+}
+
+static int print_one(
+	struct vmimg_disk *disk, const struct cli_common *common, struct vmimg_error *err)
+{
+	json_t *root = describe(disk, common, err);
+
+	if (!root)
+		return -1;
+	if (common->json)
+		return cli_print_json(stdout, root, err);
+	cli_print_info(root);
+	json_decref(root);
+	return CLI_OK;
+}
+
+static int print_chain(
+	struct vmimg_disk *disk, const struct cli_common *common, struct vmimg_error *err)
+{
+	json_t *list = json_array(), *root;
+	size_t i;
+
+	for (; disk; disk = disk->parent) {
+		root = describe(disk, common, err);
+		if (!root) {
+			json_decref(list);
+			return -1;
+		}
+		json_array_append_new(list, root);
+	}
+	if (common->json)
+		return cli_print_json(stdout, list, err);
+	json_array_foreach(list, i, root)
+	{
+		if (i)
+			putchar('\n');
+		cli_print_info(root);
+	}
+	json_decref(list);
+	return CLI_OK;
+}
+
+static int run(const struct cli_call *call, struct vmimg_error *err)
+{
+	const struct args *args = call->args;
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	struct cli_open how = {
+		.format = args->common.format, .refs = CLI_REFS_BESIDE, .alone = !args->chain
+	};
+
+	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
+		return -1;
+	return args->chain ? print_chain(image.disk, &args->common, err)
+			   : print_one(image.disk, &args->common, err);
+}
+
+static const struct cli_option options[] = {
+	{ 0, "chain", NULL, "describe the backing files too, which are opened for it", cli_set_flag,
+		offsetof(struct args, chain) },
+	{ 0, "backing-chain", NULL, NULL, cli_set_flag, offsetof(struct args, chain) },
+	{ 0 },
+};
+
+static const struct cli_option *const groups[] = { options, cli_format_options, cli_report_options,
+	cli_source_options, NULL };
+
+const struct cli_verb cli_info = {
+	.name = "info",
+	.operands = "IMAGE",
+	.summary = "Describes an image",
+	.detail = "Opens no other file than IMAGE, unless --chain is given.",
+	.least = 1,
+	.most = 1,
+	.args_size = sizeof(struct args),
+	.options = groups,
+	.run = run,
+};

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of verbs, and what is the same for all: parsing, help, the one line of an error. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/cli.h"
+
+#define VERBS(V) V(info) V(convert) V(create) V(formats)
+
+#define DECLARE(name) extern const struct cli_verb cli_##name;
+#define POINT(name)   &cli_##name,
+
+VERBS(DECLARE)
+
+static const struct cli_verb *const verbs[] = { VERBS(POINT) NULL };
+
+static const struct cli_verb *find_verb(const char *name)
+{
+	for (size_t i = 0; verbs[i]; i++)
+		if (!strcmp(verbs[i]->name, name))
+			return verbs[i];
+	return NULL;
+}
+
+static void print_help(void)
+{
+	printf("usage: vmimg VERB [OPTIONS] …\n"
+	       "Reads, writes, converts and checks images of virtual machines' disks.\n\n");
+	for (size_t i = 0; verbs[i]; i++)
+		printf("  %-10s%s\n", verbs[i]->name, verbs[i]->summary);
+	printf("\nvmimg VERB --help tells more of each, vmimg --version the version.\n"
+	       "Sizes take k, M, G, T, P or E: powers of 1024.\n");
+}
+
+static void print_verb_help(const struct cli_verb *verb)
+{
+	printf("usage: vmimg %s [OPTIONS] %s\n%s.\n", verb->name, verb->operands, verb->summary);
+	if (verb->detail)
+		printf("\n%s\n", verb->detail);
+	printf("\n");
+	cli_print_options(verb->options);
+}
+
+static int check_count(
+	const struct cli_verb *verb, const struct cli_words *words, struct vmimg_error *err)
+{
+	if (words->count >= verb->least && words->count <= verb->most)
+		return 0;
+	return vmimg_fail(err, VMIMG_EINVAL, "%s: it takes %s (vmimg %s --help)",
+		words->count < verb->least ? "something is missing" : "that is too much",
+		*verb->operands ? verb->operands : "no operands", verb->name);
+}
+
+static int run_verb(const struct cli_verb *verb, int argc, char **argv, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) void *args = vmimg_alloc_array(1, verb->args_size, err);
+	VMIMG_AUTO(free)
+	const char **list = vmimg_alloc_array((size_t)argc + 1, sizeof(*list), err);
+	struct cli_words words = { .words = list };
+	struct cli_call call = { .args = args, .words = list };
+
+	if (!args || !list || cli_parse(verb->options, args, argc, argv, &words, err))
+		return -1;
+	if (words.help) {
+		print_verb_help(verb);
+		return CLI_OK;
+	}
+	if (check_count(verb, &words, err))
+		return -1;
+	call.count = words.count;
+	return verb->run(&call, err);
+}
+
+/* The verb's own exit code, or that of the error, which is said here and nowhere else. */
+static int conclude(const struct cli_verb *verb, int code, struct vmimg_error *err)
+{
+	struct vmimg_error late;
+
+	if (code < 0) {
+		code = verb && verb->exit_code ? verb->exit_code(err->status)
+					       : cli_exit_code(err->status);
+		cli_warn("%s%s%s", verb ? verb->name : "", verb ? ": " : "", err->text);
+	}
+	if (cli_flush(&late)) {
+		cli_warn("%s", late.text);
+		return code ? code : CLI_SYSTEM;
+	}
+	return code;
+}
+
+static int run_help(int argc, char **argv, struct vmimg_error *err)
+{
+	const struct cli_verb *verb = argc > 1 ? find_verb(argv[1]) : NULL;
+
+	if (argc > 1 && !verb)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"there is no verb '%.40s' (vmimg --help lists them)", argv[1]);
+	if (verb)
+		print_verb_help(verb);
+	else
+		print_help();
+	return CLI_OK;
+}
+
+static bool is_word(const char *word, const char *a, const char *b, const char *c)
+{
+	return !strcmp(word, a) || !strcmp(word, b) || !strcmp(word, c);
+}
+
+int main(int argc, char **argv)
+{
+	struct vmimg_error err = { 0 };
+	const struct cli_verb *verb;
+
+	signal(SIGPIPE, SIG_IGN);
+	if (argc < 2) {
+		vmimg_fail(&err, VMIMG_EINVAL, "a verb is missing (vmimg --help lists them)");
+		return conclude(NULL, -1, &err);
+	}
+	if (is_word(argv[1], "help", "--help", "-h"))
+		return conclude(NULL, run_help(argc - 1, argv + 1, &err), &err);
+	if (is_word(argv[1], "version", "--version", "-V")) {
+		printf("vmimg %s\n", vmimg_version());
+		return conclude(NULL, CLI_OK, &err);
+	}
+	verb = find_verb(argv[1]);
+	if (!verb) {
+		vmimg_fail(&err, VMIMG_EINVAL, "there is no verb '%.40s' (vmimg --help lists them)",
+			argv[1]);
+		return conclude(NULL, -1, &err);
+	}
+	return conclude(verb, run_verb(verb, argc - 2, argv + 2, &err), &err);
+}

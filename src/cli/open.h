@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening what the user named: a file, a device or standard input, by the policy of the options. */
+#pragma once
+#include "cli/cli.h"
+
+struct cli_image {
+	struct vmimg_io *io;
+	struct vmimg_disk *disk;
+};
+
+struct cli_open {
+	const char *format;    /* NULL: detect */
+	const char *snapshot;  /* as -l has it; may be NULL */
+	const char *spool_for; /* the file beside which a piped or compressed source may be
+				* unpacked; NULL: none is taken */
+	enum cli_refs refs;    /* when --refs does not say */
+	bool alone, lenient;
+};
+
+int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,
+	const struct cli_open *how, struct vmimg_error *err) VMIMG_CHECKED;
+/* Closes what is open; an image that is all zero is fine. */
+void cli_image_close(struct cli_image *image);
+/* For locals: VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 }; */
+static inline void cli_image_close_auto(struct cli_image *image)
+{
+	cli_image_close(image);
+}
+/* Says what the disk and those below it noted while they were opened. */
+void cli_image_warn(const struct cli_image *image, const struct cli_common *common);

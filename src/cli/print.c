@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What goes to standard output and standard error, and whether it got there. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "cli/cli.h"
+
+void cli_warn(const char *fmt, ...)
+{
+	char text[400];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	for (char *p = text; *p; p++) /* words of the command line come as they are */
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	fflush(stdout); /* so that a terminal or a log shows both in the order they happened */
+	fprintf(stderr, "vmimg: %s\n", text);
+}
+
+int cli_print_json(FILE *to, json_t *root, struct vmimg_error *err)
+{
+	int failed = !root || json_dumpf(root, to, JSON_INDENT(4)) || fputc('\n', to) == EOF;
+
+	json_decref(root);
+	if (failed && !ferror(to))
+		return vmimg_fail_nomem(err);
+	return 0; /* a failed write is met in cli_flush */
+}
+
+int cli_flush(struct vmimg_error *err)
+{
+	errno = 0;
+	if (!fflush(stdout) && !ferror(stdout))
+		return 0;
+	return vmimg_fail_sys(err, errno ? errno : EIO, "writing to standard output");
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Getting a new image ready to be filled, and giving it its name. */
+#include "cli/target.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "io/file.h"
+#include "util/num.h"
+
+const struct vmimg_format *cli_target_format(
+	const char *name, const char *path, struct vmimg_error *err)
+{
+	const struct vmimg_format *format =
+		name ? vmimg_format_find(name) : vmimg_format_for_name(path);
+
+	if (format && format->create)
+		return format;
+	if (format)
+		vmimg_fail(err, VMIMG_EINVAL, "format %s can be read, not written", format->name);
+	else if (name)
+		vmimg_fail(err, VMIMG_EINVAL, "unknown format '%.40s' (vmimg formats lists them)",
+			name);
+	else
+		vmimg_fail(err, VMIMG_EINVAL,
+			"the suffix of %.80s does not tell a format: state it (vmimg formats "
+			"lists them)",
+			path);
+	return NULL;
+}
+
+static const char *kind_name(const struct vmimg_option_spec *spec)
+{
+	switch (spec->kind) {
+	case VMIMG_OPTION_SIZE:
+		return "size";
+	case VMIMG_OPTION_BOOL:
+		return "bool (on/off)";
+	case VMIMG_OPTION_CHOICE:
+		return spec->values;
+	case VMIMG_OPTION_TEXT:
+		break;
+	}
+	return "str";
+}
+
+void cli_print_create_options(const struct vmimg_format *format)
+{
+	printf("Supported %s options:\n", format->name);
+	for (const struct vmimg_option_spec *spec = format->options; spec && spec->name; spec++) {
+		int used = printf("  %s=<%s>", spec->name, kind_name(spec));
+
+		printf("%*s- %s\n", used < 25 ? 25 - used : 1, "", spec->help);
+	}
+}
+
+/* Takes the last value of key out of the list; NULL: it is not there. The value is leaked to the
+ * end of the program, as all words of the command line are. */
+static const char *take_option(struct vmimg_options *list, const char *key)
+{
+	const char *value = NULL;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < list->count; i++) {
+		if (strcmp(list->items[i].key, key)) {
+			list->items[kept++] = list->items[i];
+			continue;
+		}
+		free(list->items[i].key);
+		value = list->items[i].value;
+	}
+	list->count = kept;
+	return value;
+}
+
+int cli_target_split_options(
+	struct cli_target_args *args, struct cli_size *size, struct vmimg_error *err)
+{
+	const char *file = take_option(&args->options.list, "backing_file");
+	const char *format = take_option(&args->options.list, "backing_fmt");
+	const char *bytes = size ? take_option(&args->options.list, "size") : NULL;
+
+	args->backing = file ? file : args->backing;
+	args->backing_format = format ? format : args->backing_format;
+	return bytes ? cli_set_length(size, bytes, err) : 0;
+}
+
+/* A backing file's name counts from the folder of the image that names it. */
+static char *beside(const char *path, const char *name, struct vmimg_error *err)
+{
+	const char *slash = strrchr(path, '/');
+	char *joined;
+
+	if (name[0] == '/' || !slash || !strcmp(path, "-"))
+		return vmimg_strdup(name, err);
+	if (asprintf(&joined, "%.*s%s", (int)(slash - path + 1), path, name) >= 0)
+		return joined;
+	vmimg_fail_nomem(err);
+	return NULL;
+}
+
+/* The user has named it, so it is opened; what it names in turn goes by --refs. */
+static int open_parent(struct cli_target *target, const struct cli_target_args *args,
+	const struct cli_common *common, struct vmimg_error *err)
+{
+	struct cli_open how = { .format = args->backing_format, .refs = CLI_REFS_BESIDE };
+	struct cli_common quiet = {
+		.quiet = true, .refs = common->refs, .untrusted = common->untrusted
+	};
+	VMIMG_AUTO(free) char *path = NULL;
+
+	if (!args->backing)
+		return args->backing_format
+			? vmimg_fail(err, VMIMG_EINVAL, "-F without a backing file")
+			: 0;
+	if (!args->backing_format)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"the format of the backing file must be stated with -F: it is not guessed "
+			"later either");
+	if (!vmimg_format_find(args->backing_format))
+		return vmimg_fail(err, VMIMG_EINVAL, "unknown format '%.40s' of the backing file",
+			args->backing_format);
+	if (args->blind)
+		return 0;
+	path = beside(target->path, args->backing, err);
+	if (!path || cli_image_open(&target->parent, path, &quiet, &how, err))
+		return vmimg_within(err, "backing file");
+	return 0;
+}
+
+static struct vmimg_io *new_sibling(
+	struct vmimg_siblings *siblings, const char *name, struct vmimg_error *err)
+{
+	struct cli_target *target = (struct cli_target *)(void *)((char *)siblings -
+		offsetof(struct cli_target, siblings));
+	VMIMG_AUTO(vmimg_io_unref)
+	struct vmimg_io *io = vmimg_output_sibling(target->output, name, err);
+
+	if (!io || !target->budget.limit)
+		return vmimg_take(io);
+	return vmimg_limit_open(io, &target->budget, err);
+}
+
+int cli_target_open(struct cli_target *target, const char *path, const struct cli_target_args *args,
+	const struct cli_common *common, struct vmimg_error *err)
+{
+	struct vmimg_output_how how = {
+		.replace = args->force, .in_place = args->in_place, .no_sync = args->no_sync
+	};
+	struct vmimg_io *io;
+
+	target->path = path;
+	if (!strcmp(path, "-") && isatty(STDOUT_FILENO))
+		return vmimg_fail(err, VMIMG_EINVAL, "an image is not written to a terminal");
+	if (args->in_place && strcmp(target->format->name, "raw"))
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"-n writes raw disks and devices only, not into a %s image",
+			target->format->name);
+	target->output = vmimg_output_open(path, &how, err);
+	if (!target->output || open_parent(target, args, common, err))
+		return -1;
+	target->budget.limit = common->max_output;
+	target->siblings.create = new_sibling;
+	target->siblings.main_name = vmimg_output_name(target->output);
+	io = vmimg_output_io(target->output);
+	target->io = target->budget.limit ? vmimg_limit_open(io, &target->budget, err)
+					  : vmimg_io_ref(io);
+	return target->io ? 0 : -1;
+}
+
+/* Seconds that stand for "now" in outputs that must not differ from run to run. */
+static int read_epoch(uint64_t *epoch, struct vmimg_error *err)
+{
+	const char *text = getenv("SOURCE_DATE_EPOCH");
+	char *end;
+
+	*epoch = 0;
+	if (!text || !*text)
+		return 0;
+	*epoch = strtoull(text, &end, 10);
+	if (*end || text[strspn(text, "0123456789")])
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"SOURCE_DATE_EPOCH is '%.40s', not a number of seconds", text);
+	return 0;
+}
+
+int cli_target_begin(struct cli_target *target, const struct cli_target_args *args, uint64_t size,
+	struct vmimg_error *err)
+{
+	struct vmimg_create create = { .size = size,
+		.options = &args->options.list,
+		.siblings = &target->siblings,
+		.parent = target->parent.disk,
+		.parent_name = args->backing,
+		.parent_format = args->backing_format,
+		.compress = args->compress,
+		.level = args->level ? (enum vmimg_level)(args->level - 1) : VMIMG_LEVEL_DEFAULT,
+		.unique = args->unique };
+
+	if (args->backing_format)
+		create.parent_format = vmimg_format_find(args->backing_format)->name;
+	if (read_epoch(&create.epoch, err))
+		return -1;
+	target->sink = vmimg_sink_create(target->format, target->io, &create, err);
+	return target->sink ? 0 : -1;
+}
+
+int cli_target_publish(struct cli_target *target, struct vmimg_error *err)
+{
+	return vmimg_output_publish(target->output, err);
+}
+
+void cli_target_close(struct cli_target *target)
+{
+	vmimg_sink_close(target->sink);
+	vmimg_io_unref(target->io);
+	vmimg_output_close(target->output);
+	cli_image_close(&target->parent);
+	memset(target, 0, sizeof(*target));
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A new image as the verbs that make one need it: its format and options, the file it becomes, the
+ * backing file it names, and the sink that writes it. */
+#pragma once
+#include "cli/open.h"
+#include "disk/sink.h"
+#include "io/limit.h"
+#include "io/output.h"
+
+/* What the command line says; part of a verb's arguments. */
+struct cli_target_args {
+	const char *format;
+	struct cli_create_options options;
+	const char *backing, *backing_format;
+	bool compress, unique, force, in_place, no_sync;
+	bool blind;     /* the backing file is not to be opened */
+	unsigned level; /* 1 + enum vmimg_level; 0: the default */
+};
+/* The options for it, but for those whose letters differ from verb to verb. */
+#define CLI_TARGET_OPTIONS(type, member)                                                           \
+	{ 'o', NULL, "KEY=VALUE,...", "options of the format; -o help lists them", cli_set_create, \
+		offsetof(type, member.options) },                                                  \
+		{ 'F', NULL, "FMT", "the format of the backing file", cli_set_text,                \
+			offsetof(type, member.backing_format) },                                   \
+		{ 0, "force", NULL, "replace an existing file", cli_set_flag,                      \
+			offsetof(type, member.force) },                                            \
+		{ 0, "unique", NULL, "random identities, not derived ones", cli_set_flag,          \
+			offsetof(type, member.unique) },                                           \
+	{                                                                                          \
+		't', NULL, "CACHE", "unsafe: do not wait for storage; anything else waits",        \
+			cli_set_cache, offsetof(type, member.no_sync)                              \
+	}
+
+struct cli_target {
+	const struct vmimg_format *format;
+	const char *path;
+	struct vmimg_output *output;
+	struct vmimg_budget budget;
+	struct vmimg_siblings siblings;
+	struct vmimg_io *io; /* of the main file, with the limit around it */
+	struct cli_image parent;
+	struct vmimg_sink *sink;
+};
+
+/* The format that is named or, without a name, that path's suffix stands for. */
+const struct vmimg_format *cli_target_format(
+	const char *name, const char *path, struct vmimg_error *err) VMIMG_CHECKED;
+/* What "-o help" prints. */
+void cli_print_create_options(const struct vmimg_format *format);
+/* Takes what is not the format's own out of -o: backing_file, backing_fmt and, when size is not
+ * NULL, size. */
+int cli_target_split_options(
+	struct cli_target_args *args, struct cli_size *size, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* Makes sure that path can be written, and its backing file, if there is one, read. */
+int cli_target_open(struct cli_target *target, const char *path, const struct cli_target_args *args,
+	const struct cli_common *common, struct vmimg_error *err) VMIMG_CHECKED;
+int cli_target_begin(struct cli_target *target, const struct cli_target_args *args, uint64_t size,
+	struct vmimg_error *err) VMIMG_CHECKED;
+int cli_target_publish(struct cli_target *target, struct vmimg_error *err) VMIMG_CHECKED;
+void cli_target_close(struct cli_target *target);
+static inline void cli_target_close_auto(struct cli_target *target)
+{
+	cli_target_close(target);
+}
