@@ -89,6 +89,12 @@ struct vmimg_resolver {
 	/* The same decision without opening: 0, or -1 with the reason. */
 	int (*judge)(const struct vmimg_resolver *resolver, const struct vmimg_reference *ref,
 		const struct vmimg_io *from, struct vmimg_error *err);
+	/* For formats that know a parent by its identity alone: calls each with the name, fit for
+	 * open, of every file that might be it and whose name ends in suffix (".vdi"), until it
+	 * returns true. NULL: there is nowhere to search. */
+	int (*search)(const struct vmimg_resolver *resolver, const char *suffix,
+		const struct vmimg_io *from, bool (*each)(void *ctx, const char *name), void *ctx,
+		struct vmimg_error *err);
 };
 
 /* Ready-made policies; static, nothing to free. */

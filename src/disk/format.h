@@ -11,6 +11,7 @@
 #include "codec/codec.h"
 #include "disk/options.h"
 #include "io/io.h"
+#include "util/guid.h"
 
 struct vmimg_create;
 struct vmimg_info;
@@ -57,6 +58,14 @@ struct vmimg_bitmap {
 	uint64_t bits;        /* how many, rounded up over the disk's size */
 };
 
+/* Who an image is, as an image made on top of it has to note. What the format has not is zero. */
+struct vmimg_identity {
+	struct vmimg_guid uuid;     /* VHD: unique id; VDI: creation; VHDX: data write (linkage) */
+	struct vmimg_guid modified; /* VDI: of the last change */
+	uint32_t time;              /* VHD: its time stamp, as in the file */
+	uint32_t cid;               /* VMDK */
+};
+
 struct vmimg_format {
 	const char *name;
 	const char *title;
@@ -72,6 +81,8 @@ struct vmimg_format {
 	/* The run that begins at guest offset at < disk->size. The longer, the better. */
 	int (*map)(struct vmimg_disk *, uint64_t at, struct vmimg_run *, struct vmimg_error *);
 	int (*describe)(struct vmimg_disk *, struct vmimg_info *, struct vmimg_error *);
+	/* NULL: images of this format have no identity, so none can be a checked parent. */
+	void (*identity)(const struct vmimg_disk *, struct vmimg_identity *);
 	/* NULL: the format has no structure that could be wrong. */
 	int (*check)(struct vmimg_disk *, struct vmimg_report *, struct vmimg_error *);
 	/* Bits [first, first + count) of disk->bitmaps[index], lowest bit of bits[0] first. */

@@ -4,6 +4,7 @@
  * openat2(2) beneath the image's own folder, following no symbolic link, so that there is no
  * comparing of path strings to get wrong.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -11,6 +12,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -160,23 +162,121 @@ static struct vmimg_io *open_any(const struct vmimg_resolver *self,
 	return path ? vmimg_file_open(path, false, err) : NULL;
 }
 
+static bool ends_in(const char *name, const char *suffix)
+{
+	size_t len = strlen(name), tail = strlen(suffix);
+
+	return len > tail && !strcasecmp(name + len - tail, suffix);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	const char *const *left = a, *const *right = b;
+
+	return strcmp(*left, *right);
+}
+
+struct names {
+	char **items;
+	size_t count, cap;
+};
+
+static void names_done(struct names *names)
+{
+	for (size_t i = 0; i < names->count; i++)
+		free(names->items[i]);
+	free(names->items);
+}
+
+/* Every file of folder whose name ends in suffix, sorted, each with prefix (may be NULL) before it.
+ */
+static int list_folder(struct names *names, const char *folder, const char *prefix,
+	const char *suffix, struct vmimg_error *err)
+{
+	DIR *dir = opendir(folder);
+	const struct dirent *entry;
+	int result = 0;
+
+	if (!dir)
+		return vmimg_fail_sys(err, errno, "listing the image's folder");
+	while (!result && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.' || !ends_in(entry->d_name, suffix))
+			continue;
+		if (names->count == VMIMG_MAX_CANDIDATES)
+			result = vmimg_fail(err, VMIMG_ELIMIT,
+				"more than %d files could be the parent", VMIMG_MAX_CANDIDATES);
+		else if (vmimg_grow_array(&names->items, &names->cap, names->count + 1,
+				 sizeof(char *), err) ||
+			!(names->items[names->count] = prefix ? join(prefix, entry->d_name, err)
+							      : vmimg_strdup(entry->d_name, err)))
+			result = -1;
+		else
+			names->count++;
+	}
+	closedir(dir);
+	if (!result && names->count)
+		qsort(names->items, names->count, sizeof(char *), compare_names);
+	return result;
+}
+
+/* Offers the files of one folder. *found: each has accepted one. */
+static int search_folder(const char *folder, const char *prefix, const char *suffix,
+	bool (*each)(void *, const char *), void *ctx, bool *found, struct vmimg_error *err)
+{
+	struct names names = { 0 };
+	int result = list_folder(&names, folder, prefix, suffix, err);
+
+	*found = false;
+	for (size_t i = 0; !result && !*found && i < names.count; i++)
+		*found = each(ctx, names.items[i]);
+	names_done(&names);
+	return result;
+}
+
+static int search_beside(const struct vmimg_resolver *self, const char *suffix,
+	const struct vmimg_io *from, bool (*each)(void *, const char *), void *ctx,
+	struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) char *folder = folder_of(from, err);
+	bool found;
+
+	(void)self;
+	return folder ? search_folder(folder, NULL, suffix, each, ctx, &found, err) : -1;
+}
+
+/* Snapshots often lie in a folder of their own, inside that of the disk: that one is searched too.
+ */
+static int search_any(const struct vmimg_resolver *self, const char *suffix,
+	const struct vmimg_io *from, bool (*each)(void *, const char *), void *ctx,
+	struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) char *folder = folder_of(from, err);
+	VMIMG_AUTO(free) char *above = folder ? join(folder, "..", err) : NULL;
+	bool found;
+
+	(void)self;
+	if (!above || search_folder(folder, NULL, suffix, each, ctx, &found, err))
+		return -1;
+	return found ? 0 : search_folder(above, "..", suffix, each, ctx, &found, err);
+}
+
 const struct vmimg_resolver *vmimg_resolver_none(void)
 {
-	static const struct vmimg_resolver none = { open_none, judge_none };
+	static const struct vmimg_resolver none = { open_none, judge_none, NULL };
 
 	return &none;
 }
 
 const struct vmimg_resolver *vmimg_resolver_beside(void)
 {
-	static const struct vmimg_resolver beside = { open_beside, judge_beside };
+	static const struct vmimg_resolver beside = { open_beside, judge_beside, search_beside };
 
 	return &beside;
 }
 
 const struct vmimg_resolver *vmimg_resolver_any(void)
 {
-	static const struct vmimg_resolver any = { open_any, judge_any };
+	static const struct vmimg_resolver any = { open_any, judge_any, search_any };
 
 	return &any;
 }

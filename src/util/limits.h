@@ -7,6 +7,8 @@
 #define VMIMG_MAX_DISK (UINT64_C(1) << 62)
 /* A chain longer than this is a mistake or an attack; each layer costs a file descriptor. */
 #define VMIMG_MAX_DEPTH 256
+/* Files of a folder that may be looked into for a parent that is known by its identity alone. */
+#define VMIMG_MAX_CANDIDATES 1000
 /* The longest name of another file that an image may carry (QEMU: 1023; VHDX and VMDK: less). */
 #define VMIMG_MAX_NAME 4096
 /* The largest compressed block of any format, unpacked (qcow2 clusters of 2 MiB; VMDK grains of up
