@@ -4,7 +4,7 @@
 #include <strings.h>
 #include "disk/format.h"
 
-#define FORMATS(F) F(raw)
+#define FORMATS(F) F(vhd) F(raw)
 
 #define DECLARE(name) extern const struct vmimg_format vmimg_##name;
 #define POINT(name)   &vmimg_##name,

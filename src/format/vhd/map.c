@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the guest's bytes live. A block is a sector bitmap followed by the block's sectors; a clear
+ * bit means that the sector is not here: the parent has it, or it is zero.
+ */
+#include <inttypes.h>
+#include <string.h>
+#include "format/vhd/vhd.h"
+#include "util/num.h"
+
+/* Entries of the BAT, and bytes of a bitmap, looked at in one go. */
+#define STRIDE 512U
+/* Entries after which a run of absent blocks is long enough. */
+#define ENOUGH 65536U
+
+int vmimg_vhd_bat_entry(
+	struct vmimg_vhd *vhd, uint64_t i, uint32_t *sector, struct vmimg_error *err)
+{
+	uint8_t bytes[4];
+
+	if (vmimg_table_read(vhd->table, bytes, sizeof(bytes), vhd->bat_at + 4 * i, err))
+		return vmimg_within(err, "block table");
+	*sector = vmimg_get_be32(bytes);
+	return 0;
+}
+
+const char *vmimg_vhd_judge_entry(
+	const struct vmimg_disk *disk, uint64_t i, uint32_t sector, const char **code)
+{
+	const struct vmimg_vhd *vhd = disk->state;
+	uint64_t at = (uint64_t)sector * VMIMG_VHD_SECTOR;
+	uint64_t header = vhd->footer.data_offset, end = vmimg_io_size(vhd->io);
+	uint64_t len = vhd->bitmap_bytes + vmimg_min(disk->block, disk->size - i * disk->block);
+	uint64_t bat_end = vhd->bat_at + 4 * (uint64_t)vhd->header.entries;
+	const char *unused;
+
+	code = code ? code : &unused;
+	*code = "bat-entry-past-end";
+	if (!vmimg_range_inside(at, len, end))
+		return "the block reaches past the end of the file";
+	*code = "bat-entry-in-tables";
+	if (at < VMIMG_VHD_FOOTER_SIZE || (at < bat_end && at + len > vhd->bat_at) ||
+		(at < header + VMIMG_VHD_HEADER_SIZE && at + len > header))
+		return "the block lies over the headers or the block table";
+	return NULL;
+}
+
+/* How many blocks from i on are not in the file. */
+static int count_absent(struct vmimg_vhd *vhd, uint64_t i, uint64_t *count, struct vmimg_error *err)
+{
+	uint8_t bytes[STRIDE * 4];
+	uint64_t start = i;
+
+	while (i < vhd->entries && i - start < ENOUGH) {
+		uint64_t step = vmimg_min(STRIDE, vhd->entries - i), k = 0;
+
+		if (vmimg_table_read(vhd->table, bytes, step * 4, vhd->bat_at + 4 * i, err))
+			return vmimg_within(err, "block table");
+		while (k < step && vmimg_get_be32(bytes + 4 * k) == VMIMG_VHD_UNUSED)
+			k++;
+		i += k;
+		if (k < step)
+			break;
+	}
+	*count = i - start;
+	return 0;
+}
+
+/* How many bits from `from` on, of the count bits at bytes, equal the first. */
+static uint32_t count_bits(const uint8_t *bytes, uint32_t from, uint32_t count, bool set)
+{
+	const uint8_t whole = set ? 0xff : 0;
+	uint32_t i = from;
+
+	while (i < count) {
+		if (!(i % 8) && count - i >= 8 && bytes[i / 8] == whole) {
+			i += 8;
+			continue;
+		}
+		if (((bytes[i / 8] >> (7 - i % 8)) & 1) != set)
+			break;
+		i++;
+	}
+	return i - from;
+}
+
+/* The sectors of one block from `sector` on that are all here, or all not here. */
+static int measure_run(struct vmimg_vhd *vhd, uint64_t bitmap_at, uint32_t sector, uint32_t sectors,
+	bool *here, uint32_t *count, struct vmimg_error *err)
+{
+	uint8_t bytes[STRIDE];
+	uint32_t done = 0;
+
+	while (sector + done < sectors) {
+		uint32_t first = (sector + done) / 8 / STRIDE * STRIDE; /* byte of the bitmap */
+		uint32_t from = sector + done - first * 8;
+		uint32_t have = (uint32_t)vmimg_min(sectors - first * 8, STRIDE * 8), run;
+
+		if (vmimg_table_read(
+			    vhd->table, bytes, vmimg_div_up(have, 8), bitmap_at + first, err))
+			return vmimg_within(err, "sector bitmap");
+		if (!done)
+			*here = bytes[from / 8] >> (7 - from % 8) & 1;
+		run = count_bits(bytes, from, have, *here);
+		done += run;
+		if (from + run < have)
+			break;
+	}
+	*count = done;
+	return 0;
+}
+
+static int map_block(struct vmimg_disk *disk, uint64_t at, uint32_t sector, struct vmimg_run *run,
+	struct vmimg_error *err)
+{
+	struct vmimg_vhd *vhd = disk->state;
+	uint64_t bitmap_at = (uint64_t)sector * VMIMG_VHD_SECTOR, skip = at % disk->block;
+	uint32_t sectors = disk->block / VMIMG_VHD_SECTOR, count;
+	uint32_t within = (uint32_t)(skip % VMIMG_VHD_SECTOR);
+	bool here;
+
+	if (measure_run(vhd, bitmap_at, (uint32_t)(skip / VMIMG_VHD_SECTOR), sectors, &here, &count,
+		    err))
+		return -1;
+	run->kind = here ? VMIMG_RUN_DATA : VMIMG_RUN_ABSENT;
+	run->len = (uint64_t)count * VMIMG_VHD_SECTOR - within;
+	run->io = vhd->io;
+	run->at = bitmap_at + vhd->bitmap_bytes + skip;
+	return 0;
+}
+
+int vmimg_vhd_map(
+	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
+{
+	struct vmimg_vhd *vhd = disk->state;
+	uint64_t block, count;
+	uint32_t sector = VMIMG_VHD_UNUSED;
+
+	if (vhd->footer.type == VMIMG_VHD_FIXED) {
+		run->kind = VMIMG_RUN_DATA;
+		run->len = disk->size - at;
+		run->io = vhd->io;
+		run->at = at;
+		return 0;
+	}
+	block = at / disk->block;
+	if (count_absent(vhd, block, &count, err))
+		return -1;
+	if (count) {
+		run->kind = VMIMG_RUN_ABSENT;
+		run->len = (block + count) * disk->block - at;
+		return 0;
+	}
+	return vmimg_vhd_bat_entry(vhd, block, &sector, err) ||
+			map_block(disk, at, sector, run, err)
+		? -1
+		: 0;
+}
