@@ -3,6 +3,7 @@
 Test images as text. A recipe (*.vec) makes one image, and says how vmimg must take it:
 
     # why this image exists
+    like written                                                first the lines of written.base
     base qemu-img create -f qcow2 -o cluster_size=64k @ 64M     a command; @ is the image file
     base qemu-io -c "write -P 0x55 0 64k" @                     (several are done in order)
     @24 u64be=2^64-1                                            pokes, one after another from 24
@@ -12,8 +13,11 @@ Test images as text. A recipe (*.vec) makes one image, and says how vmimg must t
     fix vhd-footer -512                                         repairs a checksum: see FIXES
     file other.qcow2                                            what follows makes a second file
     expect info=0 check=2 convert=4                             exit codes; 0|4: either
-    options --refs=any                                          added to every command
-    message points past the end                                 a regular expression, on stderr
+    needs vhd                                                   skipped in a build without it
+    verbs info check                                            these only, not all six
+    options convert --max-virtual-size=1T                       added to that command (all: to each)
+    shows virtual-size=67108863                                 a key of info --json
+    message points past the end                                 a regular expression, in what is said
 
 Numbers are sums and differences of terms like 12, 0x30, 64K, 2^40. Fields: u8 u16be u32be u64be
 u16le u32le u64le. A recipe with no expect line gets the verdict of its name: see VERDICTS.
@@ -129,8 +133,12 @@ class Recipe:
         self.path = path
         self.name = os.path.basename(path).removesuffix(".vec")
         self.files = [("image." + os.path.basename(os.path.dirname(path)), [])]
-        self.options, self.messages = [], []
+        self.options, self.messages, self.shows, self.verbs = {}, [], {}, []
+        self.needs = []
         self.expect = dict(VERDICTS.get(self.name.split("-")[0], {}))
+        self._read(path)
+
+    def _read(self, path):
         with open(path, encoding="utf-8") as file:
             for line in file:
                 line = line.strip()
@@ -139,14 +147,25 @@ class Recipe:
 
     def _line(self, line):
         word, _, rest = line.partition(" ")
-        if word == "file":
-            self.files.append((rest.strip(), []))
+        rest = rest.strip()
+        if word == "like":
+            self._read(os.path.join(os.path.dirname(self.path), rest + ".base"))
+        elif word == "file":
+            self.files.append((rest, []))
         elif word == "expect":
             for pair in rest.split():
                 verb, _, codes = pair.partition("=")
                 self.expect[verb] = {int(code) for code in codes.split("|")}
         elif word == "options":
-            self.options += shlex.split(rest)
+            verb, *words = shlex.split(rest)
+            self.options.setdefault(verb, []).extend(words)
+        elif word == "verbs":
+            self.verbs = rest.split()
+        elif word == "needs":
+            self.needs = rest.split()
+        elif word == "shows":
+            key, _, value = rest.partition("=")
+            self.shows[key] = value
         elif word == "message":
             self.messages.append(rest)
         else:

@@ -22,7 +22,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # over a limit, not supported.
 ANY = {0, 1, 2, 3, 4, 5, 6, 63}
 FINDINGS = {"check": {2, 3}, "compare": {1}}  # exit codes that are answers, not errors
-LONG = ["--json"]
 
 
 def fingerprint(folder):
@@ -41,9 +40,9 @@ def fingerprint(folder):
 
 def commands(image, output):
     return {
-        "info": ["info", *LONG, image],
+        "info": ["info", "--json", image],
         "check": ["check", image],
-        "map": ["map", *LONG, image],
+        "map": ["map", "--json", image],
         "digest": ["digest", image],
         "compare": ["compare", image, image],
         "convert": ["convert", "-O", "raw", image, output],
@@ -52,7 +51,8 @@ def commands(image, output):
 
 def try_verb(recipe, verb, words, before, folder):
     """One command on one image. Returns the result."""
-    result = process.vmimg(words[0], *recipe.options, *words[1:], timeout=20)
+    options = recipe.options.get("all", []) + recipe.options.get(verb, [])
+    result = process.vmimg(words[0], *options, *words[1:], timeout=20)
     what = f"{verb} (exit {result.code})"
     process.check_bars(result, what)
     wanted = recipe.expect.get(verb, ANY)
@@ -69,13 +69,20 @@ def try_verb(recipe, verb, words, before, folder):
 
 def run_recipe(test, path):
     recipe = Recipe(path)
+    for fmt in recipe.needs:
+        if fmt not in process.formats():
+            harness.skip(f"this build has no {fmt}")
     folder = tempfile.mkdtemp(dir=test.tmp)
     image = recipe.assemble(folder)
     before = fingerprint(folder)
     said = ""
     for verb, words in commands(image, os.path.join(folder, "out.raw")).items():
+        if recipe.verbs and verb not in recipe.verbs:
+            continue
         result = try_verb(recipe, verb, words, before, folder)
         said += result.errors + (result.text if verb == "check" else "")
+        for key, value in recipe.shows.items() if verb == "info" else ():
+            harness.equal(str(result.json().get(key)), value, f"info: {key}")
     for message in recipe.messages:
         check(re.search(message, said), f"nothing says {message!r}: {said.strip()!r}")
     shutil.rmtree(folder)
