@@ -38,7 +38,7 @@ VERDICTS = {
     "good": {"info": {0}, "check": {0}, "convert": {0}},
     "bad": {"info": {4}, "check": {4}, "convert": {4}},
     "damaged": {"info": {0}, "check": {2}, "convert": {4}},
-    "unsupported": {"info": {0}, "check": {0, 63}, "convert": {63}},
+    "unsupported": {"info": {0, 4}, "check": {0, 4, 63}, "convert": {4}},
     "refused": {"info": {0}, "check": {0}, "convert": {5}},
     "limit": {"convert": {6}},
 }
