@@ -10,7 +10,8 @@
 #define PAGES     8
 
 struct page {
-	uint8_t *bytes; /* PAGE_SIZE, allocated on first use */
+	uint8_t *bytes;      /* PAGE_SIZE, allocated on first use */
+	struct vmimg_io *io; /* only compared */
 	uint64_t at;
 	size_t len; /* 0: empty */
 	uint64_t used;
@@ -29,7 +30,7 @@ struct vmimg_table *vmimg_table_new(struct vmimg_io *io, struct vmimg_error *err
 
 	if (!table)
 		return NULL;
-	table->io = vmimg_io_ref(io);
+	table->io = io ? vmimg_io_ref(io) : NULL;
 	pthread_mutex_init(&table->lock, NULL);
 	return table;
 }
@@ -53,49 +54,51 @@ void vmimg_table_forget(struct vmimg_table *table)
 	pthread_mutex_unlock(&table->lock);
 }
 
-static int load(struct vmimg_table *table, struct page *page, uint64_t at, struct vmimg_error *err)
+static int load(struct page *page, struct vmimg_io *io, uint64_t at, struct vmimg_error *err)
 {
-	uint64_t size = vmimg_io_size(table->io);
+	uint64_t size = vmimg_io_size(io);
 	size_t len = at < size ? (size_t)vmimg_min(PAGE_SIZE, size - at) : 0;
 
 	page->len = 0;
 	if (!page->bytes && !(page->bytes = vmimg_alloc_buffer(PAGE_SIZE, err)))
 		return -1;
-	if (vmimg_io_pread(table->io, page->bytes, len, at, err))
+	if (vmimg_io_pread(io, page->bytes, len, at, err))
 		return -1;
+	page->io = io;
 	page->at = at;
 	page->len = len;
 	return 0;
 }
 
 /* The page that starts at `at`, read if need be. Called with the lock held. */
-static struct page *find_page(struct vmimg_table *table, uint64_t at, struct vmimg_error *err)
+static struct page *find_page(
+	struct vmimg_table *table, struct vmimg_io *io, uint64_t at, struct vmimg_error *err)
 {
 	struct page *oldest = &table->page[0];
 
 	for (unsigned i = 0; i < PAGES; i++) {
 		struct page *page = &table->page[i];
 
-		if (page->len && page->at == at) {
+		if (page->len && page->io == io && page->at == at) {
 			page->used = ++table->clock;
 			return page;
 		}
 		if (page->used < oldest->used)
 			oldest = page;
 	}
-	if (load(table, oldest, at, err))
+	if (load(oldest, io, at, err))
 		return NULL;
 	oldest->used = ++table->clock;
 	return oldest;
 }
 
-static int copy_out(
-	struct vmimg_table *table, uint8_t *buf, size_t len, uint64_t at, struct vmimg_error *err)
+static int copy_out(struct vmimg_table *table, struct vmimg_io *io, uint8_t *buf, size_t len,
+	uint64_t at, struct vmimg_error *err)
 {
 	while (len) {
 		uint64_t start = vmimg_align_down(at, PAGE_SIZE);
 		size_t step = (size_t)vmimg_min(len, start + PAGE_SIZE - at);
-		struct page *page = find_page(table, start, err);
+		struct page *page = find_page(table, io, start, err);
 
 		if (!page)
 			return -1;
@@ -107,16 +110,22 @@ static int copy_out(
 	return 0;
 }
 
-int vmimg_table_read(
-	struct vmimg_table *table, void *buf, size_t len, uint64_t at, struct vmimg_error *err)
+int vmimg_table_read_from(struct vmimg_table *table, struct vmimg_io *io, void *buf, size_t len,
+	uint64_t at, struct vmimg_error *err)
 {
-	uint64_t size = vmimg_io_size(table->io);
+	uint64_t size = vmimg_io_size(io);
 	int result;
 
 	if (!vmimg_range_inside(at, len, size)) /* the io words the error */
-		return vmimg_io_pread(table->io, buf, len, at, err);
+		return vmimg_io_pread(io, buf, len, at, err);
 	pthread_mutex_lock(&table->lock);
-	result = copy_out(table, buf, len, at, err);
+	result = copy_out(table, io, buf, len, at, err);
 	pthread_mutex_unlock(&table->lock);
 	return result;
+}
+
+int vmimg_table_read(
+	struct vmimg_table *table, void *buf, size_t len, uint64_t at, struct vmimg_error *err)
+{
+	return vmimg_table_read_from(table, table->io, buf, len, at, err);
 }

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A small read cache in front of an io for metadata tables: L1 and L2 tables, grain tables, BATs.
- * A table of any size is read through it in pieces of 64 KiB, so that memory stays the same
- * whatever a header promises. Safe for any number of threads; the io must not change meanwhile.
+ * A small read cache for metadata tables: L1 and L2 tables, grain tables, BATs. A table of any size
+ * is read through it in pieces of 64 KiB, so that memory stays the same whatever a header promises
+ * and however many files an image consists of. Safe for any number of threads; what is read must
+ * not change meanwhile.
  */
 #pragma once
 #include "io/io.h"
 
 struct vmimg_table;
 
-/* The io is shared (referenced). */
+/* The io is shared (referenced); NULL: only vmimg_table_read_from is used. */
 struct vmimg_table *vmimg_table_new(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_table_free(struct vmimg_table *table);
 /* Copies len bytes at `at` to buf. len is meant to be small (a few KiB of entries). */
 int vmimg_table_read(struct vmimg_table *table, void *buf, size_t len, uint64_t at,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* The same of another io, which outlives the table. */
+int vmimg_table_read_from(struct vmimg_table *table, struct vmimg_io *io, void *buf, size_t len,
+	uint64_t at, struct vmimg_error *err) VMIMG_CHECKED;
 /* Forgets what is cached: for those who edit the io. */
 void vmimg_table_forget(struct vmimg_table *table);
