@@ -68,7 +68,8 @@ int vmimg_reader_pread(struct vmimg_reader *reader, struct vmimg_disk *disk, voi
 /* The bytes of one run, from skip bytes into it. */
 int vmimg_reader_run(struct vmimg_reader *reader, const struct vmimg_run *run, uint64_t skip,
 	void *buf, size_t len, struct vmimg_error *err) VMIMG_CHECKED;
-/* Unpacks the block of a PACKED run: *packed, *unpacked are valid until the next call. */
+/* Unpacks the block of a PACKED run: *packed, *unpacked are valid until the next call. A block that
+ * is short (the last of a disk may be) is zero from there on, and must have what the run needs. */
 int vmimg_reader_block(struct vmimg_reader *reader, const struct vmimg_run *run,
 	const uint8_t **packed, size_t *packed_len, const uint8_t **unpacked,
 	struct vmimg_error *err) VMIMG_CHECKED;

@@ -15,6 +15,7 @@ struct vmimg_reader {
 	struct vmimg_io *io; /* the block that unpacked holds: only compared, never used */
 	uint64_t at;
 	uint32_t block_len; /* 0: none */
+	size_t got;         /* of block_len: how much the block really holds; the rest is zero */
 };
 
 struct vmimg_reader *vmimg_reader_new(struct vmimg_error *err)
@@ -69,17 +70,25 @@ static int prepare(
 
 static int unpack(struct vmimg_reader *reader, const struct vmimg_run *run, struct vmimg_error *err)
 {
-	size_t got;
-
 	if (vmimg_io_pread(run->io, reader->packed, run->block.packed, run->at, err))
 		return -1;
 	if (reader->unpacker->unpack(reader->unpacker, reader->packed, run->block.packed,
-		    reader->unpacked, run->block.unpacked, &reader->packed_len, &got, err))
+		    reader->unpacked, run->block.unpacked, &reader->packed_len, &reader->got, err))
 		return -1;
-	if (got != run->block.unpacked)
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"it unpacks to %zu bytes instead of %" PRIu32, got, run->block.unpacked);
+	memset(reader->unpacked + reader->got, 0, run->block.unpacked - reader->got);
 	return 0;
+}
+
+/* The last block of a disk may be short, as long as it has what the run needs. */
+static int check_got(
+	struct vmimg_reader *reader, const struct vmimg_run *run, struct vmimg_error *err)
+{
+	uint64_t need = vmimg_min(run->block.skip + run->len, run->block.unpacked);
+
+	if (reader->got >= need)
+		return 0;
+	return vmimg_fail(err, VMIMG_ECORRUPT, "it unpacks to %zu bytes, %" PRIu64 " are needed",
+		reader->got, need);
 }
 
 int vmimg_reader_block(struct vmimg_reader *reader, const struct vmimg_run *run,
@@ -100,6 +109,9 @@ int vmimg_reader_block(struct vmimg_reader *reader, const struct vmimg_run *run,
 		reader->at = run->at;
 		reader->block_len = run->block.unpacked;
 	}
+	if (check_got(reader, run, err))
+		return vmimg_within(err, "compressed block at 0x%" PRIx64 " of %s", run->at,
+			vmimg_io_name(run->io));
 	*packed = reader->packed;
 	*packed_len = reader->packed_len;
 	*unpacked = reader->unpacked;
