@@ -38,6 +38,7 @@ enum vmimg_run_kind {
 struct vmimg_run {
 	enum vmimg_run_kind kind;
 	bool allocated;      /* ZERO only: space in the file is held for it all the same */
+	bool encrypted;      /* DATA, PACKED: cannot be read without a key */
 	uint64_t len;        /* guest bytes, > 0, never past the disk's end */
 	struct vmimg_io *io; /* borrowed from the disk; NULL: a file that was not opened */
 	uint64_t at;         /* DATA, PACKED, allocated ZERO */

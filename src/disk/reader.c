@@ -131,6 +131,8 @@ int vmimg_reader_run(struct vmimg_reader *reader, const struct vmimg_run *run, u
 	if (!run->io)
 		return vmimg_fail(
 			err, VMIMG_EREFUSED, "the data lies in another file, which was not opened");
+	if (run->encrypted)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the data is encrypted");
 	if (run->kind == VMIMG_RUN_DATA)
 		return vmimg_io_pread(run->io, buf, len, run->at + skip, err);
 	if (vmimg_reader_block(reader, run, &packed, &packed_len, &unpacked, err))

@@ -71,8 +71,10 @@ static int unpack(struct pool *pool, struct vmimg_reader *reader, const struct t
 		*err = why;
 		return -1;
 	}
-	vmimg_report_add(pool->report, VMIMG_FINDING_CORRUPTION, "packed-block", task->run.at,
-		"guest offset 0x%" PRIx64 ": %s", task->guest, why.text);
+	if (task->guest != VMIMG_NOWHERE)
+		vmimg_within(&why, "guest offset 0x%" PRIx64, task->guest);
+	vmimg_report_add(pool->report, VMIMG_FINDING_CORRUPTION, "packed-block", task->run.at, "%s",
+		why.text);
 	return 0;
 }
 

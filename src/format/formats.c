@@ -4,7 +4,12 @@
 #include <strings.h>
 #include "disk/format.h"
 
-#define FORMATS(F) F(vhd) F(raw)
+/* clang-format off: one format, one line */
+#define FORMATS(F) \
+	F(qcow2) \
+	F(vhd) \
+	F(raw)
+/* clang-format on */
 
 #define DECLARE(name) extern const struct vmimg_format vmimg_##name;
 #define POINT(name)   &vmimg_##name,

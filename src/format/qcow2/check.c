@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Check: every reference to a cluster is counted and held against the refcounts that the image
+ * states. L1 tables are read first, noting how often each L2 table is referred to; then each L2
+ * table is read once, whatever the number of snapshots that share it.
+ */
+#include <inttypes.h>
+#include "format/qcow2/clusters.h"
+#include "util/num.h"
+
+#define BATCH 512U /* table entries read in one go */
+
+struct check {
+	struct vmimg_disk *disk;
+	struct vmimg_qcow2 *q;
+	struct vmimg_report *report;
+	struct vmimg_qcow2_clusters clusters;
+	uint64_t l1_budget; /* bytes of L1 tables that may still be read */
+};
+
+/* Counts refs references to the clusters that [at, at + len) touches. */
+static int count(struct check *c, const char *what, uint64_t at, uint64_t len, uint32_t refs,
+	struct vmimg_error *err)
+{
+	uint64_t first = at / c->q->cluster, last = (at + len - 1) / c->q->cluster;
+
+	if (!len)
+		return 0;
+	if (at + len < at || first >= c->clusters.count) {
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "past-end", at,
+			"%s at 0x%" PRIx64 " lies past the end of the file (0x%" PRIx64 ")", what,
+			at, vmimg_io_size(c->disk->io));
+		return 0;
+	}
+	for (uint64_t i = first; i <= last && i < c->clusters.count; i++) {
+		struct vmimg_qcow2_cluster *cluster = vmimg_qcow2_clusters_at(&c->clusters, i, err);
+
+		if (!cluster)
+			return -1;
+		cluster->counted =
+			cluster->counted > UINT32_MAX - refs ? UINT32_MAX : cluster->counted + refs;
+	}
+	return 0;
+}
+
+/* Whether a failed read is a finding, not the end of the check. */
+static bool found(struct check *c, const char *code, uint64_t at, const struct vmimg_error *err)
+{
+	if (err->status != VMIMG_ECORRUPT)
+		return false;
+	vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, code, at, "%s", err->text);
+	return true;
+}
+
+/* ---- refcounts as the image states them ---- */
+
+static uint64_t stated_count(const uint8_t *block, uint64_t i, unsigned order)
+{
+	unsigned bits = 1U << order;
+
+	switch (order) {
+	case 4:
+		return vmimg_get_be16(block + i * 2);
+	case 5:
+		return vmimg_get_be32(block + i * 4);
+	case 6:
+		return vmimg_get_be64(block + i * 8);
+	default:
+		return block[i * bits / 8] >> (i * bits % 8) & ((1U << bits) - 1);
+	}
+}
+
+static int keep_block(
+	struct check *c, uint64_t index, const uint8_t *block, struct vmimg_error *err)
+{
+	unsigned order = c->q->header.refcount_order;
+	uint64_t per_block = ((uint64_t)c->q->cluster * 8) >> order, past = 0;
+
+	for (uint64_t i = 0; i < per_block; i++) {
+		uint64_t stated = stated_count(block, i, order), at = index * per_block + i;
+		struct vmimg_qcow2_cluster *cluster;
+
+		if (!stated)
+			continue;
+		if (at >= c->clusters.count) {
+			past++;
+			continue;
+		}
+		cluster = vmimg_qcow2_clusters_at(&c->clusters, at, err);
+		if (!cluster)
+			return -1;
+		cluster->stated = (uint32_t)vmimg_min(stated, UINT32_MAX);
+	}
+	if (past)
+		vmimg_report_add(c->report, VMIMG_FINDING_LEAK, "refcount-past-end", VMIMG_NOWHERE,
+			"%" PRIu64
+			" clusters past the end of the file have refcounts in block %" PRIu64,
+			past, index);
+	if (past > 1)
+		vmimg_report_count(c->report, VMIMG_FINDING_LEAK, past - 1);
+	return 0;
+}
+
+static int read_block(
+	struct check *c, uint64_t index, uint64_t at, uint8_t *block, struct vmimg_error *err)
+{
+	if (at % c->q->cluster || at / c->q->cluster >= c->clusters.count) {
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "refcount-block",
+			c->q->header.refcount_table + index * 8,
+			"refcount block %" PRIu64 " at 0x%" PRIx64 " is %s", index, at,
+			at % c->q->cluster ? "not at a multiple of the cluster size"
+					   : "past the end of the file");
+		return 0;
+	}
+	if (count(c, "refcount block", at, c->q->cluster, 1, err))
+		return -1;
+	if (vmimg_io_pread(c->disk->io, block, c->q->cluster, at, err))
+		return found(c, "refcount-block", at, err) ? 0 : -1;
+	return keep_block(c, index, block, err);
+}
+
+static int read_refcounts(struct check *c, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2_header *h = &c->q->header;
+	uint64_t len = (uint64_t)h->refcount_table_clusters << h->cluster_bits;
+	uint64_t size = vmimg_io_size(c->disk->io);
+	VMIMG_AUTO(free) uint8_t *block = NULL;
+	uint8_t raw[8];
+
+	if (count(c, "refcount table", h->refcount_table, len, 1, err))
+		return -1;
+	if (!vmimg_range_inside(h->refcount_table, len, size))
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "refcount-table",
+			h->refcount_table,
+			"the refcount table (%" PRIu32 " clusters at 0x%" PRIx64
+			") reaches past the end of the file",
+			h->refcount_table_clusters, h->refcount_table);
+	block = vmimg_alloc_buffer(c->q->cluster, err);
+	if (!block)
+		return -1;
+	for (uint64_t at = 0; at + 8 <= len && h->refcount_table + at + 8 <= size; at += 8) {
+		if (vmimg_table_read(c->q->table, raw, 8, h->refcount_table + at, err))
+			return -1;
+		if (vmimg_get_be64(raw) && read_block(c, at / 8, vmimg_get_be64(raw), block, err))
+			return -1;
+	}
+	return 0;
+}
+
+/* ---- L1 tables ---- */
+
+/* In the active tables, the COPIED flag says that the refcount is exactly one. */
+static void check_copied(struct check *c, const char *what, uint64_t entry, uint64_t entry_at,
+	const struct vmimg_qcow2_cluster *cluster)
+{
+	bool copied = entry & QCOW2_COPIED;
+
+	if (copied == (cluster->stated == 1))
+		return;
+	vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "copied-flag", entry_at,
+		"%s at 0x%" PRIx64
+		" has the COPIED flag %s, but its cluster's refcount is %" PRIu32,
+		what, entry_at, copied ? "set" : "clear", cluster->stated);
+}
+
+static int note_l2(struct check *c, uint64_t entry, uint64_t entry_at, uint32_t index, bool active,
+	struct vmimg_error *err)
+{
+	uint64_t l2 = entry & QCOW2_OFFSET;
+	struct vmimg_qcow2_cluster *cluster;
+
+	if (!l2)
+		return 0;
+	if (l2 % c->q->cluster ||
+		!vmimg_range_inside(l2, c->q->cluster, vmimg_io_size(c->disk->io))) {
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "l1-entry", entry_at,
+			"L1 entry 0x%" PRIx64 " at 0x%" PRIx64 " %s", entry, entry_at,
+			l2 % c->q->cluster ? "is not at a multiple of the cluster size"
+					   : "points past the end of the file");
+		return count(c, "L2 table", l2, 1, 1, err);
+	}
+	if (count(c, "L2 table", l2, c->q->cluster, 1, err))
+		return -1;
+	cluster = vmimg_qcow2_clusters_at(&c->clusters, l2 / c->q->cluster, err);
+	if (!cluster)
+		return -1;
+	if (cluster->l2_refs < UINT32_MAX)
+		cluster->l2_refs++;
+	if (!active)
+		return 0;
+	if (!cluster->l1_index)
+		cluster->l1_index = index + 1;
+	check_copied(c, "L1 entry", entry, entry_at, cluster);
+	return 0;
+}
+
+static int check_l1(struct check *c, const char *what, uint64_t at, uint32_t entries, bool active,
+	struct vmimg_error *err)
+{
+	uint64_t size = vmimg_io_size(c->disk->io), len = (uint64_t)entries * 8;
+	uint8_t raw[BATCH * 8];
+
+	if (at % c->q->cluster || !vmimg_range_inside(at, len, size) || len > c->l1_budget) {
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "l1-table", at,
+			"the L1 table of %s (%" PRIu32 " entries at 0x%" PRIx64 ") %s", what,
+			entries, at,
+			at % c->q->cluster           ? "is not at a multiple of the cluster size"
+				: len > c->l1_budget ? "overlaps others"
+						     : "reaches past the end of the file");
+		return 0;
+	}
+	c->l1_budget -= len;
+	if (count(c, "L1 table", at, len, 1, err))
+		return -1;
+	for (uint64_t i = 0; i < entries;) {
+		uint64_t batch = vmimg_min(entries - i, BATCH);
+
+		if (vmimg_table_read(c->q->table, raw, (size_t)batch * 8, at + i * 8, err))
+			return -1;
+		for (uint64_t j = 0; j < batch; j++, i++)
+			if (note_l2(c, vmimg_get_be64(raw + j * 8), at + i * 8, (uint32_t)i, active,
+				    err))
+				return -1;
+	}
+	return 0;
+}
+
+/* ---- L2 tables ---- */
+
+/* What is known of the L2 table that is being read. */
+struct table {
+	uint64_t at;
+	uint32_t refs;
+	bool active;
+	uint64_t guest; /* of its first entry, when it is active */
+	uint64_t next;  /* where the next cluster would lie, were there no fragments */
+};
+
+static int check_packed(struct check *c, struct table *t, uint64_t entry, uint64_t entry_at,
+	uint64_t guest, struct vmimg_error *err)
+{
+	struct vmimg_run run = { .kind = VMIMG_RUN_PACKED,
+		.len = c->q->cluster,
+		.io = c->disk->io,
+		.block = { .codec = c->q->codec, .unpacked = c->q->cluster } };
+	uint64_t size = vmimg_io_size(c->disk->io);
+
+	if (entry & QCOW2_COPIED)
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "copied-flag", entry_at,
+			"L2 entry at 0x%" PRIx64 " is compressed and has the COPIED flag",
+			entry_at);
+	vmimg_qcow2_packed_place(c->q, entry, &run.at, &run.block.packed);
+	if (count(c, "compressed cluster", run.at,
+		    vmimg_min(run.block.packed, run.at < size ? size - run.at : 1), t->refs, err))
+		return -1;
+	if (t->active) {
+		c->report->allocated_blocks++;
+		c->report->compressed_blocks++;
+		c->report->fragmented_blocks++; /* as QEMU counts them */
+	}
+	if (run.at >= size)
+		return 0;
+	run.block.packed = (uint32_t)vmimg_min(run.block.packed, size - run.at);
+	return vmimg_report_block(c->report, &run, guest, err);
+}
+
+static int check_data(struct check *c, struct table *t, uint64_t entry, uint64_t entry_at,
+	struct vmimg_error *err)
+{
+	uint64_t at = entry & QCOW2_OFFSET, index = at / c->q->cluster;
+	struct vmimg_qcow2_cluster *cluster;
+	const char *hit = vmimg_qcow2_metadata_at(c->q, at, c->q->cluster);
+
+	if (at % c->q->cluster || hit) {
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "l2-entry", entry_at,
+			"L2 entry 0x%" PRIx64 " at 0x%" PRIx64 " points %s%s", entry, entry_at,
+			hit ? "into " : "between clusters", hit ? hit : "");
+		if (at % c->q->cluster)
+			return 0;
+	}
+	if (t->active) {
+		c->report->allocated_blocks++;
+		c->report->fragmented_blocks += t->next && at != t->next;
+		t->next = at + c->q->cluster;
+	}
+	if (count(c, "data cluster", at, c->q->cluster, t->refs, err))
+		return -1;
+	if (!t->active || index >= c->clusters.count)
+		return 0;
+	cluster = vmimg_qcow2_clusters_at(&c->clusters, index, err);
+	if (!cluster)
+		return -1;
+	check_copied(c, "L2 entry", entry, entry_at, cluster);
+	return 0;
+}
+
+static void check_subclusters(struct check *c, uint64_t bits, bool allocated, uint64_t entry_at)
+{
+	if (bits >> 32 & bits & UINT32_MAX)
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "subclusters", entry_at,
+			"L2 entry at 0x%" PRIx64 " has subclusters both zero and allocated",
+			entry_at);
+	if (!allocated && bits & UINT32_MAX)
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "subclusters", entry_at,
+			"L2 entry at 0x%" PRIx64 " has subclusters, but no cluster", entry_at);
+}
+
+static int check_l2_entry(struct check *c, struct table *t, const uint8_t *raw, uint64_t slot,
+	struct vmimg_error *err)
+{
+	uint64_t entry = vmimg_get_be64(raw), entry_at = t->at + slot * (c->q->extended ? 16 : 8);
+	uint64_t guest = t->active ? t->guest + slot * c->q->cluster : VMIMG_NOWHERE;
+
+	if (entry & QCOW2_COMPRESSED && c->q->external) {
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "l2-entry", entry_at,
+			"L2 entry at 0x%" PRIx64 " is compressed, with an external data file",
+			entry_at);
+		return 0;
+	}
+	if (entry & QCOW2_COMPRESSED)
+		return check_packed(c, t, entry, entry_at, guest, err);
+	if (c->q->extended)
+		check_subclusters(c, vmimg_get_be64(raw + 8),
+			entry & (c->q->external ? QCOW2_OFFSET | QCOW2_COPIED : QCOW2_OFFSET),
+			entry_at);
+	if (c->q->external) {
+		c->report->allocated_blocks += t->active && entry & (QCOW2_OFFSET | QCOW2_COPIED);
+		return 0;
+	}
+	return entry & QCOW2_OFFSET ? check_data(c, t, entry, entry_at, err) : 0;
+}
+
+static int check_l2(struct check *c, struct table *t, uint8_t *raw, struct vmimg_error *err)
+{
+	unsigned entry_size = c->q->extended ? 16 : 8;
+
+	if (vmimg_io_pread(c->disk->io, raw, c->q->cluster, t->at, err))
+		return found(c, "l2-table", t->at, err) ? 0 : -1;
+	for (uint64_t slot = 0; slot < UINT64_C(1) << c->q->l2_bits; slot++)
+		if (check_l2_entry(c, t, raw + slot * entry_size, slot, err))
+			return -1;
+	return 0;
+}
+
+static int check_all_l2(struct check *c, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *raw = vmimg_alloc_buffer(c->q->cluster, err);
+	struct vmimg_qcow2_cluster *cluster;
+
+	if (!raw)
+		return -1;
+	for (uint64_t i = 0; vmimg_qcow2_clusters_next(&c->clusters, &i, &cluster); i++) {
+		struct table t = { .at = i * c->q->cluster,
+			.refs = cluster->l2_refs,
+			.active = cluster->l1_index };
+
+		if (!cluster->l2_refs)
+			continue;
+		if (t.active)
+			t.guest = (uint64_t)(cluster->l1_index - 1) * c->q->cluster
+				<< c->q->l2_bits;
+		if (check_l2(c, &t, raw, err))
+			return -1;
+	}
+	return 0;
+}
+
+/* ---- what else takes space ---- */
+
+static int check_bitmap(
+	struct check *c, const struct vmimg_qcow2_bitmap_place *place, struct vmimg_error *err)
+{
+	uint8_t raw[8];
+
+	if (count(c, "bitmap table", place->table, (uint64_t)place->entries * 8, 1, err))
+		return -1;
+	for (uint32_t i = 0; i < place->entries; i++) {
+		uint64_t at;
+
+		if (vmimg_table_read(c->q->table, raw, 8, place->table + i * UINT64_C(8), err))
+			return found(c, "bitmap-table", place->table, err) ? 0 : -1;
+		at = vmimg_get_be64(raw) & QCOW2_OFFSET;
+		if (at && count(c, "bitmap data", at, c->q->cluster, 1, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int check_bitmaps(struct check *c, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = c->q;
+
+	if (!q->has_bitmaps || !(q->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
+		return 0;
+	if (count(c, "bitmap directory", q->bitmaps.directory,
+		    vmimg_min(q->bitmaps.directory_size, QCOW2_MAX_BITMAP_DIRECTORY), 1, err))
+		return -1;
+	for (size_t i = 0; i < c->disk->bitmap_count; i++)
+		if (check_bitmap(c, &q->bitmap_places[i], err))
+			return -1;
+	return 0;
+}
+
+static int check_snapshots(struct check *c, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = c->q;
+	uint64_t len = 0;
+
+	for (size_t i = 0; i < q->snapshot_count; i++) {
+		const struct vmimg_qcow2_snapshot_entry *e = &q->snapshots[i].entry;
+
+		len += vmimg_align_up(40 + (uint64_t)e->extra_size + e->id_size + e->name_size, 8);
+		if (check_l1(c, "a snapshot", e->l1_offset, e->l1_size, false, err))
+			return -1;
+	}
+	if (q->snapshot_count < q->header.snapshot_count)
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "snapshot-table",
+			q->header.snapshots_offset,
+			"the snapshot table cannot be read: %zu of %" PRIu32 " entries",
+			q->snapshot_count, q->header.snapshot_count);
+	return count(c, "snapshot table", q->header.snapshots_offset, len, 1, err);
+}
+
+/* ---- the verdict ---- */
+
+static void compare_counts(struct check *c)
+{
+	struct vmimg_qcow2_cluster *cluster;
+	uint64_t last = 0;
+
+	for (uint64_t i = 0; vmimg_qcow2_clusters_next(&c->clusters, &i, &cluster); i++) {
+		bool leak = cluster->stated > cluster->counted;
+
+		if (cluster->stated || cluster->counted)
+			last = i + 1;
+		if (cluster->stated == cluster->counted)
+			continue;
+		vmimg_report_add(c->report, leak ? VMIMG_FINDING_LEAK : VMIMG_FINDING_CORRUPTION,
+			leak ? "leaked-cluster" : "refcount", i * c->q->cluster,
+			"cluster %" PRIu64 " has refcount %" PRIu32 ", but %" PRIu32 " references",
+			i, cluster->stated, cluster->counted);
+	}
+	c->report->image_end = last * c->q->cluster;
+}
+
+static void check_flags(struct check *c)
+{
+	if (c->q->header.incompatible & QCOW2_INCOMPATIBLE_CORRUPT)
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "corrupt-flag", 72,
+			"the image is marked corrupt");
+	if (c->q->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY)
+		vmimg_report_add(c->report, VMIMG_FINDING_NOTE, "dirty-flag", 72,
+			"the image was not closed: its refcounts may be out of date");
+}
+
+static int check_all(struct check *c, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = c->q;
+
+	if (count(c, "header", 0, q->cluster, 1, err) || read_refcounts(c, err) ||
+		check_l1(
+			c, "the active state", q->header.l1_offset, q->header.l1_size, true, err) ||
+		check_snapshots(c, err) || check_bitmaps(c, err))
+		return -1;
+	if (q->has_crypto &&
+		count(c, "encryption header", q->crypto.offset, q->crypto.length, 1, err))
+		return -1;
+	return check_all_l2(c, err);
+}
+
+int vmimg_qcow2_check(struct vmimg_disk *disk, struct vmimg_report *report, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	struct check c = { .disk = disk, .q = q, .report = report };
+	uint64_t size = vmimg_io_size(disk->io);
+	int result;
+
+	c.l1_budget = size + (UINT64_C(1) << 20);
+	result = vmimg_qcow2_clusters_init(&c.clusters, vmimg_div_up(size, q->cluster), err);
+	if (!result)
+		result = check_all(&c, err);
+	if (!result) {
+		check_flags(&c);
+		compare_counts(&c);
+		report->total_blocks = vmimg_div_up(disk->size, q->cluster);
+	}
+	vmimg_qcow2_clusters_done(&c.clusters);
+	return result;
+}

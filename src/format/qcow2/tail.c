@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Taking space at the tail of a QCOW2 file, with refcounts that follow. */
+#include <inttypes.h>
+#include <string.h>
+#include "format/qcow2/writer.h"
+#include "util/num.h"
+
+/* Where the refcount block of a group lies, as a cluster. */
+static uint64_t block_cluster(const struct vmimg_qcow2_tail *tail, uint64_t group)
+{
+	return group ? group * tail->group_len : 1;
+}
+
+static uint64_t count_max(const struct vmimg_qcow2_tail *tail)
+{
+	return tail->refcount_order == 6 ? UINT64_MAX
+					 : (UINT64_C(1) << (1U << tail->refcount_order)) - 1;
+}
+
+/* The refcount of cluster index of the group in memory ("Host cluster management"). */
+static uint64_t get_count(const struct vmimg_qcow2_tail *tail, uint64_t index)
+{
+	const uint8_t *block = tail->block;
+	unsigned bits = 1U << tail->refcount_order;
+
+	switch (tail->refcount_order) {
+	case 3:
+		return block[index];
+	case 4:
+		return vmimg_get_be16(block + index * 2);
+	case 5:
+		return vmimg_get_be32(block + index * 4);
+	case 6:
+		return vmimg_get_be64(block + index * 8);
+	default:
+		return block[index * bits / 8] >> (index * bits % 8) & ((1U << bits) - 1);
+	}
+}
+
+static void set_count(struct vmimg_qcow2_tail *tail, uint64_t index, uint64_t count)
+{
+	uint8_t *block = tail->block;
+	unsigned bits = 1U << tail->refcount_order, shift = (unsigned)(index * bits % 8);
+	uint8_t mask = (uint8_t)(((1U << bits) - 1) << shift);
+
+	switch (tail->refcount_order) {
+	case 3:
+		block[index] = (uint8_t)count;
+		break;
+	case 4:
+		vmimg_put_be16(block + index * 2, (uint16_t)count);
+		break;
+	case 5:
+		vmimg_put_be32(block + index * 4, (uint32_t)count);
+		break;
+	case 6:
+		vmimg_put_be64(block + index * 8, count);
+		break;
+	default:
+		block[index * bits / 8] =
+			(uint8_t)((block[index * bits / 8] & ~mask) | (count << shift & mask));
+	}
+}
+
+static int write_block(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
+{
+	uint64_t group = (tail->next - 1) / tail->group_len;
+
+	return vmimg_io_pwrite(tail->io, tail->block, tail->cluster,
+		block_cluster(tail, group) * tail->cluster, err);
+}
+
+/* The tail has come to a new group: its first cluster is for its refcounts. */
+static int enter_group(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
+{
+	if (write_block(tail, err))
+		return -1;
+	memset(tail->block, 0, tail->cluster);
+	set_count(tail, 0, 1);
+	tail->next++;
+	tail->packed_at = 0;
+	return 0;
+}
+
+int vmimg_qcow2_tail_init(struct vmimg_qcow2_tail *tail, struct vmimg_io *io, uint32_t cluster,
+	unsigned refcount_order, struct vmimg_error *err)
+{
+	*tail = (struct vmimg_qcow2_tail){ .io = io,
+		.cluster = cluster,
+		.refcount_order = refcount_order,
+		.next = 2,
+		.group_len = ((uint64_t)cluster * 8) >> refcount_order };
+	tail->block = vmimg_alloc_array(cluster, 1, err);
+	if (!tail->block)
+		return -1;
+	set_count(tail, 0, 1); /* the header */
+	set_count(tail, 1, 1); /* this block */
+	return 0;
+}
+
+void vmimg_qcow2_tail_done(struct vmimg_qcow2_tail *tail)
+{
+	free(tail->block);
+}
+
+int vmimg_qcow2_tail_cluster(struct vmimg_qcow2_tail *tail, uint64_t *at, struct vmimg_error *err)
+{
+	if (!(tail->next % tail->group_len) && enter_group(tail, err))
+		return -1;
+	*at = tail->next * tail->cluster;
+	set_count(tail, tail->next % tail->group_len, 1);
+	tail->next++;
+	return 0;
+}
+
+int vmimg_qcow2_tail_clusters(
+	struct vmimg_qcow2_tail *tail, uint64_t count, uint64_t *at, struct vmimg_error *err)
+{
+	uint64_t got, taken = 0;
+
+	while (taken < count) {
+		if (vmimg_qcow2_tail_cluster(tail, &got, err))
+			return -1;
+		if (!taken || got != *at + taken * tail->cluster) {
+			*at = got; /* a refcount block came between: begin again behind it */
+			taken = 0;
+		}
+		taken++;
+	}
+	return 0;
+}
+
+/* Whether len bytes fit at packed_at: in this group, and with counts that can still grow. */
+static bool packed_fits(const struct vmimg_qcow2_tail *tail, uint32_t len)
+{
+	uint64_t end = tail->packed_at + len;
+	uint64_t last = (end - 1) / tail->cluster;
+
+	return tail->packed_at &&
+		get_count(tail, (tail->next - 1) % tail->group_len) < count_max(tail) &&
+		(last < tail->next || tail->next % tail->group_len);
+}
+
+int vmimg_qcow2_tail_packed(
+	struct vmimg_qcow2_tail *tail, uint32_t len, uint64_t *at, struct vmimg_error *err)
+{
+	uint64_t unused, index = (tail->next - 1) % tail->group_len;
+
+	if (packed_fits(tail, len)) {
+		*at = tail->packed_at;
+		set_count(tail, index, get_count(tail, index) + 1);
+		if ((*at + len - 1) / tail->cluster >= tail->next &&
+			vmimg_qcow2_tail_cluster(tail, &unused, err))
+			return -1;
+	} else if (vmimg_qcow2_tail_cluster(tail, at, err)) {
+		return -1;
+	}
+	tail->packed_at = (*at + len) % tail->cluster ? *at + len : 0;
+	return 0;
+}
+
+int vmimg_qcow2_tail_finish(
+	struct vmimg_qcow2_tail *tail, uint64_t *table, uint32_t *clusters, struct vmimg_error *err)
+{
+	uint64_t per_cluster = tail->cluster / 8, count = 0, groups, used = tail->next;
+	VMIMG_AUTO(free) uint8_t *raw = NULL;
+
+	do { /* the table counts itself, and may enter groups of its own */
+		count++;
+		groups = vmimg_div_up(used + count + vmimg_div_up(count, tail->group_len) + 1,
+				 tail->group_len) +
+			1;
+		count = vmimg_max(count, vmimg_div_up(groups, per_cluster));
+	} while (count * per_cluster < groups);
+	if (vmimg_qcow2_tail_clusters(tail, count, table, err) || write_block(tail, err))
+		return -1;
+	groups = vmimg_div_up(tail->next, tail->group_len);
+	raw = vmimg_alloc_array(tail->cluster, 1, err);
+	if (!raw)
+		return -1;
+	for (uint64_t c = 0; c < count; c++) {
+		memset(raw, 0, tail->cluster);
+		for (uint64_t i = 0; i < per_cluster && c * per_cluster + i < groups; i++)
+			vmimg_put_be64(raw + i * 8,
+				block_cluster(tail, c * per_cluster + i) * tail->cluster);
+		if (vmimg_io_pwrite(tail->io, raw, tail->cluster, *table + c * tail->cluster, err))
+			return -1;
+	}
+	*clusters = (uint32_t)count;
+	return 0;
+}

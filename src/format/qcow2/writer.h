@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A QCOW2 file being written from front to back. Space is only ever taken at the tail. The
+ * refcounts of a stretch of clusters (a group: as many as one refcount block counts) are kept in
+ * memory while the tail is in it, and written when the tail leaves; the block lies in the first
+ * cluster of its group (the second in group 0, behind the header), so that the refcount table is
+ * known at the end without having been kept.
+ */
+#pragma once
+#include "format/qcow2/qcow2.h"
+
+struct vmimg_qcow2_tail {
+	struct vmimg_io *io; /* borrowed */
+	uint32_t cluster;
+	unsigned refcount_order;
+	uint64_t next;      /* the first cluster that is free */
+	uint64_t packed_at; /* where the next compressed bytes may go, in the cluster before next;
+			     * 0: nowhere, begin a cluster */
+	uint64_t group_len; /* clusters in a group */
+	uint8_t *block;     /* the refcounts of the group that next - 1 is in: one cluster */
+};
+
+int vmimg_qcow2_tail_init(struct vmimg_qcow2_tail *tail, struct vmimg_io *io, uint32_t cluster,
+	unsigned refcount_order, struct vmimg_error *err) VMIMG_CHECKED;
+void vmimg_qcow2_tail_done(struct vmimg_qcow2_tail *tail);
+/* One cluster; *at is its offset. Contiguous calls give contiguous clusters, but for refcount
+ * blocks. */
+int vmimg_qcow2_tail_cluster(
+	struct vmimg_qcow2_tail *tail, uint64_t *at, struct vmimg_error *err) VMIMG_CHECKED;
+/* count clusters in a row. */
+int vmimg_qcow2_tail_clusters(struct vmimg_qcow2_tail *tail, uint64_t count, uint64_t *at,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* len bytes (at most a cluster) for compressed data; they may share clusters with others. */
+int vmimg_qcow2_tail_packed(struct vmimg_qcow2_tail *tail, uint32_t len, uint64_t *at,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Takes space for the refcount table and writes it and the last block: no more can be taken. */
+int vmimg_qcow2_tail_finish(struct vmimg_qcow2_tail *tail, uint64_t *table, uint32_t *clusters,
+	struct vmimg_error *err) VMIMG_CHECKED;
