@@ -8,6 +8,7 @@
 #define FORMATS(F) \
 	F(qcow2) \
 	F(vhd) \
+	F(vdi) \
 	F(raw)
 /* clang-format on */
 

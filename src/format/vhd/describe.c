@@ -59,8 +59,28 @@ static json_t *geometry_of(const struct vmimg_vhd_footer *footer)
 	return object;
 }
 
-static void describe_parent(const struct vmimg_vhd *vhd, struct vmimg_info *info)
+/* The name by which the parent was found, or would be looked for first. */
+static const char *parent_name(const struct vmimg_disk *disk)
 {
+	const char *first = NULL;
+
+	for (size_t i = disk->ref_count; i-- > 0;) {
+		const struct vmimg_ref *ref = &disk->refs[i];
+
+		if (strcmp(ref->ref.kind, "parent"))
+			continue;
+		if (ref->opened)
+			return ref->ref.name;
+		first = ref->ref.name;
+	}
+	return first;
+}
+
+static void describe_parent(const struct vmimg_disk *disk, struct vmimg_info *info)
+{
+	const struct vmimg_vhd *vhd = disk->state;
+
+	vmimg_json_text(info->root, "backing-filename", parent_name(disk));
 	set_guid(info->identity, "parent-uuid", vhd->header.parent_uuid);
 	if (vhd->header.parent_time)
 		set_time(info->specific, "parent-timestamp", vhd->header.parent_time);
@@ -75,9 +95,6 @@ int vmimg_vhd_describe(struct vmimg_disk *disk, struct vmimg_info *info, struct 
 	(void)err;
 	vmimg_json_text(info->root, "variant", variant_name(footer->type));
 	set_code(info->root, "creator", footer->creator);
-	if (footer->type == VMIMG_VHD_DIFFERENCING && disk->ref_count)
-		vmimg_json_text(
-			info->root, "backing-filename", disk->refs[disk->ref_count - 1].ref.name);
 	snprintf(version, sizeof(version), "%" PRIu32 ".%" PRIu32, footer->creator_ver >> 16,
 		footer->creator_ver & 0xffff);
 	vmimg_json_text(info->specific, "creator-version", version);
@@ -97,6 +114,6 @@ int vmimg_vhd_describe(struct vmimg_disk *disk, struct vmimg_info *info, struct 
 		vmimg_json_uint(info->specific, "parts", vhd->parts);
 	set_guid(info->identity, "uuid", footer->uuid);
 	if (footer->type == VMIMG_VHD_DIFFERENCING)
-		describe_parent(vhd, info);
+		describe_parent(disk, info);
 	return 0;
 }

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the guest's bytes live: one table of 32-bit block numbers. */
+#include "format/vdi/vdi.h"
+#include "util/num.h"
+
+/* Entries looked at in one go, and those after which a run is long enough. */
+#define STRIDE 512U
+#define ENOUGH 65536U
+
+int vmimg_vdi_map_entry(struct vmimg_vdi *vdi, uint64_t i, uint32_t *entry, struct vmimg_error *err)
+{
+	uint8_t bytes[4];
+
+	if (vmimg_table_read(vdi->table, bytes, sizeof(bytes), vdi->header.map_at + 4 * i, err))
+		return vmimg_within(err, "block map");
+	*entry = vmimg_get_le32(bytes);
+	return 0;
+}
+
+uint64_t vmimg_vdi_block_at(const struct vmimg_vdi *vdi, uint32_t entry)
+{
+	const struct vmimg_vdi_header *header = &vdi->header;
+
+	return header->data_at + entry * ((uint64_t)header->block_extra + header->block_size) +
+		header->block_extra;
+}
+
+const char *vmimg_vdi_judge_entry(
+	const struct vmimg_disk *disk, uint64_t i, uint32_t entry, const char **code)
+{
+	const struct vmimg_vdi *vdi = disk->state;
+	uint64_t at = vmimg_vdi_block_at(vdi, entry);
+	uint64_t len = vmimg_min(disk->block, disk->size - i * disk->block);
+	const char *unused;
+
+	code = code ? code : &unused;
+	*code = "map-entry-past-end";
+	if (!vmimg_range_inside(at, len, vmimg_io_size(disk->io)))
+		return "the block reaches past the end of the file";
+	*code = "map-entry-in-tables";
+	if (at < vdi->header.map_at + 4 * (uint64_t)vdi->header.blocks)
+		return "the block lies over the header or the block map";
+	return NULL;
+}
+
+/* Whether the k-th block after one whose entry is `first` goes on from it. */
+static bool goes_on(const struct vmimg_vdi *vdi, uint32_t first, uint32_t entry, uint64_t k)
+{
+	if (first >= VMIMG_VDI_ZERO)
+		return entry == first;
+	return !vdi->header.block_extra && entry < VMIMG_VDI_ZERO && entry == first + k;
+}
+
+/* How many blocks from i on are one run, and the entry of the first. */
+static int measure_run(struct vmimg_vdi *vdi, uint64_t i, uint32_t *first, uint64_t *count,
+	struct vmimg_error *err)
+{
+	uint8_t bytes[STRIDE * 4];
+	uint64_t done = 0;
+
+	while (i + done < vdi->entries && done < ENOUGH) {
+		uint64_t step = vmimg_min(STRIDE, vdi->entries - i - done), k = 0;
+
+		if (vmimg_table_read(
+			    vdi->table, bytes, step * 4, vdi->header.map_at + 4 * (i + done), err))
+			return vmimg_within(err, "block map");
+		if (!done)
+			*first = vmimg_get_le32(bytes);
+		while (k < step && goes_on(vdi, *first, vmimg_get_le32(bytes + 4 * k), done + k))
+			k++;
+		done += k;
+		if (k < step)
+			break;
+	}
+	*count = done;
+	return 0;
+}
+
+int vmimg_vdi_map(
+	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
+{
+	struct vmimg_vdi *vdi = disk->state;
+	uint64_t block = at / disk->block, count = 0;
+	uint32_t entry = VMIMG_VDI_ABSENT;
+
+	if (measure_run(vdi, block, &entry, &count, err))
+		return -1;
+	run->len = (block + count) * disk->block - at;
+	run->kind = entry == VMIMG_VDI_ABSENT ? VMIMG_RUN_ABSENT
+		: entry == VMIMG_VDI_ZERO     ? VMIMG_RUN_ZERO
+					      : VMIMG_RUN_DATA;
+	if (run->kind == VMIMG_RUN_DATA) {
+		run->io = disk->io;
+		run->at = vmimg_vdi_block_at(vdi, entry) + at % disk->block;
+	}
+	return 0;
+}
