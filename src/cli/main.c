@@ -6,14 +6,10 @@
 #include <string.h>
 #include "cli/cli.h"
 
-#define VERBS(V) V(info) V(convert) V(create) V(formats)
-
-#define DECLARE(name) extern const struct cli_verb cli_##name;
-#define POINT(name)   &cli_##name,
-
-VERBS(DECLARE)
-
-static const struct cli_verb *const verbs[] = { VERBS(POINT) NULL };
+/* As --help lists them. */
+static const struct cli_verb *const verbs[] = { &cli_info, &cli_convert, &cli_create, &cli_map,
+	&cli_measure, &cli_compare, &cli_check, &cli_digest, &cli_snapshot, &cli_bitmap,
+	&cli_formats, NULL };
 
 static const struct cli_verb *find_verb(const char *name)
 {

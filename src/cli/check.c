@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vmimg check: whether an image is sound. Exit codes and texts are those of qemu-img check. */
+#include "engine/check.h"
+#include <inttypes.h>
+#include <string.h>
+#include "cli/open.h"
+#include "cli/progress.h"
+#include "util/text.h"
+
+enum { SOUND, INCOMPLETE, CORRUPT, LEAKS, NO_CHECK = 63 };
+
+struct args {
+	struct cli_common common;
+};
+
+/* Failures before anything was checked. A usage error is 1: 2 means corrupt. */
+static int exit_code(enum vmimg_status status)
+{
+	return status == VMIMG_EINVAL ? INCOMPLETE : cli_exit_code(status);
+}
+
+static int verdict(const struct vmimg_report *report)
+{
+	if (report->count[VMIMG_FINDING_CORRUPTION])
+		return CORRUPT;
+	if (report->count[VMIMG_FINDING_ERROR])
+		return INCOMPLETE;
+	return report->count[VMIMG_FINDING_LEAK] ? LEAKS : SOUND;
+}
+
+static uint64_t count_all(const struct vmimg_report *report)
+{
+	uint64_t all = 0;
+
+	for (unsigned i = 0; i < 4; i++)
+		all += report->count[i];
+	return all;
+}
+
+static void print_findings(const struct vmimg_report *report)
+{
+	uint64_t all = count_all(report);
+
+	for (unsigned i = 0; i < report->kept_count; i++) {
+		const struct vmimg_finding *f = &report->kept[i];
+
+		printf("%s: %s (%s", vmimg_severity_name(f->severity), f->text, f->code);
+		if (f->at != VMIMG_NOWHERE)
+			printf(", at 0x%" PRIx64, f->at);
+		printf(")\n");
+	}
+	if (all > report->kept_count)
+		printf("… and %" PRIu64 " more\n", all - report->kept_count);
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+	return whole ? 100.0 * (double)part / (double)whole : 0;
+}
+
+static void print_totals(const struct vmimg_report *report)
+{
+	uint64_t errors = report->count[VMIMG_FINDING_ERROR];
+	uint64_t corruptions = report->count[VMIMG_FINDING_CORRUPTION];
+	uint64_t leaks = report->count[VMIMG_FINDING_LEAK];
+
+	if (!errors && !corruptions && !leaks)
+		printf("No errors were found on the image.\n");
+	if (corruptions)
+		printf("\n%" PRIu64 " errors were found on the image.\n"
+		       "Data may be corrupted, or further writes to the image may corrupt it.\n",
+			corruptions);
+	if (leaks)
+		printf("\n%" PRIu64 " leaked clusters were found on the image.\n"
+		       "This means waste of disk space, but no harm to data.\n",
+			leaks);
+	if (errors)
+		printf("\n%" PRIu64 " internal errors have occurred during the check.\n", errors);
+	if (report->total_blocks && report->allocated_blocks)
+		printf("%" PRIu64 "/%" PRIu64 " = %0.2f%% allocated, %0.2f%% fragmented, "
+		       "%0.2f%% compressed clusters\n",
+			report->allocated_blocks, report->total_blocks,
+			percent(report->allocated_blocks, report->total_blocks),
+			percent(report->fragmented_blocks, report->allocated_blocks),
+			percent(report->compressed_blocks, report->allocated_blocks));
+	if (report->image_end)
+		printf("Image end offset: %" PRIu64 "\n", report->image_end);
+}
+
+static json_t *findings_json(const struct vmimg_report *report)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < report->kept_count; i++) {
+		const struct vmimg_finding *f = &report->kept[i];
+		json_t *item = json_object();
+
+		vmimg_json_text(item, "code", f->code);
+		vmimg_json_text(item, "severity", vmimg_severity_name(f->severity));
+		if (f->at != VMIMG_NOWHERE)
+			vmimg_json_uint(item, "offset", f->at);
+		/* the driver has escaped what comes from the image */
+		json_object_set_new(item, "text", json_string(f->text));
+		json_array_append_new(list, item);
+	}
+	return list;
+}
+
+static void set_if_any(json_t *root, const char *key, uint64_t value)
+{
+	if (value)
+		vmimg_json_uint(root, key, value);
+}
+
+static int print_json(const struct vmimg_disk *disk, const char *filename,
+	const struct vmimg_report *report, struct vmimg_error *err)
+{
+	json_t *root = json_object();
+
+	set_if_any(root, "image-end-offset", report->image_end);
+	set_if_any(root, "total-clusters", report->total_blocks);
+	vmimg_json_uint(root, "check-errors", report->count[VMIMG_FINDING_ERROR]);
+	vmimg_json_uint(root, "corruptions", report->count[VMIMG_FINDING_CORRUPTION]);
+	vmimg_json_uint(root, "leaks", report->count[VMIMG_FINDING_LEAK]);
+	set_if_any(root, "allocated-clusters", report->allocated_blocks);
+	set_if_any(root, "fragmented-clusters", report->fragmented_blocks);
+	set_if_any(root, "compressed-clusters", report->compressed_blocks);
+	vmimg_json_text(root, "filename", filename);
+	vmimg_json_text(root, "format", disk->format->name);
+	json_object_set_new(root, "schema", json_string("vmimg.check/1"));
+	json_object_set_new(root, "findings", findings_json(report));
+	vmimg_json_uint(root, "findings-total", count_all(report));
+	return cli_print_json(stdout, root, err);
+}
+
+static int check(struct vmimg_disk *disk, const struct cli_common *common,
+	struct vmimg_report *report, struct vmimg_error *err)
+{
+	struct cli_progress progress;
+	struct vmimg_run_how how = {
+		.threads = common->threads, .progress = cli_progress_step, .progress_ctx = &progress
+	};
+	int failed;
+
+	cli_progress_begin(&progress, common, common->json);
+	failed = vmimg_check_run(disk, &how, report, err);
+	cli_progress_end(&progress);
+	return failed;
+}
+
+static int run(const struct cli_call *call, struct vmimg_error *err)
+{
+	const struct cli_common *common = &((const struct args *)call->args)->common;
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	VMIMG_AUTO(free) struct vmimg_report *report = vmimg_new(struct vmimg_report, err);
+	struct cli_open how = { .format = common->format,
+		.refs = CLI_REFS_NONE,
+		.alone = !common->refs,
+		.lenient = true };
+
+	if (!report || cli_image_open(&image, call->words[0], common, &how, err))
+		return -1;
+	if (!image.disk->format->check) {
+		cli_warn("This image format does not support checks");
+		return NO_CHECK;
+	}
+	cli_image_warn(&image, common);
+	if (check(image.disk, common, report, err))
+		return -1;
+	if (common->json && print_json(image.disk, call->words[0], report, err))
+		return -1;
+	if (!common->json && !common->quiet) {
+		print_findings(report);
+		print_totals(report);
+	}
+	return verdict(report);
+}
+
+static const struct cli_option *const groups[] = { cli_format_options, cli_report_options,
+	cli_work_options, cli_source_options, NULL };
+
+const struct cli_verb cli_check = {
+	.name = "check",
+	.operands = "IMAGE",
+	.summary = "Tells whether an image is sound",
+	.detail = "Exits 0 when it is, 1 when the check was not completed, 2 when something is "
+		  "corrupt,\n"
+		  "3 when space is leaked, 63 when the format has nothing to check.",
+	.least = 1,
+	.most = 1,
+	.args_size = sizeof(struct args),
+	.options = groups,
+	.run = run,
+	.exit_code = exit_code,
+};
