@@ -9,6 +9,7 @@
 	F(qcow2) \
 	F(vhd) \
 	F(vdi) \
+	F(vmdk) \
 	F(raw)
 /* clang-format on */
 
