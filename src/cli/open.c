@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a word of the command line to an opened disk. */
 #include "cli/open.h"
+#include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "cli/progress.h"
+#include "codec/spool.h"
+#include "codec/unwrap.h"
 #include "io/file.h"
+#include "util/num.h"
 
 void cli_image_close(struct cli_image *image)
 {
@@ -36,7 +44,7 @@ static void warn_if_not_raw(struct vmimg_io *io, const char *format)
 		cli_warn("warning: %s looks like %s, and is read as a raw disk (-f raw)",
 			vmimg_io_name(io), found->title);
 	else if (!found)
-		cli_warn("warning: %s: read as a raw disk (-f raw)", why.text);
+		cli_warn("warning: read as a raw disk: %s", why.text);
 }
 
 /* qemu's words: a bare id or name, or snapshot.id=ID, snapshot.name=NAME. */
@@ -61,6 +69,76 @@ static int check_size(
 		vmimg_io_name(disk->io), disk->size, common->max_virtual_size);
 }
 
+/* What a compressed source may unpack to: a disk as large as is agreed, and an image's tables. */
+static uint64_t spool_limit(const struct cli_common *common)
+{
+	uint64_t size = common->max_virtual_size;
+
+	if (size)
+		return size + size / 8 + (1 << 20);
+	return common->max_output;
+}
+
+static struct vmimg_io *spool(int fd, const char *name, const struct cli_common *common,
+	const struct cli_open *how, struct vmimg_error *err)
+{
+	const char *temporary = getenv("TMPDIR");
+	VMIMG_AUTO(free) char *copy = vmimg_strdup(how->spool_for, err);
+	struct vmimg_spool spool = { .fd = fd,
+		.name = name,
+		.as_it_is = how->format && !strcmp(how->format, "raw"),
+		.limit = spool_limit(common),
+		.cancel = cli_catch_signals() };
+
+	if (!copy)
+		return NULL;
+	if (*copy && strcmp(copy, "-") && !(temporary && *temporary))
+		spool.folder = dirname(copy);
+	return vmimg_spool(&spool, err);
+}
+
+static bool is_wrapped(struct vmimg_io *io, struct vmimg_error *err)
+{
+	uint8_t head[VMIMG_WRAPPING_MAGIC];
+	size_t len = (size_t)vmimg_min(vmimg_io_size(io), sizeof(head));
+
+	return !vmimg_io_pread(io, head, len, 0, err) && vmimg_wrapping_find(head, len);
+}
+
+/* Standard input when it is a file, as "vmimg … - <file" makes it, is read at any offset. */
+static struct vmimg_io *open_input(
+	const struct cli_common *common, const struct cli_open *how, struct vmimg_error *err)
+{
+	struct stat st;
+	int fd;
+
+	if (!how->spool_for) {
+		vmimg_fail(err, VMIMG_EINVAL, "standard input is not taken here: name a file");
+		return NULL;
+	}
+	if (!fstat(STDIN_FILENO, &st) && S_ISREG(st.st_mode) &&
+		(fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)) >= 0)
+		return vmimg_file_from_fd(fd, false, "standard input", err);
+	return spool(STDIN_FILENO, "standard input", common, how, err);
+}
+
+/* What the word names, without a wrapping where that is seen through. */
+static struct vmimg_io *open_io(const char *path, const struct cli_common *common,
+	const struct cli_open *how, struct vmimg_error *err)
+{
+	bool input = !strcmp(path, "-");
+	VMIMG_AUTO(vmimg_io_unref)
+	struct vmimg_io *io =
+		input ? open_input(common, how, err) : vmimg_file_open(path, false, err);
+	bool raw = how->format && !strcmp(how->format, "raw");
+
+	if (!io || raw || !how->spool_for || !is_wrapped(io, err))
+		return vmimg_take(io);
+	if (lseek(vmimg_file_fd(io), 0, SEEK_SET))
+		return vmimg_take(io);
+	return spool(vmimg_file_fd(io), vmimg_io_name(io), common, how, err);
+}
+
 int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err)
 {
@@ -70,7 +148,7 @@ int cli_image_open(struct cli_image *image, const char *path, const struct cli_c
 		.alone = how->alone,
 		.lenient = how->lenient };
 
-	image->io = vmimg_file_open(path, false, err);
+	image->io = open_io(path, common, how, err);
 	if (!image->io || check_untrusted(image->io, common, err))
 		return -1;
 	image->disk = vmimg_disk_open(image->io, &options, err);
