@@ -6,6 +6,7 @@
 
 /* clang-format off: one format, one line */
 #define FORMATS(F) \
+	F(qcow) \
 	F(qcow2) \
 	F(vhd) \
 	F(vdi) \
