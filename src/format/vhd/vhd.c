@@ -18,6 +18,19 @@ static void vhd_identity(const struct vmimg_disk *disk, struct vmimg_identity *i
 	identity->time = vhd->footer.timestamp;
 }
 
+static const struct vmimg_option_spec vhd_options[] = {
+	{ "subformat", VMIMG_OPTION_CHOICE, "dynamic|fixed|differencing",
+		"kind of disk (dynamic; differencing when it has a parent)" },
+	{ "force_size", VMIMG_OPTION_BOOL, NULL,
+		"keep the exact size (on); off rounds it up to cylinders, heads and sectors" },
+	{ "block_size", VMIMG_OPTION_SIZE, NULL, "unit of allocation (2M)" },
+	{ "uuid", VMIMG_OPTION_TEXT, NULL, "unique id (derived from the content)" },
+	{ "creator", VMIMG_OPTION_TEXT, NULL,
+		"creator application, four characters (\"win \", for which all take the exact "
+		"size)" },
+	{ 0 },
+};
+
 const struct vmimg_format vmimg_vhd = {
 	.name = "vhd",
 	.title = "a VHD image",
@@ -28,4 +41,7 @@ const struct vmimg_format vmimg_vhd = {
 	.map = vmimg_vhd_map,
 	.describe = vmimg_vhd_describe,
 	.identity = vhd_identity,
+	.create = vmimg_vhd_create,
+	.measure = vmimg_vhd_measure,
+	.options = vhd_options,
 };
