@@ -72,6 +72,10 @@ static int judge_name(const char *name, struct vmimg_error *err)
 {
 	if (!*name || strlen(name) > VMIMG_MAX_NAME)
 		return vmimg_fail(err, VMIMG_EREFUSED, "the name is empty or too long");
+	for (const char *p = name; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return vmimg_fail(err, VMIMG_EREFUSED,
+				"a name with control characters is not followed");
 	if (is_url(name))
 		return vmimg_fail(err, VMIMG_EREFUSED,
 			"URLs and json: names inside an image are never followed");
