@@ -9,6 +9,7 @@
 	F(qcow) \
 	F(qcow2) \
 	F(vhd) \
+	F(vhdx) \
 	F(vdi) \
 	F(vmdk) \
 	F(raw)
