@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs what vmimg needs, asking nothing: tools/deps.sh [build|test|bench]. Does nothing, quickly,
-# when all is there. test includes build, bench includes test. Debian, Ubuntu and Fedora.
+# Installs what vmimg needs, asking nothing: tools/deps.sh [build|demo|test|bench]. Does nothing,
+# quickly, when all is there. Each includes the ones before it. Debian, Ubuntu and Fedora.
 set -eu
 
 # For each group: a test that all is there, and the packages where it is not.
@@ -15,16 +15,27 @@ build_there() {
 build_apt='gcc libc6-dev meson ninja-build pkg-config libjansson-dev libdeflate-dev libisal-dev libzstd-dev zlib1g-dev liblzma-dev libbz2-dev'
 build_dnf='gcc meson ninja-build pkgconf-pkg-config jansson-devel libdeflate-devel isa-l-devel libzstd-devel zlib-devel xz-devel bzip2-devel'
 
-test_there() {
-	for tool in python3 qemu-img qemu-io sfdisk mke2fs strace clang; do
-		PATH=$PATH:/usr/sbin:/sbin command -v $tool >/dev/null || return 1
+all_on_path() (
+	PATH=$PATH:/usr/sbin:/sbin
+	for tool; do
+		command -v "$tool" >/dev/null || exit 1
 	done
+)
+
+demo_there() {
+	all_on_path python3 sfdisk mke2fs
 }
-test_apt='python3 qemu-utils fdisk e2fsprogs strace clang'
-test_dnf='python3 qemu-img util-linux e2fsprogs strace clang compiler-rt'
+demo_apt='python3 fdisk e2fsprogs'
+demo_dnf='python3 util-linux e2fsprogs'
+
+test_there() {
+	all_on_path qemu-img qemu-io strace clang
+}
+test_apt='qemu-utils strace clang'
+test_dnf='qemu-img strace clang compiler-rt'
 
 bench_there() {
-	command -v mmdebstrap >/dev/null
+	all_on_path mmdebstrap
 }
 bench_apt='mmdebstrap'
 bench_dnf='mmdebstrap'
@@ -67,9 +78,10 @@ give_up() {
 
 case "${1:-build}" in
 build) groups='build' ;;
-test) groups='build test' ;;
-bench) groups='build test bench' ;;
-*) fail "usage: tools/deps.sh [build|test|bench]" ;;
+demo) groups='build demo' ;;
+test) groups='build demo test' ;;
+bench) groups='build demo test bench' ;;
+*) fail "usage: tools/deps.sh [build|demo|test|bench]" ;;
 esac
 
 packages=

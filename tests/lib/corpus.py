@@ -5,10 +5,13 @@ row a file; files are stored plain or as .xz. A whole folder is unpacked at once
 because the files of one chain or bundle lie together and name each other.
 """
 
+import bz2
 import csv
 import fcntl
+import gzip
 import lzma
 import os
+import re
 import shutil
 
 from lib import disks, env
@@ -23,13 +26,33 @@ class Entry:
         self.folder = self.path.split("/")[0]
 
     @property
+    def content(self):
+        """The agreed digest of the whole virtual disk; empty when there is none."""
+        whole = re.fullmatch(r"(nz64k:)?[0-9a-f]{64}", self.decoded_sha256 or "")
+        return self.decoded_sha256 if whole else ""
+
+    @property
+    def size(self):
+        """The virtual size where the manifest states it, else 0."""
+        return int(self.virtual_size) if (self.virtual_size or "").isdigit() else 0
+
+    def unwrap(self, target):
+        """The file without the outer .gz or .bz2 that it came in; the file itself without one."""
+        opener = {".gz": gzip.open, ".bz2": bz2.open}.get(os.path.splitext(self.path)[1])
+        if not opener:
+            return self.file
+        with opener(self.file) as packed, open(target, "wb") as file:
+            _copy_sparse(packed, file)
+        return target
+
+    @property
     def file(self):
         """The path of the unpacked file."""
         return os.path.join(_unpacked(self.folder), os.path.relpath(self.path, self.folder))
 
     def digest(self, raw):
         """The digest of a raw file, of the kind that decoded_sha256 has."""
-        if self.decoded_sha256.startswith("nz64k:"):
+        if self.content.startswith("nz64k:"):
             return "nz64k:" + disks.nz64k(raw)
         return disks.sha256(raw)
 
