@@ -13,7 +13,7 @@ MADE = {
               "lazy_refcounts=on", "refcount_bits=1", "refcount_bits=8", "refcount_bits=64",
               "preallocation=metadata", "preallocation=falloc", "preallocation=full",
               *(f"cluster_size={size}" for size in ("512", "1k", "4k", "128k", "1M", "2M"))],
-    "qcow": ["", "-c"],
+    "qcow": [""],
     "vmdk": ["", "subformat=streamOptimized", "subformat=monolithicFlat", "zeroed_grain=on",
              "subformat=twoGbMaxExtentSparse", "subformat=twoGbMaxExtentFlat", "compat6=on",
              "adapter_type=lsilogic"],
