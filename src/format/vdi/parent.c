@@ -41,7 +41,10 @@ static bool is_parent(void *ctx, const char *name)
 static int find(struct search *search, const char *usual, struct vmimg_error *err)
 {
 	const struct vmimg_resolver *resolver = search->resolver;
+	const struct vmimg_reference ref = { "parent", usual, "vdi" };
 
+	if (resolver->judge && resolver->judge(resolver, &ref, search->disk->io, err))
+		return vmimg_within(err, "parent \"%s\"", usual);
 	if (is_parent(search, usual))
 		return 0;
 	if (resolver->search &&

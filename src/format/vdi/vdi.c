@@ -18,6 +18,15 @@ static void vdi_identity(const struct vmimg_disk *disk, struct vmimg_identity *i
 	identity->modified = vdi->header.modified;
 }
 
+static const struct vmimg_option_spec vdi_options[] = {
+	{ "static", VMIMG_OPTION_BOOL, NULL, "a fixed image, as large as the disk (off)" },
+	{ "subformat", VMIMG_OPTION_CHOICE, "dynamic|fixed|differencing",
+		"kind of image (dynamic; differencing when it has a parent)" },
+	{ "block_size", VMIMG_OPTION_SIZE, NULL, "unit of allocation (1M)" },
+	{ "uuid", VMIMG_OPTION_TEXT, NULL, "UUID of the image (derived from the content)" },
+	{ 0 },
+};
+
 const struct vmimg_format vmimg_vdi = {
 	.name = "vdi",
 	.title = "a VDI image",
@@ -28,4 +37,7 @@ const struct vmimg_format vmimg_vdi = {
 	.map = vmimg_vdi_map,
 	.describe = vmimg_vdi_describe,
 	.identity = vdi_identity,
+	.create = vmimg_vdi_create,
+	.measure = vmimg_vdi_measure,
+	.options = vdi_options,
 };
