@@ -59,6 +59,7 @@ struct vmimg_sink {
 	uint64_t size;      /* of the disk */
 	uint32_t granule;   /* bytes; unit of placement and of the test for zeroes; a power of 2 */
 	uint32_t chunk;     /* bytes wanted in a chunk; a multiple of granule */
+	uint32_t unit;      /* bytes that get space in the file at once; 0: a granule */
 	size_t pack_room;   /* bytes of chunk->packed; 0: pack makes nothing */
 	size_t more_stores; /* stores a chunk may need beyond one a piece */
 	bool in_order;      /* store inside the turnstile: a pipe, a running digest */

@@ -26,20 +26,21 @@ static struct vmimg_sink *try_sink(const struct vmimg_format *format,
 	return io ? vmimg_sink_create(format, io, &copy, err) : NULL;
 }
 
-/* Whole granules in which the source has data. */
+/* Whole units in which the source has data. */
 static int count_data(struct vmimg_disk *disk, const struct vmimg_sink *sink, uint64_t *data,
 	struct vmimg_error *err)
 {
+	uint32_t unit = sink->unit ? sink->unit : sink->granule;
 	struct vmimg_source source;
 	struct vmimg_deal deal;
 	int failed;
 
 	*data = 0;
-	vmimg_source_init(&source, disk, sink->granule, STEP);
+	vmimg_source_init(&source, disk, unit, STEP);
 	source.keep_absent = sink->keeps_absent && disk->parent;
 	while (!(failed = vmimg_source_deal(&source, &deal, err)) && deal.len)
 		if (deal.kind == VMIMG_PIECE_DATA)
-			*data += vmimg_align_up(deal.len, sink->granule);
+			*data += vmimg_align_up(deal.len, unit);
 	vmimg_source_done(&source);
 	return failed;
 }
