@@ -18,6 +18,21 @@ static void identity(const struct vmimg_disk *disk, struct vmimg_identity *ident
 	identity->uuid = vhdx->head.data_write;
 }
 
+static const struct vmimg_option_spec options[] = {
+	{ "subformat", VMIMG_OPTION_CHOICE, "dynamic|fixed",
+		"fixed sets the space for all blocks aside (dynamic)" },
+	{ "block_size", VMIMG_OPTION_SIZE, NULL,
+		"a power of two from 1M to 256M (8M, 16M above 1G, 32M above 100G, 64M above "
+		"32T)" },
+	{ "log_size", VMIMG_OPTION_SIZE, NULL, "whole MiB (1M)" },
+	{ "block_state_zero", VMIMG_OPTION_BOOL, NULL,
+		"note zero blocks as zero rather than not present (off)" },
+	{ "logical_sector_size", VMIMG_OPTION_SIZE, NULL,
+		"512 or 4096 (that of the parent, else 512)" },
+	{ "physical_sector_size", VMIMG_OPTION_SIZE, NULL, "512 or 4096 (4096)" },
+	{ 0 },
+};
+
 const struct vmimg_format vmimg_vhdx = {
 	.name = "vhdx",
 	.title = "a VHDX disk",
@@ -28,4 +43,8 @@ const struct vmimg_format vmimg_vhdx = {
 	.map = vmimg_vhdx_map,
 	.describe = vmimg_vhdx_describe,
 	.identity = identity,
+	.check = vmimg_vhdx_check,
+	.create = vmimg_vhdx_create,
+	.measure = vmimg_vhdx_measure,
+	.options = options,
 };
