@@ -1,38 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A sorted array: two ranges of one width overlap just when two neighbours do. */
+/* Runs of ranges, sorted: since no further range fits into a run, two ranges overlap just when two
+ * neighbouring runs do. */
 #include "util/claims.h"
 #include <stdlib.h>
 #include "util/auto.h"
 
+/* Whether a range at start belongs to the run, which then ends *span after its start. */
+static bool goes_on(
+	const struct vmimg_claims_run *run, uint32_t start, uint32_t width, uint32_t *span)
+{
+	uint64_t end = (uint64_t)run->start + run->span;
+	uint64_t wide = (uint64_t)start + width - run->start;
+
+	if (start < end || start - end >= width || wide > UINT32_MAX)
+		return false;
+	*span = (uint32_t)wide;
+	return true;
+}
+
 int vmimg_claims_add(struct vmimg_claims *claims, uint32_t start, struct vmimg_error *err)
 {
-	if (vmimg_grow_array(
-		    &claims->starts, &claims->cap, claims->count + 1, sizeof(*claims->starts), err))
-		return -1;
-	if (claims->count && start < claims->starts[claims->count - 1])
+	struct vmimg_claims_run *last = claims->count ? &claims->runs[claims->count - 1] : NULL;
+
+	if (last && goes_on(last, start, claims->width, &last->span))
+		return 0;
+	if (last && start < last->start)
 		claims->shuffled = true;
-	claims->starts[claims->count++] = start;
+	if (vmimg_grow_array(
+		    &claims->runs, &claims->cap, claims->count + 1, sizeof(*claims->runs), err))
+		return -1;
+	claims->runs[claims->count++] = (struct vmimg_claims_run){ start, claims->width };
 	return 0;
 }
 
 static int compare(const void *a, const void *b)
 {
-	uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+	const struct vmimg_claims_run *left = a, *right = b;
 
-	return (left > right) - (left < right);
+	return (left->start > right->start) - (left->start < right->start);
 }
 
-bool vmimg_claims_overlap(
-	struct vmimg_claims *claims, uint64_t width, size_t *next, uint32_t *start)
+bool vmimg_claims_overlap(struct vmimg_claims *claims, size_t *next, uint32_t *start)
 {
 	if (claims->shuffled) {
-		qsort(claims->starts, claims->count, sizeof(*claims->starts), compare);
+		qsort(claims->runs, claims->count, sizeof(*claims->runs), compare);
 		claims->shuffled = false;
 	}
 	for (size_t i = *next ? *next : 1; i < claims->count; i++) {
-		if (claims->starts[i] - (uint64_t)claims->starts[i - 1] >= width)
+		const struct vmimg_claims_run *before = &claims->runs[i - 1];
+
+		if (claims->runs[i].start >= (uint64_t)before->start + before->span)
 			continue;
-		*start = claims->starts[i];
+		*start = claims->runs[i].start;
 		*next = i + 1;
 		return true;
 	}
@@ -41,6 +60,6 @@ bool vmimg_claims_overlap(
 
 void vmimg_claims_done(struct vmimg_claims *claims)
 {
-	free(claims->starts);
+	free(claims->runs);
 	*claims = (struct vmimg_claims){ 0 };
 }

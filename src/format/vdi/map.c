@@ -7,13 +7,23 @@
 #define STRIDE 512U
 #define ENOUGH 65536U
 
-int vmimg_vdi_map_entry(struct vmimg_vdi *vdi, uint64_t i, uint32_t *entry, struct vmimg_error *err)
+int vmimg_vdi_walk(
+	struct vmimg_vdi *vdi, vmimg_vdi_visit *visit, void *ctx, struct vmimg_error *err)
 {
-	uint8_t bytes[4];
+	uint8_t bytes[STRIDE * 4];
 
-	if (vmimg_table_read(vdi->table, bytes, sizeof(bytes), vdi->header.map_at + 4 * i, err))
-		return vmimg_within(err, "block map");
-	*entry = vmimg_get_le32(bytes);
+	for (uint64_t i = 0; i < vdi->entries; i += STRIDE) {
+		uint64_t count = vmimg_min(STRIDE, vdi->entries - i);
+
+		if (vmimg_table_read(vdi->table, bytes, count * 4, vdi->header.map_at + 4 * i, err))
+			return vmimg_within(err, "block map");
+		for (uint64_t k = 0; k < count; k++) {
+			uint32_t entry = vmimg_get_le32(bytes + 4 * k);
+
+			if (entry < VMIMG_VDI_ZERO && visit(ctx, i + k, entry, err))
+				return -1;
+		}
+	}
 	return 0;
 }
 

@@ -5,32 +5,36 @@
 #include "util/claims.h"
 #include "util/num.h"
 
+struct verify {
+	const struct vmimg_disk *disk;
+	struct vmimg_claims claims;
+};
+
+static int verify_entry(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
+{
+	struct verify *verify = ctx;
+	const struct vmimg_vdi *vdi = verify->disk->state;
+	const char *wrong = vmimg_vdi_judge_entry(verify->disk, i, entry, NULL);
+
+	if (wrong)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"block map entry %" PRIu64 " at 0x%" PRIx64 " is 0x%08" PRIx32 ": %s", i,
+			vdi->header.map_at + 4 * i, entry, wrong);
+	return vmimg_claims_add(&verify->claims, entry, err);
+}
+
 /* Before anybody relies on the data: every used entry leads to a block of its own, in the file. */
 static int verify_map(struct vmimg_disk *disk, struct vmimg_error *err)
 {
-	struct vmimg_vdi *vdi = disk->state;
-	struct vmimg_claims claims = { 0 };
+	struct verify verify = { .disk = disk, .claims = { .width = 1 } };
+	uint32_t entry;
 	size_t next = 0;
-	uint32_t entry = 0;
-	int result = 0;
+	int result = vmimg_vdi_walk(disk->state, verify_entry, &verify, err);
 
-	for (uint32_t i = 0; !result && i < vdi->entries; i++) {
-		const char *wrong;
-
-		result = vmimg_vdi_map_entry(vdi, i, &entry, err);
-		if (result || entry >= VMIMG_VDI_ZERO)
-			continue;
-		wrong = vmimg_vdi_judge_entry(disk, i, entry, NULL);
-		result = wrong ? vmimg_fail(err, VMIMG_ECORRUPT,
-					 "block map entry %" PRIu32 " at 0x%" PRIx64
-					 " is 0x%08" PRIx32 ": %s",
-					 i, vdi->header.map_at + 4 * (uint64_t)i, entry, wrong)
-			       : vmimg_claims_add(&claims, entry, err);
-	}
-	if (!result && vmimg_claims_overlap(&claims, 1, &next, &entry))
+	if (!result && vmimg_claims_overlap(&verify.claims, &next, &entry))
 		result = vmimg_fail(err, VMIMG_ECORRUPT,
 			"two blocks of the disk are block %" PRIu32 " of the file", entry);
-	vmimg_claims_done(&claims);
+	vmimg_claims_done(&verify.claims);
 	return result;
 }
 

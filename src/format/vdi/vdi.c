@@ -36,6 +36,7 @@ const struct vmimg_format vmimg_vdi = {
 	.close = vmimg_vdi_close,
 	.map = vmimg_vdi_map,
 	.describe = vmimg_vdi_describe,
+	.check = vmimg_vdi_check,
 	.identity = vdi_identity,
 	.create = vmimg_vdi_create,
 	.measure = vmimg_vdi_measure,

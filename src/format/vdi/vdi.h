@@ -38,9 +38,10 @@ bool vmimg_vdi_has_parent(const struct vmimg_vdi_header *header);
 int vmimg_vdi_open_parent(struct vmimg_disk *disk, const struct vmimg_open *options,
 	struct vmimg_error *err) VMIMG_CHECKED;
 
-/* Entry i of the block map. */
-int vmimg_vdi_map_entry(
-	struct vmimg_vdi *vdi, uint64_t i, uint32_t *entry, struct vmimg_error *err) VMIMG_CHECKED;
+/* Visits every entry of the map that leads to a block, until one of the visits fails. */
+typedef int vmimg_vdi_visit(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err);
+int vmimg_vdi_walk(struct vmimg_vdi *vdi, vmimg_vdi_visit *visit, void *ctx,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* Where block number `entry` lies in the file: its data, past the extra data. */
 uint64_t vmimg_vdi_block_at(const struct vmimg_vdi *vdi, uint32_t entry);
 /* What is wrong with a used entry, as a sentence; NULL: nothing. code may be NULL. */

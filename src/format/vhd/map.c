@@ -24,6 +24,26 @@ int vmimg_vhd_bat_entry(
 	return 0;
 }
 
+int vmimg_vhd_walk(
+	struct vmimg_vhd *vhd, vmimg_vhd_visit *visit, void *ctx, struct vmimg_error *err)
+{
+	uint8_t bytes[STRIDE * 4];
+
+	for (uint64_t i = 0; i < vhd->entries; i += STRIDE) {
+		uint64_t count = vmimg_min(STRIDE, vhd->entries - i);
+
+		if (vmimg_table_read(vhd->table, bytes, count * 4, vhd->bat_at + 4 * i, err))
+			return vmimg_within(err, "block table");
+		for (uint64_t k = 0; k < count; k++) {
+			uint32_t sector = vmimg_get_be32(bytes + 4 * k);
+
+			if (sector != VMIMG_VHD_UNUSED && visit(ctx, i + k, sector, err))
+				return -1;
+		}
+	}
+	return 0;
+}
+
 const char *vmimg_vhd_judge_entry(
 	const struct vmimg_disk *disk, uint64_t i, uint32_t sector, const char **code)
 {

@@ -204,6 +204,13 @@ static int find_batmap(struct vmimg_disk *disk, struct vmimg_error *err)
 	return 0;
 }
 
+uint32_t vmimg_vhd_block_sectors(const struct vmimg_disk *disk)
+{
+	const struct vmimg_vhd *vhd = disk->state;
+
+	return (vhd->bitmap_bytes + disk->block) / VMIMG_VHD_SECTOR;
+}
+
 static int open_dynamic(struct vmimg_disk *disk, struct vmimg_error *err)
 {
 	struct vmimg_vhd *vhd = disk->state;
@@ -230,33 +237,37 @@ static int open_dynamic(struct vmimg_disk *disk, struct vmimg_error *err)
 	return vhd->table ? find_batmap(disk, err) : -1;
 }
 
+struct verify {
+	const struct vmimg_disk *disk;
+	struct vmimg_claims claims;
+};
+
+static int verify_entry(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err)
+{
+	struct verify *verify = ctx;
+	const struct vmimg_vhd *vhd = verify->disk->state;
+	const char *wrong = vmimg_vhd_judge_entry(verify->disk, i, sector, NULL);
+
+	if (wrong)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"BAT entry %" PRIu64 " at 0x%" PRIx64 " is 0x%08" PRIx32 ": %s", i,
+			vhd->bat_at + 4 * i, sector, wrong);
+	return vmimg_claims_add(&verify->claims, sector, err);
+}
+
 /* Before anybody relies on the data: every used entry of the BAT leads to a place of its own. */
 static int verify_bat(struct vmimg_disk *disk, struct vmimg_error *err)
 {
-	struct vmimg_vhd *vhd = disk->state;
-	uint64_t width = (vhd->bitmap_bytes + (uint64_t)disk->block) / VMIMG_VHD_SECTOR;
-	struct vmimg_claims claims = { 0 };
-	size_t next = 0;
+	struct verify verify = { .disk = disk,
+		.claims = { .width = vmimg_vhd_block_sectors(disk) } };
 	uint32_t sector;
-	int result = 0;
+	size_t next = 0;
+	int result = vmimg_vhd_walk(disk->state, verify_entry, &verify, err);
 
-	for (uint32_t i = 0; !result && i < vhd->entries; i++) {
-		const char *wrong;
-
-		result = vmimg_vhd_bat_entry(vhd, i, &sector, err);
-		if (result || sector == VMIMG_VHD_UNUSED)
-			continue;
-		wrong = vmimg_vhd_judge_entry(disk, i, sector, NULL);
-		result = wrong
-			? vmimg_fail(err, VMIMG_ECORRUPT,
-				  "BAT entry %" PRIu32 " at 0x%" PRIx64 " is 0x%08" PRIx32 ": %s",
-				  i, vhd->bat_at + 4 * (uint64_t)i, sector, wrong)
-			: vmimg_claims_add(&claims, sector, err);
-	}
-	if (!result && vmimg_claims_overlap(&claims, width, &next, &sector))
+	if (!result && vmimg_claims_overlap(&verify.claims, &next, &sector))
 		result = vmimg_fail(err, VMIMG_ECORRUPT, "two blocks share the space at 0x%" PRIx64,
 			(uint64_t)sector * VMIMG_VHD_SECTOR);
-	vmimg_claims_done(&claims);
+	vmimg_claims_done(&verify.claims);
 	return result;
 }
 

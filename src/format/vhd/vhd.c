@@ -40,6 +40,7 @@ const struct vmimg_format vmimg_vhd = {
 	.close = vmimg_vhd_close,
 	.map = vmimg_vhd_map,
 	.describe = vmimg_vhd_describe,
+	.check = vmimg_vhd_check,
 	.identity = vhd_identity,
 	.create = vmimg_vhd_create,
 	.measure = vmimg_vhd_measure,

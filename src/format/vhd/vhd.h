@@ -88,6 +88,12 @@ int vmimg_vhd_measure(const struct vmimg_create *create, uint64_t data, uint64_t
 /* BAT entry i: a sector number or VMIMG_VHD_UNUSED. */
 int vmimg_vhd_bat_entry(
 	struct vmimg_vhd *vhd, uint64_t i, uint32_t *sector, struct vmimg_error *err) VMIMG_CHECKED;
+/* Visits every used entry of the BAT, until one of the visits fails. */
+typedef int vmimg_vhd_visit(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err);
+int vmimg_vhd_walk(struct vmimg_vhd *vhd, vmimg_vhd_visit *visit, void *ctx,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Sectors from the start of a block's bitmap to the end of its data. */
+uint32_t vmimg_vhd_block_sectors(const struct vmimg_disk *disk);
 /* What is wrong with a used BAT entry, as a sentence; NULL: nothing. code may be NULL. */
 const char *vmimg_vhd_judge_entry(
 	const struct vmimg_disk *disk, uint64_t i, uint32_t sector, const char **code);
