@@ -330,6 +330,7 @@ static int set_sink(
 		.size = wish->size,
 		.granule = child ? wish->block_size : GRANULE,
 		.chunk = (uint32_t)vmimg_max(CHUNK, child ? wish->block_size : 0),
+		.unit = wish->block_size,
 		.keeps_absent = child,
 		.splits_zeroes = true,
 		.clone_io = io };

@@ -11,7 +11,8 @@ struct check {
 	const struct vmimg_disk *disk;
 	struct vmimg_report *report;
 	struct vmimg_claims claims;
-	uint64_t last_end; /* of the block visited last, in sectors */
+	uint64_t last_end;   /* of the block visited last, in sectors */
+	uint64_t blocks_end; /* past the last block in the file, in bytes */
 };
 
 static void report_flaws(const struct vmimg_vhd *vhd, struct vmimg_report *report)
@@ -60,7 +61,7 @@ static int visit(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err
 	if (c->last_end && (sector < c->last_end || sector - c->last_end >= c->claims.width))
 		report->fragmented_blocks++;
 	c->last_end = end;
-	report->image_end = vmimg_max(report->image_end, end * VMIMG_VHD_SECTOR);
+	c->blocks_end = vmimg_max(c->blocks_end, end * VMIMG_VHD_SECTOR);
 	return vmimg_claims_add(&c->claims, sector, err);
 }
 
@@ -76,19 +77,20 @@ static void report_overlaps(struct check *c)
 			(uint64_t)sector * VMIMG_VHD_SECTOR);
 }
 
-/* Room for whole blocks that no entry leads to. */
-static void report_leaks(struct check *c)
+/* Room for whole blocks that no entry leads to, up to the last one in use. Room after that is none
+ * of a leak: Windows lets the file grow in larger steps. */
+static void report_leaks(struct check *c, uint64_t blocks_end)
 {
 	const struct vmimg_vhd *vhd = c->disk->state;
 	uint64_t width = (uint64_t)c->claims.width * VMIMG_VHD_SECTOR;
 	uint64_t tables = vhd->bat_at + 4 * (uint64_t)vhd->header.entries;
-	uint64_t room = vhd->footer_at > tables ? (vhd->footer_at - tables) / width : 0;
+	uint64_t room = blocks_end > tables ? (blocks_end - tables) / width : 0;
 	uint64_t used = c->report->allocated_blocks;
 
 	if (room <= used)
 		return;
 	vmimg_report_add(c->report, VMIMG_FINDING_LEAK, "blocks-leaked", VMIMG_NOWHERE,
-		"the file has room for %" PRIu64 " blocks, of which %" PRIu64 " are in use", room,
+		"there is room for %" PRIu64 " blocks, of which %" PRIu64 " are in use", room,
 		used);
 	vmimg_report_count(c->report, VMIMG_FINDING_LEAK, room - used - 1);
 }
@@ -134,7 +136,7 @@ static int check_blocks(struct check *c, struct vmimg_error *err)
 	if (vmimg_vhd_walk(c->disk->state, visit, c, err))
 		return -1;
 	report_overlaps(c);
-	report_leaks(c);
+	report_leaks(c, c->blocks_end);
 	return check_batmap(c, err);
 }
 
@@ -145,11 +147,9 @@ int vmimg_vhd_check(struct vmimg_disk *disk, struct vmimg_report *report, struct
 	int result;
 
 	report_flaws(vhd, report);
-	report->image_end = vhd->footer_at;
-	if (vhd->footer.type == VMIMG_VHD_FIXED) {
-		report->image_end = vmimg_io_size(vhd->io);
+	report->image_end = vmimg_io_size(vhd->io);
+	if (vhd->footer.type == VMIMG_VHD_FIXED)
 		return 0;
-	}
 	report->total_blocks = vhd->entries;
 	check.claims.width = vmimg_vhd_block_sectors(disk);
 	result = check_blocks(&check, err);

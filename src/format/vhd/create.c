@@ -156,6 +156,7 @@ static void set_sink(struct vmimg_vhd_sink *s, struct vmimg_io *io, const struct
 		.size = wish->size,
 		.granule = GRANULE,
 		.chunk = CHUNK,
+		.unit = fixed ? 0 : wish->block_size,
 		.in_order = io->in_order,
 		.keeps_absent = child,
 		.splits_zeroes = !io->in_order,
