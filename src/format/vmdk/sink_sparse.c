@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* monolithicSparse and twoGbMaxExtentSparse, also on top of a parent. */
+#include <stdlib.h>
+#include <string.h>
+#include "format/vmdk/write.h"
+#include "util/num.h"
+
+struct sparse_sink {
+	struct vmimg_sink sink;
+	struct vmdk_settings settings;
+	struct vmimg_io *io;     /* the main file */
+	struct vmdk_line *lines; /* of the descriptor */
+	struct vmdk_tables *extents;
+	size_t count;     /* of both */
+	bool split;       /* extents are files of their own */
+	uint64_t content; /* hash so far */
+};
+
+static struct sparse_sink *sparse_of(struct vmimg_sink *sink)
+{
+	return (struct sparse_sink *)sink;
+}
+
+/* The extent that a guest offset falls into, and the number of its grain there. */
+static struct vmdk_tables *extent_of(struct sparse_sink *s, uint64_t guest, uint64_t *grain)
+{
+	uint64_t each = VMDK_SPLIT_SECTORS * VMDK_SECTOR, index = s->split ? guest / each : 0;
+
+	*grain = (guest - index * each) / VMDK_GRAIN;
+	return &s->extents[index];
+}
+
+/* Zeroes that a parent would otherwise show through: marked, or given grains that stay holes. */
+static int place_zeroes(
+	struct sparse_sink *s, uint64_t guest, uint64_t len, struct vmimg_error *err)
+{
+	for (uint64_t at = guest; at < guest + len; at += VMDK_GRAIN) {
+		uint64_t grain, place;
+		struct vmdk_tables *t = extent_of(s, at, &grain);
+
+		if (s->settings.zeroed) {
+			if (vmimg_vmdk_tables_zero(t, grain, err))
+				return -1;
+		} else if (vmimg_vmdk_tables_add(t, grain, &place, err) ||
+			(t->io->is_device && vmimg_io_zero(t->io, place, VMDK_GRAIN, err))) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static int place_pieces(struct sparse_sink *s, struct vmimg_chunk *chunk, struct vmimg_error *err)
+{
+	uint64_t guest = chunk->guest;
+
+	for (size_t i = 0; i < chunk->piece_count; i++, guest += VMDK_GRAIN) {
+		const struct vmimg_piece *piece = &chunk->pieces[i];
+		struct vmdk_tables *t;
+		uint64_t grain, at;
+
+		if (piece->kind == VMIMG_PIECE_DATA) {
+			t = extent_of(s, guest, &grain);
+			if (vmimg_vmdk_tables_add(t, grain, &at, err))
+				return -1;
+			vmimg_chunk_store(chunk, t->io, at, piece->bytes, piece->size);
+		} else if (s->sink.keeps_absent && piece->kind == VMIMG_PIECE_ZERO &&
+			place_zeroes(s, guest, piece->size, err)) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static int sparse_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
+{
+	struct sparse_sink *s = sparse_of(sink);
+
+	if (chunk->kind == VMIMG_PIECE_DATA) {
+		s->content = vmimg_vmdk_fold(s->content, chunk->digest);
+		return place_pieces(s, chunk, err);
+	}
+	if (chunk->kind == VMIMG_PIECE_ZERO && sink->keeps_absent)
+		return place_zeroes(s, chunk->guest, chunk->len, err);
+	return 0;
+}
+
+static int sparse_finish(struct vmimg_sink *sink, struct vmimg_error *err)
+{
+	struct sparse_sink *s = sparse_of(sink);
+
+	if (vmimg_vmdk_identify(&s->settings, s->content, err))
+		return -1;
+	for (size_t i = 0; i < s->count; i++)
+		if (vmimg_vmdk_tables_finish(&s->extents[i], err))
+			return -1;
+	if (!s->split && vmimg_vmdk_embed_text(s->io, &s->settings, s->lines, err))
+		return -1;
+	for (size_t i = 0; i < s->count; i++)
+		if (vmimg_vmdk_tables_header(&s->extents[i], &s->settings, !s->split, err))
+			return -1;
+	return s->split ? vmimg_vmdk_write_text(s->io, &s->settings, s->lines, s->count, err) : 0;
+}
+
+static void sparse_close(struct vmimg_sink *sink)
+{
+	struct sparse_sink *s = sparse_of(sink);
+
+	for (size_t i = 0; s->extents && i < s->count; i++)
+		vmimg_vmdk_tables_done(&s->extents[i]);
+	free(s->extents);
+	vmimg_vmdk_lines_free(s->lines, s->count);
+	vmimg_io_unref(s->io);
+	free(s);
+}
+
+static const struct vmimg_sink_ops sparse_ops = {
+	.place = sparse_place,
+	.finish = sparse_finish,
+	.close = sparse_close,
+};
+
+static int make_single(
+	struct sparse_sink *s, const struct vmimg_create *create, struct vmimg_error *err)
+{
+	const char *name = create->siblings ? create->siblings->main_name : "disk.vmdk";
+
+	if (strpbrk(name, "\"\r\n"))
+		name = "disk.vmdk"; /* readers go by what the file holds, not by this */
+	s->count = 1;
+	s->lines = vmimg_alloc_array(1, sizeof(*s->lines), err);
+	s->extents = vmimg_alloc_array(1, sizeof(*s->extents), err);
+	if (!s->lines || !s->extents)
+		return -1;
+	s->lines[0] = (struct vmdk_line){ .word = "SPARSE", .sectors = s->settings.sectors };
+	s->lines[0].name = vmimg_strdup(name, err);
+	if (!s->lines[0].name)
+		return -1;
+	return vmimg_vmdk_tables_init(s->extents, s->io, s->settings.sectors, true, err);
+}
+
+static int make_split(
+	struct sparse_sink *s, const struct vmimg_create *create, struct vmimg_error *err)
+{
+	if (!create->siblings)
+		return vmimg_fail(err, VMIMG_EINVAL, "subformat %s takes several files",
+			s->settings.create_type);
+	s->split = true;
+	s->lines = vmimg_vmdk_plan(&s->settings, create->siblings->main_name, &s->count, err);
+	if (!s->lines)
+		return -1;
+	s->extents = vmimg_alloc_array(s->count, sizeof(*s->extents), err);
+	if (!s->extents)
+		return -1;
+	for (size_t i = 0; i < s->count; i++) {
+		VMIMG_AUTO(vmimg_io_unref)
+		struct vmimg_io *io =
+			create->siblings->create(create->siblings, s->lines[i].name, err);
+
+		if (!io ||
+			vmimg_vmdk_tables_init(&s->extents[i], io, s->lines[i].sectors, false, err))
+			return -1;
+	}
+	return 0;
+}
+
+struct vmimg_sink *vmimg_vmdk_sparse_sink(struct vmimg_io *io, const struct vmimg_create *create,
+	const struct vmdk_settings *settings, struct vmimg_error *err)
+{
+	struct sparse_sink *s = vmimg_new(struct sparse_sink, err);
+
+	if (!s)
+		return NULL;
+	s->settings = *settings;
+	s->io = vmimg_io_ref(io);
+	s->content = settings->sectors;
+	s->sink = (struct vmimg_sink){ .ops = &sparse_ops,
+		.size = settings->sectors * VMDK_SECTOR,
+		.granule = VMDK_GRAIN,
+		.chunk = VMDK_CHUNK,
+		.keeps_absent = settings->parent_hint != NULL,
+		.wants_digest = vmimg_vmdk_wants_digest(settings),
+		.splits_zeroes = true };
+	if (settings->subformat == VMDK_SPLIT_SPARSE ? make_split(s, create, err)
+						     : make_single(s, create, err)) {
+		sparse_close(&s->sink);
+		return NULL;
+	}
+	return &s->sink;
+}
