@@ -162,7 +162,9 @@ void cli_print_info(const json_t *root)
 
 	printf("image: %s\nfile format: %s\n", get_text(root, "filename"),
 		get_text(root, "format"));
-	printf("virtual size: %s (%" PRIu64 " bytes)\n", vmimg_format_size(text, size), size);
+	if (json_object_get(root, "virtual-size"))
+		printf("virtual size: %s (%" PRIu64 " bytes)\n", vmimg_format_size(text, size),
+			size);
 	printf("disk size: %s\n",
 		actual ? vmimg_format_size(text, get_uint(root, "actual-size")) : "unavailable");
 	if (json_is_true(json_object_get(root, "encrypted")))

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "cli/artifact.h"
 #include "cli/human.h"
 #include "cli/open.h"
 #include "io/file.h"
@@ -102,6 +103,31 @@ static int print_chain(
 	return CLI_OK;
 }
 
+/* A kernel or a ramdisk is no disk, and is told as what it is. *done: that was it. */
+static int try_artifact(
+	const char *path, const struct cli_common *common, bool *done, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
+	json_t *root;
+
+	*done = false;
+	if (common->format || !strcmp(path, "-"))
+		return 0;
+	io = vmimg_file_open(path, false, err);
+	if (!io)
+		return -1;
+	root = cli_describe_artifact(io, err);
+	if (!root)
+		return err->status == VMIMG_EFORMAT ? 0 : -1;
+	*done = true;
+	set_actual_size(root, io);
+	if (common->json)
+		return cli_print_json(stdout, root, err);
+	cli_print_info(root);
+	json_decref(root);
+	return 0;
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	const struct args *args = call->args;
@@ -109,7 +135,12 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	struct cli_open how = {
 		.format = args->common.format, .refs = CLI_REFS_BESIDE, .alone = !args->chain
 	};
+	bool done;
 
+	if (try_artifact(call->words[0], &args->common, &done, err))
+		return -1;
+	if (done)
+		return CLI_OK;
 	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
 		return -1;
 	return args->chain ? print_chain(image.disk, &args->common, err)

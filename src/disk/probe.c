@@ -18,7 +18,7 @@ struct signature {
 	const char *bytes;
 };
 
-/* Packed or bundled things, which would otherwise pass for raw disks. */
+/* Packed or bundled things and kernels, which would otherwise pass for raw disks. */
 static const struct signature containers[] = {
 	{ "gzip-compressed data", 0, 3, "\x1f\x8b\x08" },
 	{ "xz-compressed data", 0, 6,
@@ -29,6 +29,16 @@ static const struct signature containers[] = {
 	{ "a tar archive", 257, 5, "ustar" },
 	{ "a zip archive", 0, 4, "PK\x03\x04" },
 	{ "a 7-Zip archive", 0, 6, "7z\xbc\xaf\x27\x1c" },
+	{ "a cpio archive", 0, 6, "070701" },
+	{ "a cpio archive", 0, 6, "070702" },
+	{ "a Linux kernel", 0x202, 4, "HdrS" },
+	{ "a Linux kernel", 0x38, 4, "ARM\x64" },
+	{ "a Linux kernel", 0x38, 4, "RSC\x05" },
+	{ "a Linux kernel", 0x24, 4, "\x18\x28\x6f\x01" },
+	{ "a packed EFI kernel", 4, 4, "zimg" },
+	{ "an ELF program", 0, 4,
+		"\x7f"
+		"ELF" },
 };
 
 static bool has_bytes(const struct vmimg_probe *probe, uint64_t at, const void *bytes, size_t len)
