@@ -146,7 +146,7 @@ int vmimg_reader_pread(struct vmimg_reader *reader, struct vmimg_disk *disk, voi
 {
 	uint8_t *to = buf;
 
-	if (!vmimg_range_inside(at, len, disk->size))
+	if (len && !vmimg_range_inside(at, len, disk->size))
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"%zu bytes at %" PRIu64 " reach past the disk's end (%" PRIu64 ")", len, at,
 			disk->size);
