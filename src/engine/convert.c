@@ -269,7 +269,8 @@ int vmimg_convert_run(const struct vmimg_convert *convert, struct vmimg_converte
 		vmimg_io_can_clone(sink->clone_io, convert->disk->io);
 	vmimg_source_init(&source, convert->disk, sink->granule, sink->chunk);
 	source.end = sink->size;
-	source.keep_absent = sink->keeps_absent;
+	/* what a disk without a parent lacks is zero, and must hide what lies below the sink */
+	source.keep_absent = sink->keeps_absent && convert->disk->parent;
 	failed = vmimg_flow_run(&source, &convert_ops, &job, &convert->how, err);
 	vmimg_source_done(&source);
 	if (failed)
