@@ -50,7 +50,7 @@ static void print_findings(const struct vmimg_report *report)
 		printf(")\n");
 	}
 	if (all > report->kept_count)
-		printf("… and %" PRIu64 " more\n", all - report->kept_count);
+		printf("... and %" PRIu64 " more\n", all - report->kept_count);
 }
 
 static double percent(uint64_t part, uint64_t whole)

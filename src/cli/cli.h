@@ -69,7 +69,7 @@ extern const struct cli_verb cli_bitmap, cli_check, cli_compare, cli_convert, cl
 /* Groups of options, into struct cli_common. */
 extern const struct cli_option cli_report_options[]; /* --json, --output */
 extern const struct cli_option cli_format_options[]; /* -f */
-extern const struct cli_option cli_source_options[]; /* -U, --refs, --untrusted, limits … */
+extern const struct cli_option cli_source_options[]; /* -U, --refs, --untrusted, limits */
 extern const struct cli_option cli_work_options[];   /* -p, -q, -m, --progress */
 
 int cli_exit_code(enum vmimg_status status);

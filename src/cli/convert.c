@@ -9,13 +9,15 @@
 #include "cli/target.h"
 #include "disk/report.h"
 #include "engine/convert.h"
+#include "engine/digest.h"
+#include "util/text.h"
 
 struct args {
 	struct cli_common common;
 	struct cli_target_args target;
 	const char *snapshot;
 	struct cli_size sparse; /* -S */
-	bool digest;
+	const char *digest;     /* --digest: an algorithm */
 };
 
 struct job {
@@ -26,6 +28,7 @@ struct job {
 	struct vmimg_converted done;
 	json_t *lost;
 	double seconds;
+	char digest[2 * VMIMG_HASH_MAX + 1];
 };
 
 /* Writing over what is being read would ruin both. */
@@ -48,13 +51,11 @@ static int refuse_same(const struct job *job, struct vmimg_error *err)
 }
 
 /* What the source's top layer lacks is left to the new backing file, which must be as large. */
-static int settle_backing(struct job *job, struct vmimg_error *err)
+static int check_backing(const struct job *job, struct vmimg_error *err)
 {
 	const struct vmimg_disk *old = job->source.disk->parent;
 	const struct vmimg_disk *new = job->target.parent.disk;
 
-	if (!old)
-		job->target.sink->keeps_absent = false;
 	if (!old || !new || old->size == new->size)
 		return 0;
 	return vmimg_fail(err, VMIMG_EINVAL,
@@ -124,6 +125,17 @@ static int copy(struct job *job, struct vmimg_error *err)
 	return failed ? -1 : 0;
 }
 
+/* Of the source, through the same map and reader that the conversion uses. */
+static int take_digest(struct job *job, struct vmimg_error *err)
+{
+	struct vmimg_run_how how = { .threads = job->args->common.threads,
+		.cancel = cli_catch_signals() };
+
+	if (!job->args->digest)
+		return 0;
+	return vmimg_digest_run(job->source.disk, job->args->digest, &how, job->digest, err);
+}
+
 static int convert(struct job *job, struct vmimg_error *err)
 {
 	const struct args *args = job->args;
@@ -132,14 +144,14 @@ static int convert(struct job *job, struct vmimg_error *err)
 	if (cli_target_open(&job->target, job->to, &args->target, &args->common, err) ||
 		open_source(job, err) ||
 		cli_target_begin(&job->target, &args->target, job->source.disk->size, err) ||
-		settle_backing(job, err))
+		check_backing(job, err))
 		return -1;
 	carries = job->target.sink->ops->carry_bitmaps && !args->snapshot;
 	if (carries && job->source.disk->bitmap_count &&
 		job->target.sink->ops->carry_bitmaps(job->target.sink, job->source.disk, err))
 		return -1;
-	job->lost = cli_lost(job->source.disk, job->target.format, carries, err);
-	return job->lost ? copy(job, err) : -1;
+	job->lost = cli_lost(job->source.disk, carries, err);
+	return job->lost && !take_digest(job, err) ? copy(job, err) : -1;
 }
 
 static json_t *side_json(const char *path, const char *format)
@@ -166,19 +178,32 @@ static int print_summary(struct job *job, struct vmimg_error *err)
 	vmimg_json_uint(root, "bytes-zero", done->bytes_zero);
 	json_object_set_new(root, "seconds", json_real(job->seconds));
 	vmimg_json_uint(root, "threads", done->threads);
+	if (job->args->digest) {
+		json_t *digest = json_object();
+
+		vmimg_json_text(digest, job->args->digest, job->digest);
+		json_object_set_new(root, "digest", digest);
+	}
 	json_object_set(root, "lost", job->lost);
 	return cli_print_json(strcmp(job->to, "-") ? stdout : stderr, root, err);
 }
 
 static int report(struct job *job, struct vmimg_error *err)
 {
+	char name[400];
+
 	if (!job->args->common.quiet) {
 		cli_print_lost(job->lost);
 		if (!strcmp(job->target.format->name, "raw") &&
 			strcmp(job->source.disk->format->name, "raw"))
 			cli_warn_disguise(job->source.disk, job->to);
 	}
-	return job->args->common.json ? print_summary(job, err) : CLI_OK;
+	if (job->args->common.json)
+		return print_summary(job, err);
+	if (job->args->digest)
+		fprintf(strcmp(job->to, "-") ? stdout : stderr, "%s  %s\n", job->digest,
+			vmimg_escape(name, sizeof(name), job->to, strlen(job->to)));
+	return CLI_OK;
 }
 
 static int run(const struct cli_call *call, struct vmimg_error *err)
@@ -237,6 +262,8 @@ static const struct cli_option options[] = {
 		set_sparse, offsetof(struct args, sparse) },
 	{ 'W', NULL, NULL, "accepted, and without effect: writes are always out of order",
 		cli_set_nothing, 0 },
+	{ 0, "digest", "NAME", "a digest of the disk as well: sha256, tree ...", cli_set_text,
+		offsetof(struct args, digest) },
 	{ 0, "strict", NULL, "refuse what check would complain about", cli_set_flag,
 		offsetof(struct args, common.strict) },
 	{ 0, "max-output", "SIZE", "do not let DST become larger", cli_set_size,

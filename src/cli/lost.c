@@ -53,13 +53,11 @@ static void add_identity(json_t *lost, const json_t *identity)
 		add(lost, "identity", "identity (%s)", keys);
 }
 
-json_t *cli_lost(struct vmimg_disk *source, const struct vmimg_format *target, bool carries_bitmaps,
-	struct vmimg_error *err)
+json_t *cli_lost(struct vmimg_disk *source, bool carries_bitmaps, struct vmimg_error *err)
 {
 	struct vmimg_info info;
 	json_t *lost;
 
-	(void)target;
 	if (vmimg_disk_info(source, NULL, &info, err))
 		return NULL;
 	lost = json_array();

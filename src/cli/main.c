@@ -21,7 +21,7 @@ static const struct cli_verb *find_verb(const char *name)
 
 static void print_help(void)
 {
-	printf("usage: vmimg VERB [OPTIONS] …\n"
+	printf("usage: vmimg VERB [OPTIONS] ...\n"
 	       "Reads, writes, converts and checks images of virtual machines' disks.\n\n");
 	for (size_t i = 0; verbs[i]; i++)
 		printf("  %-10s%s\n", verbs[i]->name, verbs[i]->summary);

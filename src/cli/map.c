@@ -71,6 +71,13 @@ static bool continues(const struct entry *a, const struct entry *b)
 		(!a->has_offset || a->at + a->len == b->at);
 }
 
+/* Zeroes have a place in the file when they hold space there, or when the file is the disk. */
+static bool has_place(const struct vmimg_disk *layer, const struct vmimg_run *run)
+{
+	return run->kind == VMIMG_RUN_DATA ||
+		(run->kind == VMIMG_RUN_ZERO && (run->allocated || (run->io && !layer->block)));
+}
+
 static struct entry entry_of(
 	const struct vmimg_disk *disk, const struct vmimg_run *run, uint64_t at, unsigned depth)
 {
@@ -81,9 +88,10 @@ static struct entry entry_of(
 		.zero = run->kind == VMIMG_RUN_ABSENT || run->kind == VMIMG_RUN_ZERO,
 		.compressed = run->kind == VMIMG_RUN_PACKED };
 
+	for (unsigned i = 0; i < depth && disk->parent; i++)
+		disk = disk->parent;
 	e.data = !e.zero;
-	e.has_offset = run->kind == VMIMG_RUN_DATA ||
-		(run->kind == VMIMG_RUN_ZERO && (run->allocated || run->io));
+	e.has_offset = has_place(disk, run);
 	e.at = e.has_offset ? run->at : 0;
 	e.file = run->io ? vmimg_io_name(run->io)
 		: e.data ? "(another file)"

@@ -105,7 +105,7 @@ static bool is_wrapped(struct vmimg_io *io, struct vmimg_error *err)
 	return !vmimg_io_pread(io, head, len, 0, err) && vmimg_wrapping_find(head, len);
 }
 
-/* Standard input when it is a file, as "vmimg … - <file" makes it, is read at any offset. */
+/* Standard input when it is a file, as "vmimg convert - <file" makes it, is read at any offset. */
 static struct vmimg_io *open_input(
 	const struct cli_common *common, const struct cli_open *how, struct vmimg_error *err)
 {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Getting a new image ready to be filled, and giving it its name. */
 #include "cli/target.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "io/file.h"
-#include "util/num.h"
+#include "util/limits.h"
 
 const struct vmimg_format *cli_target_format(
 	const char *name, const char *path, struct vmimg_error *err)
@@ -197,6 +198,9 @@ int cli_target_begin(struct cli_target *target, const struct cli_target_args *ar
 		.level = args->level ? (enum vmimg_level)(args->level - 1) : VMIMG_LEVEL_DEFAULT,
 		.unique = args->unique };
 
+	if (size > VMIMG_MAX_DISK)
+		return vmimg_fail(err, VMIMG_ELIMIT,
+			"a disk of %" PRIu64 " bytes is more than 4 EiB", size);
 	if (args->backing_format)
 		create.parent_format = vmimg_format_find(args->backing_format)->name;
 	if (read_epoch(&create.epoch, err))
