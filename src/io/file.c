@@ -16,11 +16,15 @@
 #include "util/num.h"
 #include "util/text.h"
 
+#define PACE (UINT64_C(8) << 20) /* bytes between two nudges */
+
 struct file {
 	struct vmimg_io io;
 	int fd;
-	char *path;           /* as given to open; NULL: came as a descriptor */
-	atomic_bool no_clone; /* a clone was refused once: do not ask again */
+	char *path;                /* as given to open; NULL: came as a descriptor */
+	bool paced;                /* write-back is begun while writing goes on */
+	_Atomic uint64_t paced_to; /* up to where */
+	atomic_bool no_clone;      /* a clone was refused once: do not ask again */
 };
 
 static struct file *file_of(struct vmimg_io *io)
@@ -53,6 +57,17 @@ static int file_pread(
 	return 0;
 }
 
+/* Storage is kept busy from early on, so that the sync at the end finds little left to do. A hint:
+ * what it misses, the sync writes. */
+static void pace(struct file *file, uint64_t end)
+{
+	uint64_t from = atomic_load_explicit(&file->paced_to, memory_order_relaxed);
+
+	if (end < from + PACE || !atomic_compare_exchange_strong(&file->paced_to, &from, end))
+		return;
+	sync_file_range(file->fd, (off_t)from, (off_t)(end - from), SYNC_FILE_RANGE_WRITE);
+}
+
 static int file_pwrite(
 	struct vmimg_io *io, const void *buf, size_t len, uint64_t at, struct vmimg_error *err)
 {
@@ -70,6 +85,8 @@ static int file_pwrite(
 		at += (uint64_t)n;
 		len -= (size_t)n;
 	}
+	if (file_of(io)->paced)
+		pace(file_of(io), at);
 	return 0;
 }
 
@@ -288,6 +305,12 @@ struct vmimg_io *vmimg_file_open(const char *path, bool writable, struct vmimg_e
 		return NULL;
 	}
 	return file_make(fd, writable, path, path, err);
+}
+
+void vmimg_file_pace(struct vmimg_io *io)
+{
+	if (vmimg_file_fd(io) >= 0)
+		file_of(io)->paced = true;
 }
 
 int vmimg_file_fd(const struct vmimg_io *io)

@@ -13,6 +13,8 @@ struct vmimg_io *vmimg_file_from_fd(
 /* The same, for reading, remembering the path that fd was opened by. */
 struct vmimg_io *vmimg_file_from_path_fd(
 	int fd, const char *path, struct vmimg_error *err) VMIMG_CHECKED;
+/* The file will be synced at the end: begin to write it back early. Before the first write. */
+void vmimg_file_pace(struct vmimg_io *io);
 /* The path it was opened by, as given; NULL when io is not a file opened by path. */
 const char *vmimg_file_path(const struct vmimg_io *io);
 /* The descriptor, still owned by the io; -1 when io is not a file. */

@@ -102,6 +102,8 @@ static struct output_file *add_file(
 	output->count++;
 	file->name = vmimg_strdup(name, err);
 	file->io = vmimg_file_from_fd(fd, true, name, err);
+	if (file->io && !output->how.no_sync)
+		vmimg_file_pace(file->io);
 	return file->name && file->io ? file : NULL;
 }
 
