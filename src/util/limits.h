@@ -18,3 +18,9 @@
 #define VMIMG_MAX_THREADS 256
 /* Findings that check keeps with their text; the rest are counted. */
 #define VMIMG_MAX_FINDINGS 100
+/* Of a tar archive: members; stretches of its sparse files (16 bytes of memory each); bytes of one
+ * extended header; extended headers before one member. */
+#define VMIMG_MAX_TAR_MEMBERS  65536
+#define VMIMG_MAX_TAR_RUNS     1048576
+#define VMIMG_MAX_TAR_TEXT     (4 << 20)
+#define VMIMG_MAX_TAR_EXTENDED 64
