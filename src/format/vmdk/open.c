@@ -131,6 +131,7 @@ static int fail_missing(
 	if (!m->count)
 		return 0;
 	if (lenient) {
+		vmdk_of(disk)->missing = true;
 		vmimg_disk_warn(disk, "%zu extents are missing: %s", m->count, m->text);
 		return 0;
 	}
@@ -312,6 +313,7 @@ static int open_sparse(
 			"the header says a capacity of %" PRIu64 " sectors, the descriptor %" PRIu64
 			": the header is taken",
 			(uint64_t)(own.capacity / VMDK_SECTOR), v->descriptor.lines[0].sectors);
+		v->header_differs = true;
 		return open_single(disk, &own, err);
 	}
 	return open_lines(disk, options, self, &own, err);

@@ -25,6 +25,7 @@ const struct vmimg_format vmimg_vmdk = {
 	.map = vmimg_vmdk_map,
 	.describe = vmimg_vmdk_describe,
 	.identity = vmimg_vmdk_identity,
+	.check = vmimg_vmdk_check,
 	.create = vmimg_vmdk_create,
 	.measure = vmimg_vmdk_measure,
 	.options = vmimg_vmdk_options,

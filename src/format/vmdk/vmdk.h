@@ -88,7 +88,6 @@ struct vmdk_grains {
 	uint64_t descriptor_at, descriptor_len; /* 0: none inside */
 	bool packed, zeroed, unclean;
 	bool through_rgd; /* gd_at is the redundant directory's place, for the first is bad */
-	bool rgd_differs; /* the two do not name the same number of tables */
 };
 
 enum vmdk_file_kind { VMDK_FILE_OTHER, VMDK_FILE_SPARSE, VMDK_FILE_TEXT };
@@ -143,6 +142,8 @@ struct vmdk {
 	size_t extent_count;
 	struct vmimg_table *table; /* one cache for the tables of all extents */
 	bool lenient;
+	bool missing;        /* some extents are not there, and that was put up with */
+	bool header_differs; /* the header was believed, not the descriptor inside */
 };
 
 static inline struct vmdk *vmdk_of(const struct vmimg_disk *disk)

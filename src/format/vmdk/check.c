@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Checking: every structure that can be reached is looked at once, and what it takes of the file is
+ * marked, so that two things in one place are found, and a table named twice is not walked twice.
+ * The map of what is taken has a fixed size: time and memory go with the file, not with its claims.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include "disk/report.h"
+#include "format/vmdk/vmdk.h"
+#include "util/num.h"
+
+#define MAP_BITS (UINT64_C(1) << 29) /* 64 MiB; one bit a sector up to files of 256 GiB */
+#define WINDOW   4096U
+
+struct walk {
+	struct vmimg_report *report;
+	const struct vmdk *disk;
+	const struct vmdk_extent *e;
+	const char *name; /* of the file */
+	uint64_t *taken;  /* one bit for unit bytes of the file */
+	uint64_t unit;
+	uint64_t guest;    /* where the table in hand begins, in the extent */
+	uint64_t previous; /* the end of the grain before, for counting fragments */
+};
+
+#define CORRUPT(w, code, at, ...) \
+	vmimg_report_add((w)->report, VMIMG_FINDING_CORRUPTION, code, at, __VA_ARGS__)
+
+/* ---- what is taken ---- */
+
+static int map_new(struct walk *w, struct vmimg_error *err)
+{
+	uint64_t size = vmimg_io_size(w->e->io);
+
+	w->unit = VMDK_SECTOR;
+	while (size / w->unit >= MAP_BITS)
+		w->unit *= 2;
+	w->taken = vmimg_alloc_array((size_t)(size / w->unit / 64 + 1), sizeof(uint64_t), err);
+	return w->taken ? 0 : -1;
+}
+
+/* Marks [at, at + len), which is inside the file. False: something is there already. In files so
+ * large that the units are coarse, what does not fill whole units is passed over. */
+static bool take(struct walk *w, uint64_t at, uint64_t len)
+{
+	uint64_t first = vmimg_div_up(at, w->unit), end = (at + len) / w->unit;
+	bool vacant = true;
+
+	if (w->unit == VMDK_SECTOR) {
+		first = at / w->unit;
+		end = vmimg_div_up(at + len, w->unit);
+	}
+	while (first < end) {
+		uint64_t bit = first % 64, count = vmimg_min(64 - bit, end - first);
+		uint64_t mask = (count == 64 ? UINT64_MAX : (UINT64_C(1) << count) - 1) << bit;
+
+		vacant &= !(w->taken[first / 64] & mask);
+		w->taken[first / 64] |= mask;
+		first += count;
+	}
+	w->report->image_end = vmimg_max(w->report->image_end, at + len);
+	return vacant;
+}
+
+static bool inside(const struct walk *w, uint64_t at, uint64_t len)
+{
+	return vmimg_range_inside(at, len, vmimg_io_size(w->e->io));
+}
+
+/* ---- grains ---- */
+
+static int packed_grain(struct walk *w, uint64_t at, uint64_t guest, struct vmimg_error *err)
+{
+	const struct vmdk_grains *g = &w->e->g;
+	struct vmimg_run run = { .kind = VMIMG_RUN_PACKED, .io = w->e->io };
+	struct vmimg_error why;
+
+	w->report->compressed_blocks++;
+	if (vmimg_vmdk_packed_grain(g, w->e->io, at, guest, &run.at, &run.block.packed, &why)) {
+		if (why.status != VMIMG_ECORRUPT) {
+			*err = why;
+			return -1;
+		}
+		CORRUPT(w, "grain-marker", at, "%s: guest offset 0x%" PRIx64 ": %s", w->name,
+			w->e->start + guest, why.text);
+		return 0;
+	}
+	if (!take(w, at, run.at - at + (run.at > at ? run.block.packed : 1))) {
+		CORRUPT(w, "grain-overlap", at,
+			"%s: the compressed grain of guest offset 0x%" PRIx64
+			" overlaps something else",
+			w->name, w->e->start + guest);
+		return 0;
+	}
+	run.len = vmimg_min(g->grain, w->e->len - guest);
+	run.block.codec = &vmimg_codec_zlib;
+	run.block.unpacked = g->grain;
+	return vmimg_report_block(w->report, &run, w->e->start + guest, err);
+}
+
+/* entry_at: where the entry stands. */
+static int check_grain(struct walk *w, const uint8_t *entry, uint64_t entry_at, uint64_t guest,
+	struct vmimg_error *err)
+{
+	const struct vmdk_grains *g = &w->e->g;
+	uint64_t need = vmimg_min(g->grain, w->e->len - guest), at = 0;
+	enum vmdk_entry_kind kind = vmimg_vmdk_grain_entry(g, entry, &at);
+
+	if (kind == VMDK_ENTRY_ABSENT || kind == VMDK_ENTRY_ZERO)
+		return 0;
+	if (kind == VMDK_ENTRY_BAD || at < VMDK_SECTOR ||
+		!inside(w, at, g->packed ? VMDK_GRAIN_HEAD : need)) {
+		CORRUPT(w, "grain-past-end", entry_at,
+			"%s: the grain table entry of guest offset 0x%" PRIx64
+			" points outside the file (0x%" PRIx64 ")",
+			w->name, w->e->start + guest, at);
+		return 0;
+	}
+	w->report->allocated_blocks++;
+	w->report->fragmented_blocks += w->previous && w->previous != at;
+	w->previous = at + g->grain;
+	if (g->packed)
+		return packed_grain(w, at, guest, err);
+	if (!take(w, at, need))
+		CORRUPT(w, "grain-overlap", entry_at,
+			"%s: the grain at 0x%" PRIx64 " of guest offset 0x%" PRIx64
+			" overlaps something else",
+			w->name, at, w->e->start + guest);
+	return 0;
+}
+
+/* ---- tables ---- */
+
+static int read_table(struct walk *w, void *to, size_t len, uint64_t at, struct vmimg_error *err)
+{
+	return vmimg_io_pread(w->e->io, to, len, at, err);
+}
+
+/* The table at `at`; its redundant copy at other (0: none). */
+static int check_table(
+	struct walk *w, uint64_t at, uint64_t len, uint64_t other, struct vmimg_error *err)
+{
+	const struct vmdk_grains *g = &w->e->g;
+	uint8_t window[WINDOW], copy[WINDOW];
+	bool differs = false;
+
+	for (uint64_t done = 0; done < len;) {
+		size_t step = (size_t)vmimg_min(sizeof(window), len - done);
+
+		if (read_table(w, window, step, at + done, err) ||
+			(other && read_table(w, copy, step, other + done, err)))
+			return -1;
+		differs |= other && memcmp(window, copy, step);
+		for (size_t i = 0; i < step; i += g->entry_size) {
+			uint64_t index = (done + i) / g->entry_size;
+
+			if (check_grain(
+				    w, window + i, at + done + i, w->guest + index * g->grain, err))
+				return -1;
+		}
+		done += step;
+	}
+	if (differs)
+		CORRUPT(w, "redundant-differs", other,
+			"%s: the redundant grain table at 0x%" PRIx64
+			" differs from the one at 0x%" PRIx64,
+			w->name, other, at);
+	return 0;
+}
+
+/* The place of the redundant table, 0 where there is none to compare with. */
+static uint64_t redundant_table(
+	struct walk *w, const uint8_t *entry, bool here, uint64_t index, uint64_t len)
+{
+	const struct vmdk_grains *g = &w->e->g;
+	uint64_t at = 0, entry_at = g->rgd_at + index * g->entry_size;
+	enum vmdk_entry_kind kind = vmimg_vmdk_directory_entry(g, entry, &at);
+
+	if ((kind == VMDK_ENTRY_AT) != here)
+		CORRUPT(w, "redundant-differs", entry_at,
+			"%s: the grain directories disagree whether there is a table %" PRIu64,
+			w->name, index);
+	if (kind != VMDK_ENTRY_AT || !here)
+		return 0;
+	if (!inside(w, at, len)) {
+		CORRUPT(w, "table-past-end", entry_at,
+			"%s: redundant grain directory entry %" PRIu64
+			" points past the end of the file (0x%" PRIx64 ")",
+			w->name, index, at);
+		return 0;
+	}
+	if (take(w, at, len))
+		return at;
+	CORRUPT(w, "table-overlap", entry_at,
+		"%s: the redundant grain table at 0x%" PRIx64 " overlaps something else", w->name,
+		at);
+	return 0;
+}
+
+/* One directory entry; redundant is the other directory's, or NULL. */
+static int check_directory_entry(struct walk *w, const uint8_t *entry, const uint8_t *redundant,
+	uint64_t index, struct vmimg_error *err)
+{
+	const struct vmdk_grains *g = &w->e->g;
+	uint64_t at = 0, len = vmimg_vmdk_table_len(g, index), other = 0;
+	uint64_t entry_at = g->gd_at + index * g->entry_size;
+	enum vmdk_entry_kind kind = vmimg_vmdk_directory_entry(g, entry, &at);
+
+	w->guest = index * vmimg_vmdk_table_span(g);
+	if (redundant)
+		other = redundant_table(w, redundant, kind == VMDK_ENTRY_AT, index, len);
+	if (kind == VMDK_ENTRY_ABSENT || kind == VMDK_ENTRY_ZERO)
+		return 0;
+	if (kind == VMDK_ENTRY_BAD || !inside(w, at, len)) {
+		CORRUPT(w, "table-past-end", entry_at,
+			"%s: grain directory entry %" PRIu64
+			" points past the end of the file (0x%" PRIx64 ")",
+			w->name, index, at);
+		return 0;
+	}
+	if (!take(w, at, len)) {
+		CORRUPT(w, "table-overlap", entry_at,
+			"%s: the grain table at 0x%" PRIx64 " overlaps something else", w->name,
+			at);
+		return 0;
+	}
+	return w->guest < w->e->len ? check_table(w, at, len, other, err) : 0;
+}
+
+/* Takes the directory's place; false: it is not inside the file. */
+static bool take_directory(struct walk *w, uint64_t at, const char *what)
+{
+	uint64_t len = w->e->g.gd_count * w->e->g.entry_size;
+
+	if (!inside(w, at, len)) {
+		CORRUPT(w, "directory-past-end", at,
+			"%s: the %s at 0x%" PRIx64 " reaches past the end of the file (0x%" PRIx64
+			")",
+			w->name, what, at, vmimg_io_size(w->e->io));
+		return false;
+	}
+	if (len && !take(w, at, len))
+		CORRUPT(w, "directory-overlap", at,
+			"%s: the %s at 0x%" PRIx64 " overlaps something else", w->name, what, at);
+	return true;
+}
+
+static int check_directory(struct walk *w, struct vmimg_error *err)
+{
+	const struct vmdk_grains *g = &w->e->g;
+	bool redundant = g->rgd_at && !g->through_rgd &&
+		take_directory(w, g->rgd_at, "redundant grain directory");
+	uint8_t window[WINDOW], other[WINDOW];
+
+	if (!take_directory(w, g->gd_at, "grain directory"))
+		return 0;
+	for (uint64_t i = 0; i < g->gd_count;) {
+		uint64_t count = vmimg_min(g->gd_count - i, WINDOW / g->entry_size);
+		size_t len = (size_t)count * g->entry_size;
+
+		if (read_table(w, window, len, g->gd_at + i * g->entry_size, err) ||
+			(redundant &&
+				read_table(w, other, len, g->rgd_at + i * g->entry_size, err)))
+			return -1;
+		for (size_t k = 0; k < len; k += g->entry_size, i++)
+			if (check_directory_entry(
+				    w, window + k, redundant ? other + k : NULL, i, err))
+				return -1;
+	}
+	return 0;
+}
+
+/* ---- extents ---- */
+
+static void check_header(struct walk *w)
+{
+	const struct vmdk_grains *g = &w->e->g;
+	uint64_t stated = w->e->line ? w->e->line->sectors * VMDK_SECTOR : w->e->len;
+
+	take(w, 0, vmimg_min(VMDK_SECTOR, vmimg_io_size(w->e->io)));
+	if (g->descriptor_at && !take(w, g->descriptor_at, g->descriptor_len))
+		CORRUPT(w, "descriptor-overlap", g->descriptor_at,
+			"%s: the descriptor overlaps the header", w->name);
+	if (stated != g->capacity)
+		CORRUPT(w, "capacity-differs", 0,
+			"%s: the header says a capacity of %" PRIu64
+			" bytes, the descriptor %" PRIu64,
+			w->name, g->capacity, stated);
+	if (g->through_rgd)
+		CORRUPT(w, "directory-damaged", VMIMG_NOWHERE,
+			"%s: the grain directory is damaged; the redundant one is used", w->name);
+	if (g->unclean)
+		vmimg_report_add(w->report, VMIMG_FINDING_NOTE, "unclean", VMIMG_NOWHERE,
+			"%s: it was not closed cleanly", w->name);
+}
+
+static int check_sparse(struct walk *w, struct vmimg_error *err)
+{
+	int result;
+
+	if (map_new(w, err))
+		return -1;
+	w->report->total_blocks += vmimg_div_up(w->e->len, w->e->g.grain);
+	w->previous = 0;
+	check_header(w);
+	result = check_directory(w, err);
+	free(w->taken);
+	w->taken = NULL;
+	return result;
+}
+
+static int check_extent(struct walk *w, size_t index, struct vmimg_error *err)
+{
+	const struct vmdk_extent *e = w->e;
+
+	if (e->zero)
+		return 0;
+	if (!e->io) {
+		vmimg_report_add(w->report,
+			w->disk->missing ? VMIMG_FINDING_CORRUPTION : VMIMG_FINDING_NOTE,
+			"extent-not-opened", VMIMG_NOWHERE, "extent %zu %s", index,
+			w->disk->missing ? "is missing" : "was not opened, and not checked");
+		return 0;
+	}
+	w->name = vmimg_io_name(e->io);
+	if (e->sparse)
+		return check_sparse(w, err);
+	if (!inside(w, e->at, e->len))
+		CORRUPT(w, "extent-short", vmimg_io_size(e->io),
+			"%s holds %" PRIu64 " bytes, the descriptor says %" PRIu64, w->name,
+			vmimg_io_size(e->io), e->at + e->len);
+	return 0;
+}
+
+int vmimg_vmdk_check(struct vmimg_disk *disk, struct vmimg_report *report, struct vmimg_error *err)
+{
+	const struct vmdk *v = vmdk_of(disk);
+	struct walk w = { .report = report, .disk = v };
+
+	for (size_t i = 0; i < v->extent_count; i++) {
+		w.e = &v->extents[i];
+		if (check_extent(&w, i, err))
+			return -1;
+	}
+	if (v->header_differs)
+		vmimg_report_add(report, VMIMG_FINDING_CORRUPTION, "capacity-differs", 0,
+			"the header and the descriptor state different sizes");
+	return 0;
+}
