@@ -122,7 +122,9 @@ static int choose_directory(struct vmdk_grains *g, struct vmimg_disk *disk, stru
 		return 0;
 	if (!g->rgd_at || (!lenient && !directory_inside(g, g->gd_at, io)) ||
 		directory_sound(g, io, g->rgd_at, &other_sound, &unused, err) || !other_sound) {
-		vmimg_disk_warn(disk, "the grain directory at 0x%" PRIx64 " is damaged", g->gd_at);
+		if (lenient) /* otherwise reading it will be the error */
+			vmimg_disk_warn(
+				disk, "the grain directory at 0x%" PRIx64 " is damaged", g->gd_at);
 		return 0;
 	}
 	vmimg_disk_warn(disk,
