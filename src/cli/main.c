@@ -109,7 +109,8 @@ int main(int argc, char **argv)
 	struct vmimg_error err = { 0 };
 	const struct cli_verb *verb;
 
-	signal(SIGPIPE, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN); /* a write that fails says so itself */
+	signal(SIGXFSZ, SIG_IGN);
 	if (argc < 2) {
 		vmimg_fail(&err, VMIMG_EINVAL, "a verb is missing (vmimg --help lists them)");
 		return conclude(NULL, -1, &err);
