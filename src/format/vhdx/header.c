@@ -107,8 +107,13 @@ int vmimg_vhdx_choose_header(struct vmimg_disk *disk, struct vmimg_error *err)
 	bool bad[2];
 	unsigned chosen;
 
-	for (unsigned i = 0; i < 2; i++)
+	for (unsigned i = 0; i < 2; i++) {
 		bad[i] = vmimg_vhdx_read_header(disk->io, i, &heads[i], &why[i]) != 0;
+		if (bad[i] && why[i].status == VMIMG_ESYSTEM) { /* it may be the newer one */
+			*err = why[i];
+			return -1;
+		}
+	}
 	if (bad[0] && bad[1]) {
 		*err = why[0];
 		return vmimg_within(err, "neither header is sound");
