@@ -11,6 +11,7 @@
 #include "codec/spool.h"
 #include "codec/unwrap.h"
 #include "io/file.h"
+#include "io/lock.h"
 #include "util/num.h"
 
 void cli_image_close(struct cli_image *image)
@@ -132,6 +133,10 @@ static struct vmimg_io *open_io(const char *path, const struct cli_common *commo
 		input ? open_input(common, how, err) : vmimg_file_open(path, false, err);
 	bool raw = how->format && !strcmp(how->format, "raw");
 
+	if (io && !common->share &&
+		vmimg_io_lock(
+			io, how->alone && !how->lenient ? VMIMG_LOCK_LOOK : VMIMG_LOCK_READ, err))
+		return NULL;
 	if (!io || raw || !how->spool_for || !is_wrapped(io, err))
 		return vmimg_take(io);
 	if (lseek(vmimg_file_fd(io), 0, SEEK_SET))

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "io/file.h"
+#include "io/lock.h"
 #include "util/limits.h"
 
 const struct vmimg_format *cli_target_format(
@@ -142,6 +143,20 @@ static struct vmimg_io *new_sibling(
 	return vmimg_limit_open(io, &target->budget, err);
 }
 
+/* A file that is to be replaced, or a device that is to be written, must not be in use by a
+ * machine. */
+static int check_unused(const char *path, const struct cli_target_args *args,
+	const struct cli_common *common, struct vmimg_error *err)
+{
+	struct vmimg_error unused;
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
+
+	if (common->share || !(args->force || args->in_place) || !strcmp(path, "-"))
+		return 0;
+	io = vmimg_file_open(path, false, &unused);
+	return io ? vmimg_io_lock(io, VMIMG_LOCK_REPLACE, err) : 0;
+}
+
 int cli_target_open(struct cli_target *target, const char *path, const struct cli_target_args *args,
 	const struct cli_common *common, struct vmimg_error *err)
 {
@@ -157,6 +172,8 @@ int cli_target_open(struct cli_target *target, const char *path, const struct cl
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"-n writes raw disks and devices only, not into a %s image",
 			target->format->name);
+	if (check_unused(path, args, common, err))
+		return -1;
 	target->output = vmimg_output_open(path, &how, err);
 	if (!target->output || open_parent(target, args, common, err))
 		return -1;
@@ -199,8 +216,8 @@ int cli_target_begin(struct cli_target *target, const struct cli_target_args *ar
 		.unique = args->unique };
 
 	if (size > VMIMG_MAX_DISK)
-		return vmimg_fail(err, VMIMG_ELIMIT,
-			"a disk of %" PRIu64 " bytes is more than 4 EiB", size);
+		return vmimg_fail(
+			err, VMIMG_ELIMIT, "a disk of %" PRIu64 " bytes is more than 4 EiB", size);
 	if (args->backing_format)
 		create.parent_format = vmimg_format_find(args->backing_format)->name;
 	if (read_epoch(&create.epoch, err))

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU's image locks, held by a real qemu-io, and ours, met by one."""
+
+import contextlib
+import os
+import subprocess
+import time
+
+from lib import disks, env, harness, qemu
+from lib.harness import check, equal
+from lib.process import check_one_line, vmimg, vmimg_ok
+
+
+@contextlib.contextmanager
+def holding(path, *options):
+    """A qemu-io that has the image open."""
+    harness.need("qemu-io")
+    with subprocess.Popen(["qemu-io", *options, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdin.write(b"length\n")  # answered once the image is open, and locked
+        holder.stdin.flush()
+        holder.stdout.readline()
+        try:
+            yield holder
+        finally:
+            holder.stdin.close()
+            holder.wait()
+
+
+def image(t):
+    raw = disks.pattern(t.path("disk.raw"), 2 << 20, seed=9, data=1 << 20)
+    vmimg_ok("convert", raw, t.path("disk.qcow2"))
+    return t.path("disk.qcow2")
+
+
+def test_writer_is_respected(t):
+    path = image(t)
+    with holding(path) as holder:
+        for words in ["info", path], ["check", path], ["convert", path, t.path("out.raw")], ["digest", path]:
+            with t.sub(words[0]):
+                result = vmimg(*words)
+                check(result.code in (7, 1) and "qemu-io" in result.errors and str(holder.pid) in result.errors,
+                      str(result))
+                check_one_line(result)
+        check(not os.path.exists(t.path("out.raw")), "an output was left")
+        with t.sub("-U"):
+            vmimg_ok("convert", "-U", path, t.path("out.raw"))
+
+
+def test_convert_says_locked(t):
+    path = image(t)
+    with holding(path):
+        equal(vmimg("convert", path, t.path("out.raw")).code, 7, "exit code")
+        equal(vmimg("info", path).code, 7, "exit code")
+
+
+def test_backing_file_in_use(t):
+    path = image(t)
+    vmimg_ok("create", "-f", "qcow2", "-b", "disk.qcow2", "-F", "qcow2", t.path("child.qcow2"))
+    with holding(path):
+        result = vmimg("convert", t.path("child.qcow2"), t.path("out.raw"))
+        equal(result.code, 7, "exit code")
+
+
+def test_readers_share(t):
+    path = image(t)
+    with holding(path, "-r"):
+        vmimg_ok("convert", path, t.path("out.raw"))
+
+
+def test_image_in_use_is_not_replaced(t):
+    path = image(t)
+    before = disks.sha256(path)
+    for options in [], ["-r"]:
+        with t.sub(" ".join(options) or "writer"), holding(path, *options):
+            result = vmimg("convert", "--force", "-O", "qcow2", t.path("disk.raw"), path)
+            equal(result.code, 7, "exit code")
+            equal(disks.sha256(path), before, "the image")
+
+
+def test_qemu_respects_us(t):
+    """While a conversion reads the image, qemu cannot write it."""
+    path = image(t)
+    fifo = t.path("pipe")
+    os.mkfifo(fifo)
+    with open(os.open(fifo, os.O_RDWR), "rb") as reader, open(fifo, "wb") as writer, \
+            subprocess.Popen([env.VMIMG, "convert", "-O", "raw", path, "-"], stdout=writer,
+                             stderr=subprocess.DEVNULL) as ours:
+        reader.read(1)  # it has begun, and waits for the pipe to be emptied
+        time.sleep(0.1)
+        result = subprocess.run(["qemu-io", "-c", "write 0 4k", path], capture_output=True, check=False)
+        check(b'Failed to get "write" lock' in result.stderr, f"qemu-io wrote: {result}")
+        ours.kill()
+
+
+if __name__ == "__main__":
+    harness.main()
