@@ -188,11 +188,22 @@ static int print_summary(struct job *job, struct vmimg_error *err)
 	return cli_print_json(strcmp(job->to, "-") ? stdout : stderr, root, err);
 }
 
+static void warn_shared(const struct job *job)
+{
+	if (job->done.shared_blocks)
+		cli_warn("warning: %s is damaged: %" PRIu64
+			 " blocks of it serve more than one place, first at guest offset 0x%" PRIx64
+			 " (vmimg check says more; --strict refuses)",
+			vmimg_io_name(job->source.io), job->done.shared_blocks,
+			job->done.shared_at);
+}
+
 static int report(struct job *job, struct vmimg_error *err)
 {
 	char name[400];
 
 	if (!job->args->common.quiet) {
+		warn_shared(job);
 		cli_print_lost(job->lost);
 		if (!strcmp(job->target.format->name, "raw") &&
 			strcmp(job->source.disk->format->name, "raw"))

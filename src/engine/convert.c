@@ -262,6 +262,7 @@ int vmimg_convert_run(const struct vmimg_convert *convert, struct vmimg_converte
 {
 	struct vmimg_sink *sink = convert->sink;
 	struct job job = { .convert = convert, .sink = sink };
+	struct vmimg_overlap overlap;
 	struct vmimg_source source;
 	int failed;
 
@@ -271,11 +272,19 @@ int vmimg_convert_run(const struct vmimg_convert *convert, struct vmimg_converte
 	source.end = sink->size;
 	/* what a disk without a parent lacks is zero, and must hide what lies below the sink */
 	source.keep_absent = sink->keeps_absent && convert->disk->parent;
+	vmimg_overlap_init(&overlap, convert->disk);
+	source.overlap = &overlap;
 	failed = vmimg_flow_run(&source, &convert_ops, &job, &convert->how, err);
 	vmimg_source_done(&source);
+	vmimg_overlap_done(&overlap);
 	if (failed)
 		return -1;
-	*result = (struct vmimg_converted){ job.read, job.written, job.cloned, job.zero,
-		vmimg_flow_threads(&convert->how) };
+	*result = (struct vmimg_converted){ .bytes_read = job.read,
+		.bytes_written = job.written,
+		.bytes_cloned = job.cloned,
+		.bytes_zero = job.zero,
+		.shared_blocks = overlap.found,
+		.shared_at = overlap.first,
+		.threads = vmimg_flow_threads(&convert->how) };
 	return sink->ops->finish(sink, err);
 }

@@ -8,6 +8,8 @@ struct vmimg_converted {
 	uint64_t bytes_written; /* stores done, tables not counted */
 	uint64_t bytes_cloned;  /* shared with the source instead */
 	uint64_t bytes_zero;    /* guest bytes that are zero or absent, and were not written */
+	uint64_t shared_blocks; /* blocks of the source's file that serve more than one place */
+	uint64_t shared_at;     /* guest offset of the first one */
 	unsigned threads;
 };
 

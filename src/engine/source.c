@@ -50,14 +50,18 @@ static int fetch(struct vmimg_source *source, uint64_t at, struct vmimg_error *e
 	} else if (at >= source->run_start && at < source->run_end) {
 		step = run->len - (source->run_end - at);
 		run->len -= step;
-		run->at += step;
-		run->block.skip += (uint32_t)(run->kind == VMIMG_RUN_PACKED ? step : 0);
+		if (run->kind == VMIMG_RUN_PACKED)
+			run->block.skip += (uint32_t)step;
+		else
+			run->at += step;
 	} else if (source->keep_absent ? vmimg_disk_map(source->disk, at, run, err)
 				       : vmimg_disk_resolve(source->disk, at, run, NULL, err)) {
 		return vmimg_within(err, "guest offset 0x%" PRIx64, at);
 	} else if (look_for_hole(run, err)) {
 		return -1;
 	}
+	if (source->overlap)
+		vmimg_overlap_note(source->overlap, source->disk, run, at);
 	source->run_start = at;
 	source->run_end = at + run->len;
 	return 0;

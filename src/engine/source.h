@@ -7,14 +7,16 @@
 #pragma once
 #include <pthread.h>
 #include "disk/sink.h"
+#include "engine/overlap.h"
 
 struct vmimg_source {
 	struct vmimg_disk *disk;
-	uint64_t end;         /* where to stop: the disk's size or, padded with zeroes, more */
-	uint32_t granule;     /* every chunk begins and ends at a multiple, but for the end */
-	uint32_t chunk;       /* bytes of data in a chunk */
-	bool keep_absent;     /* tell what the top layer lacks from zeroes */
-	pthread_mutex_t lock; /* guards all below, and the walk over the map */
+	uint64_t end;     /* where to stop: the disk's size or, padded with zeroes, more */
+	uint32_t granule; /* every chunk begins and ends at a multiple, but for the end */
+	uint32_t chunk;   /* bytes of data in a chunk */
+	bool keep_absent; /* tell what the top layer lacks from zeroes */
+	struct vmimg_overlap *overlap; /* told of every run of the disk itself; NULL: nobody asks */
+	pthread_mutex_t lock;          /* guards all below, and the walk over the map */
 	uint64_t next;
 	uint64_t ticket;
 	struct vmimg_run run; /* the run looked at last, and where it lies */

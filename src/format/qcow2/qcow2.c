@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* QCOW2: detection, opening, and what info says. */
 #include "format/qcow2/qcow2.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include "disk/info.h"
@@ -74,6 +75,35 @@ static int choose_state(struct vmimg_disk *disk, const char *name, struct vmimg_
 	return 0;
 }
 
+/* Reading does not need the refcounts; still, what is plainly wrong with them is said. Looks at the
+ * beginning of a large table only. */
+static int look_at_refcounts(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	uint64_t len = (uint64_t)q->header.refcount_table_clusters << q->header.cluster_bits;
+	uint64_t size = vmimg_io_size(disk->io), at = q->header.refcount_table;
+	uint8_t raw[4096];
+
+	len = vmimg_min(len, sizeof(raw));
+	if (!vmimg_range_inside(at, len, size)) {
+		vmimg_disk_warn(disk, "the refcount table reaches past the end of the file");
+		return 0;
+	}
+	if (vmimg_table_read(q->table, raw, (size_t)len, at, err))
+		return -1;
+	for (uint64_t i = 0; i + 8 <= len; i += 8) {
+		uint64_t block = vmimg_get_be64(raw + i);
+
+		if (!block || (!(block % q->cluster) && block < size))
+			continue;
+		vmimg_disk_warn(disk,
+			"refcount block %" PRIu64 " cannot be at 0x%" PRIx64 ": check says more",
+			i / 8, block);
+		return 0;
+	}
+	return 0;
+}
+
 /* Damage in what reading the disk does not need is a warning when the caller can live with it. */
 static int read_extras(
 	struct vmimg_disk *disk, const struct vmimg_open *options, struct vmimg_error *err)
@@ -103,6 +133,8 @@ static int qcow2_open(
 	disk->block = q->cluster;
 	if (q->header.incompatible & QCOW2_INCOMPATIBLE_CORRUPT)
 		vmimg_disk_warn(disk, "the image is marked corrupt by the program that wrote it");
+	if (!options->alone && look_at_refcounts(disk, err))
+		return -1;
 	return read_extras(disk, options, err) || choose_state(disk, options->snapshot, err) ||
 			open_data_file(disk, options, err) || open_backing(disk, options, err)
 		? -1
