@@ -15,7 +15,7 @@
  * format makes (zlib level 6, with a window of 4 KiB for qcow2 and of 32 KiB for VMDK), as fast as
  * that allows. */
 #define BARE_DEFAULT 2
-#define ZLIB_DEFAULT 3
+#define ZLIB_DEFAULT 5
 #define LEVEL_BEST   9
 
 /* ---- packing ---- */
