@@ -40,12 +40,16 @@ static int compare(const void *a, const void *b)
 	return (left->start > right->start) - (left->start < right->start);
 }
 
+static void sort(struct vmimg_claims *claims)
+{
+	if (claims->shuffled)
+		qsort(claims->runs, claims->count, sizeof(*claims->runs), compare);
+	claims->shuffled = false;
+}
+
 bool vmimg_claims_overlap(struct vmimg_claims *claims, size_t *next, uint32_t *start)
 {
-	if (claims->shuffled) {
-		qsort(claims->runs, claims->count, sizeof(*claims->runs), compare);
-		claims->shuffled = false;
-	}
+	sort(claims);
 	for (size_t i = *next ? *next : 1; i < claims->count; i++) {
 		const struct vmimg_claims_run *before = &claims->runs[i - 1];
 
@@ -56,6 +60,22 @@ bool vmimg_claims_overlap(struct vmimg_claims *claims, size_t *next, uint32_t *s
 		return true;
 	}
 	return false;
+}
+
+uint64_t vmimg_claims_room(struct vmimg_claims *claims)
+{
+	uint64_t end = 0, room = 0;
+
+	sort(claims);
+	for (size_t i = 0; i < claims->count; i++) {
+		const struct vmimg_claims_run *run = &claims->runs[i];
+
+		if (i && run->start > end)
+			room += (run->start - end) / claims->width;
+		if ((uint64_t)run->start + run->span > end)
+			end = (uint64_t)run->start + run->span;
+	}
+	return room;
 }
 
 void vmimg_claims_done(struct vmimg_claims *claims)

@@ -24,4 +24,6 @@ int vmimg_claims_add(
 /* The next place where a range begins before another one has ended: into *start, and *next moved
  * on (0 at first). False when there is none. No add() after this. */
 bool vmimg_claims_overlap(struct vmimg_claims *claims, size_t *next, uint32_t *start);
+/* How many more ranges would fit between the first and the last. No add() after this. */
+uint64_t vmimg_claims_room(struct vmimg_claims *claims);
 void vmimg_claims_done(struct vmimg_claims *claims);

@@ -58,7 +58,7 @@ static bool goes_on(const struct vmimg_vdi *vdi, uint32_t first, uint32_t entry,
 {
 	if (first >= VMIMG_VDI_ZERO)
 		return entry == first;
-	return !vdi->header.block_extra && entry < VMIMG_VDI_ZERO && entry == first + k;
+	return entry < VMIMG_VDI_ZERO && entry == first + k && (!k || !vdi->header.block_extra);
 }
 
 /* How many blocks from i on are one run, and the entry of the first. */

@@ -11,8 +11,7 @@ struct check {
 	const struct vmimg_disk *disk;
 	struct vmimg_report *report;
 	struct vmimg_claims claims;
-	uint64_t last_end;   /* of the block visited last, in sectors */
-	uint64_t blocks_end; /* past the last block in the file, in bytes */
+	uint64_t last_end; /* of the block visited last, in sectors */
 };
 
 static void report_flaws(const struct vmimg_vhd *vhd, struct vmimg_report *report)
@@ -61,7 +60,6 @@ static int visit(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err
 	if (c->last_end && (sector < c->last_end || sector - c->last_end >= c->claims.width))
 		report->fragmented_blocks++;
 	c->last_end = end;
-	c->blocks_end = vmimg_max(c->blocks_end, end * VMIMG_VHD_SECTOR);
 	return vmimg_claims_add(&c->claims, sector, err);
 }
 
@@ -77,22 +75,17 @@ static void report_overlaps(struct check *c)
 			(uint64_t)sector * VMIMG_VHD_SECTOR);
 }
 
-/* Room for whole blocks that no entry leads to, up to the last one in use. Room after that is none
- * of a leak: Windows lets the file grow in larger steps. */
-static void report_leaks(struct check *c, uint64_t blocks_end)
+/* Room for whole blocks between those in use. Room after the last is none of a leak: Windows lets
+ * the file grow in larger steps. */
+static void report_leaks(struct check *c)
 {
-	const struct vmimg_vhd *vhd = c->disk->state;
-	uint64_t width = (uint64_t)c->claims.width * VMIMG_VHD_SECTOR;
-	uint64_t tables = vhd->bat_at + 4 * (uint64_t)vhd->header.entries;
-	uint64_t room = blocks_end > tables ? (blocks_end - tables) / width : 0;
-	uint64_t used = c->report->allocated_blocks;
+	uint64_t room = vmimg_claims_room(&c->claims);
 
-	if (room <= used)
+	if (!room)
 		return;
 	vmimg_report_add(c->report, VMIMG_FINDING_LEAK, "blocks-leaked", VMIMG_NOWHERE,
-		"there is room for %" PRIu64 " blocks, of which %" PRIu64 " are in use", room,
-		used);
-	vmimg_report_count(c->report, VMIMG_FINDING_LEAK, room - used - 1);
+		"between the blocks in use is room for %" PRIu64 " more", room);
+	vmimg_report_count(c->report, VMIMG_FINDING_LEAK, room - 1);
 }
 
 /* The batmap says which blocks are full; its checksum is over the map alone. */
@@ -136,7 +129,7 @@ static int check_blocks(struct check *c, struct vmimg_error *err)
 	if (vmimg_vhd_walk(c->disk->state, visit, c, err))
 		return -1;
 	report_overlaps(c);
-	report_leaks(c, c->blocks_end);
+	report_leaks(c);
 	return check_batmap(c, err);
 }
 
