@@ -2,7 +2,6 @@
 /* The options that many verbs share, and what they mean. */
 #include <string.h>
 #include "cli/cli.h"
-#include "io/lock.h"
 #include "util/num.h"
 
 #define IN(field) offsetof(struct cli_common, field)
@@ -108,45 +107,11 @@ int cli_exit_code(enum vmimg_status status)
 	return CLI_SYSTEM;
 }
 
-/* The library's policies, with the lock of a reader on whatever they open. */
-static struct vmimg_io *open_locked(const struct vmimg_resolver *policy,
-	const struct vmimg_reference *ref, const struct vmimg_io *from, struct vmimg_error *err)
-{
-	struct vmimg_io *io = policy->open(policy, ref, from, err);
-
-	if (!io || !vmimg_io_lock(io, VMIMG_LOCK_READ, err))
-		return io;
-	vmimg_io_unref(io);
-	return NULL;
-}
-
-static struct vmimg_io *open_beside(const struct vmimg_resolver *self,
-	const struct vmimg_reference *ref, const struct vmimg_io *from, struct vmimg_error *err)
-{
-	(void)self;
-	return open_locked(vmimg_resolver_beside(), ref, from, err);
-}
-
-static struct vmimg_io *open_any(const struct vmimg_resolver *self,
-	const struct vmimg_reference *ref, const struct vmimg_io *from, struct vmimg_error *err)
-{
-	(void)self;
-	return open_locked(vmimg_resolver_any(), ref, from, err);
-}
-
 const struct vmimg_resolver *cli_resolver(const struct cli_common *common, enum cli_refs otherwise)
 {
-	static struct vmimg_resolver beside, any;
 	enum cli_refs refs = common->refs ? common->refs : otherwise;
-
-	beside = *vmimg_resolver_beside();
-	beside.open = open_beside;
-	any = *vmimg_resolver_any();
-	any.open = open_any;
 
 	if (common->untrusted || refs == CLI_REFS_NONE)
 		return vmimg_resolver_none();
-	if (common->share)
-		return refs == CLI_REFS_ANY ? vmimg_resolver_any() : vmimg_resolver_beside();
-	return refs == CLI_REFS_ANY ? &any : &beside;
+	return refs == CLI_REFS_ANY ? vmimg_resolver_any() : vmimg_resolver_beside();
 }

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vmimg convert: a disk in one format into a disk in another. */
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "cli/lost.h"
 #include "cli/progress.h"
 #include "cli/target.h"
@@ -36,18 +34,10 @@ static int refuse_same(const struct job *job, struct vmimg_error *err)
 {
 	struct stat st;
 
-	if (!strcmp(job->to, "-") || stat(job->to, &st))
+	if (!strcmp(job->to, "-") || stat(job->to, &st) || !cli_files_has(&job->source.files, &st))
 		return 0;
-	for (const struct vmimg_disk *disk = job->source.disk; disk; disk = disk->parent) {
-		bool device =
-			S_ISBLK(st.st_mode) && disk->io->is_device && disk->io->id[0] == st.st_rdev;
-
-		if (device || (disk->io->id[0] == st.st_dev && disk->io->id[1] == st.st_ino))
-			return vmimg_fail(err, VMIMG_EINVAL,
-				"%s is being read: it cannot be the output as well",
-				vmimg_io_name(disk->io));
-	}
-	return 0;
+	return vmimg_fail(err, VMIMG_EINVAL,
+		"%.100s is being read: it cannot be the output as well", job->to);
 }
 
 /* What the source's top layer lacks is left to the new backing file, which must be as large. */
@@ -141,9 +131,11 @@ static int convert(struct job *job, struct vmimg_error *err)
 	const struct args *args = job->args;
 	bool carries;
 
+	job->target.source = &job->source.files;
 	if (cli_target_open(&job->target, job->to, &args->target, &args->common, err) ||
 		open_source(job, err) ||
-		cli_target_begin(&job->target, &args->target, job->source.disk->size, err) ||
+		cli_target_begin(
+			&job->target, &args->target, &args->common, job->source.disk->size, err) ||
 		check_backing(job, err))
 		return -1;
 	carries = job->target.sink->ops->carry_bitmaps && !args->snapshot;

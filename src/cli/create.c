@@ -42,7 +42,7 @@ static int make(const struct cli_call *call, struct cli_target *target, struct c
 	if (cli_target_open(target, call->words[0], &args->target, &args->common, err) ||
 		choose_size(call, target, size, err) ||
 		check_size(size->bytes, &args->common, err) ||
-		cli_target_begin(target, &args->target, size->bytes, err) ||
+		cli_target_begin(target, &args->target, &args->common, size->bytes, err) ||
 		vmimg_blank_run(target->sink, err))
 		return -1;
 	return cli_target_publish(target, err);

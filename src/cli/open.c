@@ -11,13 +11,13 @@
 #include "codec/spool.h"
 #include "codec/unwrap.h"
 #include "io/file.h"
-#include "io/lock.h"
 #include "util/num.h"
 
 void cli_image_close(struct cli_image *image)
 {
 	vmimg_disk_close(image->disk);
 	vmimg_io_unref(image->io);
+	cli_files_done(&image->files);
 	memset(image, 0, sizeof(*image));
 }
 
@@ -124,8 +124,8 @@ static struct vmimg_io *open_input(
 }
 
 /* What the word names, without a wrapping where that is seen through. */
-static struct vmimg_io *open_io(const char *path, const struct cli_common *common,
-	const struct cli_open *how, struct vmimg_error *err)
+static struct vmimg_io *open_io(struct cli_files *files, const char *path,
+	const struct cli_common *common, const struct cli_open *how, struct vmimg_error *err)
 {
 	bool input = !strcmp(path, "-");
 	VMIMG_AUTO(vmimg_io_unref)
@@ -133,11 +133,9 @@ static struct vmimg_io *open_io(const char *path, const struct cli_common *commo
 		input ? open_input(common, how, err) : vmimg_file_open(path, false, err);
 	bool raw = how->format && !strcmp(how->format, "raw");
 
-	if (io && !common->share &&
-		vmimg_io_lock(
-			io, how->alone && !how->lenient ? VMIMG_LOCK_LOOK : VMIMG_LOCK_READ, err))
+	if (!io || cli_files_add(files, io, err))
 		return NULL;
-	if (!io || raw || !how->spool_for || !is_wrapped(io, err))
+	if (raw || !how->spool_for || !is_wrapped(io, err))
 		return vmimg_take(io);
 	if (lseek(vmimg_file_fd(io), 0, SEEK_SET))
 		return vmimg_take(io);
@@ -148,12 +146,14 @@ int cli_image_open(struct cli_image *image, const char *path, const struct cli_c
 	const struct cli_open *how, struct vmimg_error *err)
 {
 	struct vmimg_open options = { .format = how->format,
-		.resolver = cli_resolver(common, how->refs),
+		.resolver = &image->files.resolver,
 		.snapshot = snapshot_word(how->snapshot),
 		.alone = how->alone,
 		.lenient = how->lenient };
 
-	image->io = open_io(path, common, how, err);
+	cli_files_init(&image->files, common, cli_resolver(common, how->refs),
+		how->look ? VMIMG_LOCK_LOOK : VMIMG_LOCK_READ);
+	image->io = open_io(&image->files, path, common, how, err);
 	if (!image->io || check_untrusted(image->io, common, err))
 		return -1;
 	image->disk = vmimg_disk_open(image->io, &options, err);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening what the user named: a file, a device or standard input, by the policy of the options. */
 #pragma once
-#include "cli/cli.h"
+#include "cli/files.h"
 
 struct cli_image {
 	struct vmimg_io *io;
 	struct vmimg_disk *disk;
+	struct cli_files files; /* all that were opened for it */
 };
 
 struct cli_open {
@@ -14,6 +15,7 @@ struct cli_open {
 	const char *spool_for; /* the file beside which a piped or compressed source may be
 				* unpacked; NULL: none is taken */
 	enum cli_refs refs;    /* when --refs does not say */
+	bool look;             /* the disk's content is not read */
 	bool alone, lenient;
 };
 

@@ -35,7 +35,7 @@ static int list_of(struct cli_image *image, const char *filename, const char *sc
 static int open_alone(struct cli_image *image, const char *filename,
 	const struct cli_common *common, struct vmimg_error *err)
 {
-	struct cli_open how = { .format = common->format, .alone = true };
+	struct cli_open how = { .format = common->format, .look = true, .alone = true };
 
 	return cli_image_open(image, filename, common, &how, err);
 }

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 #include "io/file.h"
-#include "io/lock.h"
 #include "util/limits.h"
 
 const struct vmimg_format *cli_target_format(
@@ -135,26 +134,36 @@ static struct vmimg_io *new_sibling(
 {
 	struct cli_target *target = (struct cli_target *)(void *)((char *)siblings -
 		offsetof(struct cli_target, siblings));
-	VMIMG_AUTO(vmimg_io_unref)
-	struct vmimg_io *io = vmimg_output_sibling(target->output, name, err);
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
+	VMIMG_AUTO(free) char *path = beside(target->path, name, err);
+	struct stat st;
 
+	if (!path)
+		return NULL;
+	if (target->source && !stat(path, &st) && cli_files_has(target->source, &st)) {
+		vmimg_fail(err, VMIMG_EINVAL,
+			"%.100s is being read: it cannot be a part of the output as well", path);
+		return NULL;
+	}
+	io = vmimg_output_sibling(target->output, name, err);
 	if (!io || !target->budget.limit)
 		return vmimg_take(io);
 	return vmimg_limit_open(io, &target->budget, err);
 }
 
-/* A file that is to be replaced, or a device that is to be written, must not be in use by a
- * machine. */
-static int check_unused(const char *path, const struct cli_target_args *args,
+/* A file that a running machine uses is neither replaced nor written to. */
+static int lock_old(struct cli_target *target, const struct cli_target_args *args,
 	const struct cli_common *common, struct vmimg_error *err)
 {
+	enum vmimg_lock mode = args->in_place ? VMIMG_LOCK_WRITE : VMIMG_LOCK_REPLACE;
 	struct vmimg_error unused;
-	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
 
-	if (common->share || !(args->force || args->in_place) || !strcmp(path, "-"))
+	if (args->force || args->in_place)
+		target->old_io = vmimg_file_open(target->path, args->in_place, &unused);
+	if (!target->old_io)
 		return 0;
-	io = vmimg_file_open(path, false, &unused);
-	return io ? vmimg_io_lock(io, VMIMG_LOCK_REPLACE, err) : 0;
+	cli_files_init(&target->old, common, NULL, mode);
+	return cli_files_add(&target->old, target->old_io, err);
 }
 
 int cli_target_open(struct cli_target *target, const char *path, const struct cli_target_args *args,
@@ -172,8 +181,6 @@ int cli_target_open(struct cli_target *target, const char *path, const struct cl
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"-n writes raw disks and devices only, not into a %s image",
 			target->format->name);
-	if (check_unused(path, args, common, err))
-		return -1;
 	target->output = vmimg_output_open(path, &how, err);
 	if (!target->output || open_parent(target, args, common, err))
 		return -1;
@@ -202,8 +209,8 @@ static int read_epoch(uint64_t *epoch, struct vmimg_error *err)
 	return 0;
 }
 
-int cli_target_begin(struct cli_target *target, const struct cli_target_args *args, uint64_t size,
-	struct vmimg_error *err)
+int cli_target_begin(struct cli_target *target, const struct cli_target_args *args,
+	const struct cli_common *common, uint64_t size, struct vmimg_error *err)
 {
 	struct vmimg_create create = { .size = size,
 		.options = &args->options.list,
@@ -220,7 +227,7 @@ int cli_target_begin(struct cli_target *target, const struct cli_target_args *ar
 			err, VMIMG_ELIMIT, "a disk of %" PRIu64 " bytes is more than 4 EiB", size);
 	if (args->backing_format)
 		create.parent_format = vmimg_format_find(args->backing_format)->name;
-	if (read_epoch(&create.epoch, err))
+	if (read_epoch(&create.epoch, err) || lock_old(target, args, common, err))
 		return -1;
 	target->sink = vmimg_sink_create(target->format, target->io, &create, err);
 	return target->sink ? 0 : -1;
@@ -236,6 +243,8 @@ void cli_target_close(struct cli_target *target)
 	vmimg_sink_close(target->sink);
 	vmimg_io_unref(target->io);
 	vmimg_output_close(target->output);
+	vmimg_io_unref(target->old_io);
+	cli_files_done(&target->old);
 	cli_image_close(&target->parent);
 	memset(target, 0, sizeof(*target));
 }

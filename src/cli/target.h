@@ -34,6 +34,9 @@ struct cli_target_args {
 struct cli_target {
 	const struct vmimg_format *format;
 	const char *path;
+	const struct cli_files *source; /* files that must not be replaced; NULL: none */
+	struct cli_files old;           /* the file that is to be replaced, locked */
+	struct vmimg_io *old_io;        /* while this is open; NULL: there is none */
 	struct vmimg_output *output;
 	struct vmimg_budget budget;
 	struct vmimg_siblings siblings;
@@ -55,8 +58,9 @@ int cli_target_split_options(
 /* Makes sure that path can be written, and its backing file, if there is one, read. */
 int cli_target_open(struct cli_target *target, const char *path, const struct cli_target_args *args,
 	const struct cli_common *common, struct vmimg_error *err) VMIMG_CHECKED;
-int cli_target_begin(struct cli_target *target, const struct cli_target_args *args, uint64_t size,
-	struct vmimg_error *err) VMIMG_CHECKED;
+/* Makes the sink, having seen that nobody uses what is to be replaced. */
+int cli_target_begin(struct cli_target *target, const struct cli_target_args *args,
+	const struct cli_common *common, uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;
 int cli_target_publish(struct cli_target *target, struct vmimg_error *err) VMIMG_CHECKED;
 void cli_target_close(struct cli_target *target);
 static inline void cli_target_close_auto(struct cli_target *target)

@@ -104,6 +104,34 @@ def test_output_is_the_source(t):
     equal(disks.sha256(raw), before, "the backing file")
 
 
+def test_part_of_the_output_is_the_source(t):
+    """A flat VMDK's data file of the same name as the raw disk that it is made of."""
+    if "vmdk" not in process.formats(writable=True):
+        harness.skip("needs vmdk")
+    os.rename(source(t), t.path("a-flat.vmdk"))
+    before = disks.sha256(t.path("a-flat.vmdk"))
+    result = vmimg("convert", "--force", "-f", "raw", "-o", "subformat=monolithicFlat", t.path("a-flat.vmdk"),
+                   t.path("a.vmdk"))
+    equal(result.code, 2, str(result))
+    equal(disks.sha256(t.path("a-flat.vmdk")), before, "the source")
+    vmimg_ok("convert", "-f", "raw", "-o", "subformat=monolithicFlat", t.path("a-flat.vmdk"), t.path("b.vmdk"))
+    for options in ["--force"], ["-n"]:
+        result = vmimg("convert", *options, "-O", "raw", t.path("b.vmdk"), t.path("b-flat.vmdk"))
+        equal(result.code, 2, f"over an extent of the source: {result}")
+    equal(disks.sha256(t.path("b-flat.vmdk")), before, "the extent")
+
+
+def test_no_room(t):
+    """The system's refusal to write is an error like others, and leaves nothing."""
+    raw = source(t)
+    for fmt in process.formats(writable=True):
+        with t.sub(fmt), t.folder() as folder:
+            result = vmimg("convert", "-O", fmt, raw, os.path.join(folder, "out"), file_size=1 << 20)
+            equal(result.code, 1, str(result))
+            check_one_line(result, "no room")
+            equal(os.listdir(folder), [], "files")
+
+
 def test_in_place(t):
     raw, out = source(t), t.path("disk.bin")
     with open(out, "wb") as file:

@@ -77,6 +77,31 @@ def test_image_in_use_is_not_replaced(t):
             equal(disks.sha256(path), before, "the image")
 
 
+def test_raw_disks(t):
+    """The same for raw disks, by every verb, and for what is written in place."""
+    raw = disks.pattern(t.path("disk.raw"), 1 << 20)
+    other = disks.pattern(t.path("other.raw"), 4096)
+    with holding(raw, "-f", "raw") as holder:
+        for verb in "info", "map", "digest", "measure", "convert":
+            with t.sub(verb):
+                more = ["-O", "raw", t.path("out.raw")] if verb == "convert" else []
+                result = vmimg(verb, raw, *more)
+                equal(result.code, 7, str(result))
+                check(str(holder.pid) in result.errors, result.errors)
+                vmimg_ok(verb, "-U", raw, *more)
+        equal(vmimg("compare", raw, other).code, 2, "compare, which cannot open it")
+        equal(vmimg("convert", "-n", "-O", "raw", other, raw).code, 7, "in place")
+    vmimg_ok("compare", raw, raw)
+
+
+def test_lists(t):
+    path = image(t)
+    with holding(path):
+        for words in ["snapshot", "list"], ["bitmap", "list"]:
+            equal(vmimg(*words, path).code, 7, words[0])
+            vmimg_ok(*words, "-U", path)
+
+
 def test_qemu_respects_us(t):
     """While a conversion reads the image, qemu cannot write it."""
     path = image(t)

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A policy on references with a memory. */
+#include "cli/files.h"
+#include <string.h>
+
+int cli_files_add(struct cli_files *files, struct vmimg_io *io, struct vmimg_error *err)
+{
+	if (!files->share && vmimg_io_lock(io, files->mode, err))
+		return -1;
+	if (vmimg_grow_array(&files->ids, &files->cap, files->count + 1, sizeof(*files->ids), err))
+		return -1;
+	memcpy(files->ids[files->count++].id, io->id, sizeof(io->id));
+	return 0;
+}
+
+bool cli_files_has(const struct cli_files *files, const struct stat *st)
+{
+	bool device = S_ISBLK(st->st_mode);
+	uint64_t first = device ? st->st_rdev : st->st_dev;
+	uint64_t second = device ? UINT64_MAX : st->st_ino;
+
+	for (size_t i = 0; i < files->count; i++)
+		if (files->ids[i].id[0] == first && files->ids[i].id[1] == second)
+			return true;
+	return false;
+}
+
+static struct vmimg_io *open_ref(const struct vmimg_resolver *self,
+	const struct vmimg_reference *ref, const struct vmimg_io *from, struct vmimg_error *err)
+{
+	struct cli_files *files = (struct cli_files *)(uintptr_t)self;
+	struct vmimg_io *io = files->policy->open(files->policy, ref, from, err);
+
+	if (io && cli_files_add(files, io, err)) {
+		vmimg_io_unref(io);
+		return NULL;
+	}
+	return io;
+}
+
+static int judge_ref(const struct vmimg_resolver *self, const struct vmimg_reference *ref,
+	const struct vmimg_io *from, struct vmimg_error *err)
+{
+	const struct cli_files *files = (const struct cli_files *)self;
+
+	return files->policy->judge(files->policy, ref, from, err);
+}
+
+void cli_files_init(struct cli_files *files, const struct cli_common *common,
+	const struct vmimg_resolver *policy, enum vmimg_lock mode)
+{
+	*files = (struct cli_files){ .resolver = { open_ref, judge_ref },
+		.policy = policy,
+		.mode = mode,
+		.share = common->share };
+}
+
+void cli_files_done(struct cli_files *files)
+{
+	free(files->ids);
+	files->ids = NULL;
+}
