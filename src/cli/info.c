@@ -132,9 +132,10 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	const struct args *args = call->args;
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
-	struct cli_open how = {
-		.format = args->common.format, .refs = CLI_REFS_BESIDE, .alone = !args->chain
-	};
+	struct cli_open how = { .format = args->common.format,
+		.refs = CLI_REFS_BESIDE,
+		.look = true,
+		.alone = !args->chain };
 	bool done;
 
 	if (try_artifact(call->words[0], &args->common, &done, err))
