@@ -189,6 +189,7 @@ const struct cli_verb cli_check = {
 	.least = 1,
 	.most = 1,
 	.args_size = sizeof(struct args),
+	.reach = CLI_READS,
 	.options = groups,
 	.run = run,
 	.exit_code = exit_code,

@@ -7,6 +7,7 @@
 #pragma once
 #include <stdio.h>
 #include "cli/options.h"
+#include "cli/sandbox.h"
 #include "disk/info.h"
 
 /* Exit codes of all verbs but check and compare, which have their own. */
@@ -35,9 +36,11 @@ struct cli_common {
 	bool quiet;
 	bool share; /* -U: no locks */
 	bool untrusted;
-	bool strict;  /* warnings are errors */
-	bool ignored; /* options without effect end here */
-	bool percent; /* -p: progress as qemu-img prints it */
+	bool strict;                 /* warnings are errors */
+	bool free;                   /* --no-sandbox */
+	struct cli_sandbox *sandbox; /* NULL: the verb runs without one */
+	bool ignored;                /* options without effect end here */
+	bool percent;                /* -p: progress as qemu-img prints it */
 	enum cli_refs refs;
 	enum cli_progress_kind progress;
 	uint64_t max_virtual_size, max_output; /* 0: no limit */
@@ -50,6 +53,13 @@ struct cli_call {
 	size_t count;
 };
 
+/* What a verb does with its operands, for the sandbox. */
+enum cli_reach {
+	CLI_FREE,  /* no sandbox: it works for the user, not on strangers' files */
+	CLI_READS, /* every operand is an image; struct cli_common comes first in its arguments */
+	CLI_READS_TO_LAST, /* the same, but the last one is written */
+};
+
 struct cli_verb {
 	const char *name;
 	const char *operands; /* as shown in the usage line */
@@ -57,6 +67,7 @@ struct cli_verb {
 	const char *detail;   /* more, for --help; may be NULL */
 	size_t least, most;   /* operands */
 	size_t args_size;
+	enum cli_reach reach;
 	const struct cli_option *const *options; /* groups, ended by NULL */
 	/* The exit code, or -1 with err set. */
 	int (*run)(const struct cli_call *call, struct vmimg_error *err);

@@ -62,6 +62,8 @@ const struct cli_option cli_source_options[] = {
 		set_refs, IN(refs) },
 	{ 0, "untrusted", NULL, "the image is from a stranger: no references, no double formats",
 		cli_set_flag, IN(untrusted) },
+	{ 0, "no-sandbox", NULL, "keep all rights while the image is interpreted", cli_set_flag,
+		IN(free) },
 	{ 0, "max-virtual-size", "SIZE", "refuse a disk that is larger", cli_set_size,
 		IN(max_virtual_size) },
 	{ 0, "disk", "N", NULL, refuse_disk, 0 },

@@ -169,6 +169,7 @@ const struct cli_verb cli_compare = {
 	.least = 2,
 	.most = 2,
 	.args_size = sizeof(struct args),
+	.reach = CLI_READS,
 	.options = groups,
 	.run = run,
 	.exit_code = exit_code,

@@ -284,6 +284,7 @@ const struct cli_verb cli_convert = {
 	.detail = "DST appears when it is whole, and not at all when something fails.",
 	.most = 2,
 	.args_size = sizeof(struct args),
+	.reach = CLI_READS_TO_LAST,
 	.options = groups,
 	.run = run,
 };

@@ -82,6 +82,7 @@ const struct cli_verb cli_digest = {
 	.least = 1,
 	.most = 1,
 	.args_size = sizeof(struct args),
+	.reach = CLI_READS,
 	.options = groups,
 	.run = run,
 };

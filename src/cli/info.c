@@ -105,27 +105,33 @@ static int print_chain(
 
 /* A kernel or a ramdisk is no disk, and is told as what it is. *done: that was it. */
 static int try_artifact(
-	const char *path, const struct cli_common *common, bool *done, struct vmimg_error *err)
+	struct vmimg_io *io, const struct cli_common *common, bool *done, struct vmimg_error *err)
 {
-	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
-	json_t *root;
+	struct vmimg_error why;
+	json_t *root = cli_describe_artifact(io, &why);
 
-	*done = false;
-	if (common->format || !strcmp(path, "-"))
+	*done = root;
+	if (!root && why.status == VMIMG_EFORMAT)
 		return 0;
-	io = vmimg_file_open(path, false, err);
-	if (!io)
+	if (!root) {
+		*err = why;
 		return -1;
-	root = cli_describe_artifact(io, err);
-	if (!root)
-		return err->status == VMIMG_EFORMAT ? 0 : -1;
-	*done = true;
+	}
 	set_actual_size(root, io);
 	if (common->json)
 		return cli_print_json(stdout, root, err);
 	cli_print_info(root);
 	json_decref(root);
 	return 0;
+}
+
+/* What passes for a raw disk, or for none, may be something else. */
+static bool may_be_artifact(const struct cli_image *image, const struct cli_common *common,
+	bool failed, const struct vmimg_error *err)
+{
+	if (common->format || !image->io)
+		return false;
+	return failed ? err->status == VMIMG_EFORMAT : !strcmp(image->disk->format->name, "raw");
 }
 
 static int run(const struct cli_call *call, struct vmimg_error *err)
@@ -136,13 +142,15 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		.refs = CLI_REFS_BESIDE,
 		.look = true,
 		.alone = !args->chain };
-	bool done;
+	bool failed = cli_image_open(&image, call->words[0], &args->common, &how, err),
+	     done = false;
 
-	if (try_artifact(call->words[0], &args->common, &done, err))
+	if (may_be_artifact(&image, &args->common, failed, err) &&
+		try_artifact(image.io, &args->common, &done, err))
 		return -1;
 	if (done)
 		return CLI_OK;
-	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
+	if (failed)
 		return -1;
 	return args->chain ? print_chain(image.disk, &args->common, err)
 			   : print_one(image.disk, &args->common, err);
@@ -166,6 +174,7 @@ const struct cli_verb cli_info = {
 	.least = 1,
 	.most = 1,
 	.args_size = sizeof(struct args),
+	.reach = CLI_READS,
 	.options = groups,
 	.run = run,
 };

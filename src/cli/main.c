@@ -48,6 +48,38 @@ static int check_count(
 		*verb->operands ? verb->operands : "no operands", verb->name);
 }
 
+/* The folders of images, where their references are, as far as policy goes. */
+static void reach_image(
+	struct cli_sandbox *sandbox, const struct cli_common *common, const char *path)
+{
+	if (!strcmp(path, "-"))
+		return;
+	if (common->untrusted || common->refs == CLI_REFS_NONE)
+		cli_sandbox_read(sandbox, path);
+	else if (common->refs == CLI_REFS_ANY)
+		cli_sandbox_read(sandbox, "/");
+	else
+		cli_sandbox_read_beside(sandbox, path);
+}
+
+/* Says what the verb may reach; the sandbox is entered when the first image is opened. */
+static void set_reach(
+	const struct cli_verb *verb, const struct cli_call *call, struct cli_sandbox *sandbox)
+{
+	struct cli_common *common = call->args;
+	size_t images = call->count - (verb->reach == CLI_READS_TO_LAST);
+	const char *folder = getenv("TMPDIR");
+
+	if (verb->reach == CLI_FREE || common->free)
+		return;
+	common->sandbox = sandbox;
+	for (size_t i = 0; i < images; i++)
+		reach_image(sandbox, common, call->words[i]);
+	if (verb->reach == CLI_READS_TO_LAST)
+		cli_sandbox_write(sandbox, call->words[images]);
+	cli_sandbox_scratch(sandbox, folder && *folder ? folder : "/var/tmp");
+}
+
 static int run_verb(const struct cli_verb *verb, int argc, char **argv, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) void *args = vmimg_alloc_array(1, verb->args_size, err);
@@ -55,6 +87,7 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv, struct v
 	const char **list = vmimg_alloc_array((size_t)argc + 1, sizeof(*list), err);
 	struct cli_words words = { .words = list };
 	struct cli_call call = { .args = args, .words = list };
+	struct cli_sandbox sandbox = { 0 };
 
 	if (!args || !list || cli_parse(verb->options, args, argc, argv, &words, err))
 		return -1;
@@ -65,6 +98,7 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv, struct v
 	if (check_count(verb, &words, err))
 		return -1;
 	call.count = words.count;
+	set_reach(verb, &call, &sandbox);
 	return verb->run(&call, err);
 }
 

@@ -178,6 +178,7 @@ const struct cli_verb cli_map = {
 	.least = 1,
 	.most = 1,
 	.args_size = sizeof(struct args),
+	.reach = CLI_READS,
 	.options = groups,
 	.run = run,
 };

@@ -135,6 +135,8 @@ static struct vmimg_io *open_io(struct cli_files *files, const char *path,
 
 	if (!io || cli_files_add(files, io, err))
 		return NULL;
+	if (common->sandbox && cli_sandbox_enter(common->sandbox, common->untrusted, err))
+		return NULL;
 	if (raw || !how->spool_for || !is_wrapped(io, err))
 		return vmimg_take(io);
 	if (lseek(vmimg_file_fd(io), 0, SEEK_SET))

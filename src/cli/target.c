@@ -106,7 +106,11 @@ static int open_parent(struct cli_target *target, const struct cli_target_args *
 {
 	struct cli_open how = { .format = args->backing_format, .refs = CLI_REFS_BESIDE };
 	struct cli_common quiet = {
-		.quiet = true, .refs = common->refs, .untrusted = common->untrusted
+		.quiet = true,
+		.refs = common->refs,
+		.untrusted = common->untrusted,
+		.share = common->share,
+		.sandbox = common->sandbox,
 	};
 	VMIMG_AUTO(free) char *path = NULL;
 
@@ -124,6 +128,8 @@ static int open_parent(struct cli_target *target, const struct cli_target_args *
 	if (args->blind)
 		return 0;
 	path = beside(target->path, args->backing, err);
+	if (path && common->sandbox)
+		cli_sandbox_read_beside(common->sandbox, path);
 	if (!path || cli_image_open(&target->parent, path, &quiet, &how, err))
 		return vmimg_within(err, "backing file");
 	return 0;
