@@ -13,6 +13,10 @@
 #define MAP_BITS (UINT64_C(1) << 29) /* 64 MiB; one bit a sector up to files of 256 GiB */
 #define WINDOW   4096U
 
+struct hole {
+	uint64_t at, end;
+};
+
 struct walk {
 	struct vmimg_report *report;
 	const struct vmdk *disk;
@@ -20,8 +24,9 @@ struct walk {
 	const char *name; /* of the file */
 	uint64_t *taken;  /* one bit for unit bytes of the file */
 	uint64_t unit;
-	uint64_t guest;    /* where the table in hand begins, in the extent */
-	uint64_t previous; /* the end of the grain before, for counting fragments */
+	uint64_t guest;               /* where the table in hand begins, in the extent */
+	struct hole hole, other_hole; /* of the file, met last among tables and their copies */
+	uint64_t previous;            /* the end of the grain before, for counting fragments */
 };
 
 #define CORRUPT(w, code, at, ...) \
@@ -137,14 +142,34 @@ static int read_table(struct walk *w, void *to, size_t len, uint64_t at, struct 
 	return vmimg_io_pread(w->e->io, to, len, at, err);
 }
 
+/* Whether the table was never written: it names nothing then. *known is the hole found last. */
+static int is_hole(struct walk *w, struct hole *known, uint64_t at, uint64_t len, bool *yes,
+	struct vmimg_error *err)
+{
+	uint64_t reach;
+
+	if (at < known->at || at + len > known->end) {
+		if (vmimg_io_extent(w->e->io, at, yes, &reach, err))
+			return -1;
+		*known = (struct hole){ at, *yes ? at + reach : at };
+	}
+	*yes = at + len <= known->end;
+	return 0;
+}
+
 /* The table at `at`; its redundant copy at other (0: none). */
 static int check_table(
 	struct walk *w, uint64_t at, uint64_t len, uint64_t other, struct vmimg_error *err)
 {
 	const struct vmdk_grains *g = &w->e->g;
 	uint8_t window[WINDOW], copy[WINDOW];
-	bool differs = false;
+	bool differs = false, hole, other_hole = true;
 
+	if (is_hole(w, &w->hole, at, len, &hole, err) ||
+		(other && is_hole(w, &w->other_hole, other, len, &other_hole, err)))
+		return -1;
+	if (hole && other_hole)
+		return 0;
 	for (uint64_t done = 0; done < len;) {
 		size_t step = (size_t)vmimg_min(sizeof(window), len - done);
 
@@ -303,6 +328,7 @@ static int check_sparse(struct walk *w, struct vmimg_error *err)
 		return -1;
 	w->report->total_blocks += vmimg_div_up(w->e->len, w->e->g.grain);
 	w->previous = 0;
+	w->hole = w->other_hole = (struct hole){ 0, 0 };
 	check_header(w);
 	result = check_directory(w, err);
 	free(w->taken);

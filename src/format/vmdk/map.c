@@ -139,6 +139,27 @@ static int map_grains(const struct vmdk *v, const struct vmdk_extent *e, uint64_
 	return 0;
 }
 
+/* How many of the tables that the count entries in window name, from the first on, lie one behind
+ * the other in a hole of the file: writers give every table its place beforehand, so a disk of many
+ * TiB has GiB of tables that were never written. */
+static int tables_in_hole(const struct vmdk_extent *e, const uint8_t *window, uint64_t count,
+	uint64_t table, uint64_t *n, struct vmimg_error *err)
+{
+	const struct vmdk_grains *g = &e->g;
+	uint64_t each = (uint64_t)g->entries * g->entry_size, len, next;
+	bool hole;
+
+	*n = 0;
+	if (vmimg_io_extent(e->io, table, &hole, &len, err))
+		return -1;
+	while (hole && *n < count && (*n + 1) * each <= len &&
+		vmimg_vmdk_directory_entry(g, window + *n * g->entry_size, &next) ==
+			VMDK_ENTRY_AT &&
+		next == table + *n * each)
+		++*n;
+	return 0;
+}
+
 static int map_sparse(const struct vmdk *v, const struct vmdk_extent *e, uint64_t inside,
 	struct vmimg_run *run, struct vmimg_error *err)
 {
@@ -161,6 +182,14 @@ static int map_sparse(const struct vmdk *v, const struct vmdk_extent *e, uint64_
 			!vmimg_range_inside(
 				table, vmimg_vmdk_table_len(g, first), vmimg_io_size(e->io))))
 		return fail_entry(e, "grain directory", g->gd_at, first, raw_entry(g, window), err);
+	if (kind == VMDK_ENTRY_AT && inside % span == 0) {
+		if (tables_in_hole(e, window, count, table, &n, err))
+			return -1;
+		run->kind = VMIMG_RUN_ABSENT;
+		run->len = n * span;
+		if (n)
+			return 0;
+	}
 	if (kind == VMDK_ENTRY_AT)
 		return map_grains(v, e, table, inside, run, err);
 	while (n < count &&
