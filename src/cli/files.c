@@ -31,7 +31,7 @@ static struct vmimg_io *open_ref(const struct vmimg_resolver *self,
 	struct cli_files *files = (struct cli_files *)(uintptr_t)self;
 	struct vmimg_io *io = files->policy->open(files->policy, ref, from, err);
 
-	if (io && cli_files_add(files, io, err)) {
+	if (io && !files->searching && cli_files_add(files, io, err)) {
 		vmimg_io_unref(io);
 		return NULL;
 	}
@@ -46,10 +46,24 @@ static int judge_ref(const struct vmimg_resolver *self, const struct vmimg_refer
 	return files->policy->judge(files->policy, ref, from, err);
 }
 
+static int search(const struct vmimg_resolver *self, const char *suffix,
+	const struct vmimg_io *from, bool (*each)(void *ctx, const char *name), void *ctx,
+	struct vmimg_error *err)
+{
+	struct cli_files *files = (struct cli_files *)(uintptr_t)self;
+	int result;
+
+	files->searching = true;
+	result = files->policy->search(files->policy, suffix, from, each, ctx, err);
+	files->searching = false;
+	return result;
+}
+
 void cli_files_init(struct cli_files *files, const struct cli_common *common,
 	const struct vmimg_resolver *policy, enum vmimg_lock mode)
 {
-	*files = (struct cli_files){ .resolver = { open_ref, judge_ref },
+	*files = (struct cli_files){ .resolver = { open_ref, judge_ref,
+					     policy && policy->search ? search : NULL },
 		.policy = policy,
 		.mode = mode,
 		.share = common->share };

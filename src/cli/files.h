@@ -11,6 +11,7 @@ struct cli_files {
 	const struct vmimg_resolver *policy;
 	enum vmimg_lock mode;
 	bool share;
+	bool searching; /* files are only looked into, to find the right one */
 	struct cli_file_id {
 		uint64_t id[2]; /* as in struct vmimg_io */
 	} * ids;
