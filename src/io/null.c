@@ -18,6 +18,15 @@ static int null_pwrite(
 	return 0;
 }
 
+static int null_extent(
+	struct vmimg_io *io, uint64_t at, bool *hole, uint64_t *len, struct vmimg_error *err)
+{
+	(void)err;
+	*hole = true;
+	*len = vmimg_io_size(io) - at;
+	return 0;
+}
+
 static int null_range(struct vmimg_io *io, uint64_t at, uint64_t len, struct vmimg_error *err)
 {
 	(void)io, (void)at, (void)len, (void)err;
@@ -38,6 +47,7 @@ static void null_close(struct vmimg_io *io)
 static const struct vmimg_io_ops null_ops = {
 	.pread = null_pread,
 	.pwrite = null_pwrite,
+	.extent = null_extent,
 	.zero = null_range,
 	.reserve = null_range,
 	.resize = null_resize,
