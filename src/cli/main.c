@@ -67,7 +67,9 @@ static void set_reach(
 	const struct cli_verb *verb, const struct cli_call *call, struct cli_sandbox *sandbox)
 {
 	struct cli_common *common = call->args;
-	size_t images = call->count - (verb->reach == CLI_READS_TO_LAST);
+	/* "convert -o help" has no operands at all */
+	bool writes = verb->reach == CLI_READS_TO_LAST && call->count;
+	size_t images = call->count - writes;
 	const char *folder = getenv("TMPDIR");
 
 	if (verb->reach == CLI_FREE || common->free)
@@ -75,7 +77,7 @@ static void set_reach(
 	common->sandbox = sandbox;
 	for (size_t i = 0; i < images; i++)
 		reach_image(sandbox, common, call->words[i]);
-	if (verb->reach == CLI_READS_TO_LAST)
+	if (writes)
 		cli_sandbox_write(sandbox, call->words[images]);
 	cli_sandbox_scratch(sandbox, folder && *folder ? folder : "/var/tmp");
 }
