@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs what vmimg needs, asking nothing: tools/deps.sh [build|demo|test|bench]. Does nothing,
+# Installs what vmimg needs, asking nothing: tools/deps.sh [build|demo|test|boot|bench]. Does nothing,
 # quickly, when all is there. Each includes the ones before it. Debian, Ubuntu and Fedora.
 set -eu
 
@@ -33,6 +33,16 @@ test_there() {
 }
 test_apt='qemu-utils strace clang'
 test_dnf='qemu-img strace clang compiler-rt'
+
+# What disks are started with, to see that they do.
+boot_there() {
+	all_on_path qemu-system-x86_64 syslinux mcopy mke2fs cpio fsck.fat &&
+		[ -f /usr/share/OVMF/OVMF_CODE_4M.fd ] &&
+		[ -f /usr/lib/systemd/boot/efi/linuxx64.efi.stub ] &&
+		[ -f /usr/lib/syslinux/mbr/gptmbr.bin ]
+}
+boot_apt='qemu-system-x86 ovmf syslinux syslinux-common systemd-boot-efi mtools dosfstools busybox-static e2fsprogs cpio'
+boot_dnf='qemu-system-x86 edk2-ovmf syslinux systemd-boot-unsigned mtools dosfstools busybox e2fsprogs cpio'
 
 bench_there() {
 	all_on_path mmdebstrap
@@ -80,8 +90,9 @@ case "${1:-build}" in
 build) groups='build' ;;
 demo) groups='build demo' ;;
 test) groups='build demo test' ;;
+boot) groups='boot' ;;
 bench) groups='build demo test bench' ;;
-*) fail "usage: tools/deps.sh [build|demo|test|bench]" ;;
+*) fail "usage: tools/deps.sh [build|demo|test|boot|bench]" ;;
 esac
 
 packages=

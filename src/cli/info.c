@@ -48,8 +48,6 @@ static json_t *describe(
 	struct vmimg_info info;
 	json_t *root;
 
-	if (disk->depth && !strncmp(filename, "./", 2))
-		filename += 2; /* found in the folder of an image that was named without one */
 	if (vmimg_disk_info(disk, cli_resolver(common, CLI_REFS_BESIDE), &info, err))
 		return NULL;
 	root = json_object();

@@ -199,8 +199,7 @@ int cli_target_open(struct cli_target *target, const char *path, const struct cl
 	return target->io ? 0 : -1;
 }
 
-/* Seconds that stand for "now" in outputs that must not differ from run to run. */
-static int read_epoch(uint64_t *epoch, struct vmimg_error *err)
+int cli_read_epoch(uint64_t *epoch, struct vmimg_error *err)
 {
 	const char *text = getenv("SOURCE_DATE_EPOCH");
 	char *end;
@@ -233,7 +232,7 @@ int cli_target_begin(struct cli_target *target, const struct cli_target_args *ar
 			err, VMIMG_ELIMIT, "a disk of %" PRIu64 " bytes is more than 4 EiB", size);
 	if (args->backing_format)
 		create.parent_format = vmimg_format_find(args->backing_format)->name;
-	if (read_epoch(&create.epoch, err) || lock_old(target, args, common, err))
+	if (cli_read_epoch(&create.epoch, err) || lock_old(target, args, common, err))
 		return -1;
 	target->sink = vmimg_sink_create(target->format, target->io, &create, err);
 	return target->sink ? 0 : -1;

@@ -55,6 +55,9 @@ void cli_print_create_options(const struct vmimg_format *format);
 int cli_target_split_options(
 	struct cli_target_args *args, struct cli_size *size, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* Seconds that stand for "now" in outputs that must not differ from run to run. */
+int cli_read_epoch(uint64_t *epoch, struct vmimg_error *err) VMIMG_CHECKED;
+
 /* Makes sure that path can be written, and its backing file, if there is one, read. */
 int cli_target_open(struct cli_target *target, const char *path, const struct cli_target_args *args,
 	const struct cli_common *common, struct vmimg_error *err) VMIMG_CHECKED;

@@ -13,7 +13,7 @@ MAN = os.path.join(env.SOURCE, "doc", "man", "vmimg.1")
 
 
 def verbs():
-    return re.findall(r"^  (\w+) +\S", vmimg_ok("--help").text, re.M)
+    return re.findall(r"^  ([\w-]+) +\S", vmimg_ok("--help").text, re.M)
 
 
 def help_options(verb):
@@ -59,6 +59,12 @@ def test_help_verb_is_verb_help(t):
     for verb in verbs():
         equal(vmimg_ok("help", verb).text, vmimg_ok(verb, "--help").text, verb)
         check(vmimg_ok(verb, "-h").text.startswith(f"usage: vmimg {verb} "), verb)
+
+
+def test_options_of_a_format(t):
+    """-o help needs no operands."""
+    for words in (["convert", "-O", "qcow2"], ["create", "-f", "qcow2"], ["boot-disk", "-O", "qcow2"]):
+        check("cluster_size=" in vmimg_ok(*words, "-o", "help").text, words)
 
 
 def test_version(t):

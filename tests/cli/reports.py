@@ -68,8 +68,6 @@ def test_info_chain(t):
     theirs = qemu.img("info", "--output=json", "--backing-chain", found["overlay"]).json()
     equal([(x["filename"], x["format"], x["virtual-size"]) for x in ours],
           [(x["filename"], x["format"], x["virtual-size"]) for x in theirs], "layers")
-    ours = vmimg_ok("info", "--json", "--chain", "over.qcow2", cwd=t.tmp).json()
-    equal([x["filename"] for x in ours], ["over.qcow2", "plain.qcow2"], "names without a folder")
     one = vmimg_ok("info", "--json", found["overlay"]).json()
     equal([(r["kind"], r["filename"], r["allowed"]) for r in one["references"]],
           [("backing", "plain.qcow2", True)], "references")
@@ -243,19 +241,6 @@ def test_not_images(t):
                 equal(result.code, 2 if verb == "compare" else 4, str(result))
                 process.check_one_line(result, verb)
     equal(sorted(os.listdir(t.tmp)), ["fifo", "folder"], "files")
-
-
-def test_two_formats_at_once(t):
-    """Which of them it is may be said by those who trust it, and not of a stranger's."""
-    if not {"qcow2", "vhd"} <= set(process.formats()):
-        harness.skip("needs qcow2 and vhd")
-    image = qemu.create(t.path("a.qcow2"), "qcow2", 1 << 20)
-    fixed = qemu.create(t.path("a.vhd"), "vhd", 1 << 20, subformat="fixed")
-    with open(image, "ab") as both, open(fixed, "rb") as footer:
-        footer.seek(-512, os.SEEK_END)
-        both.write(footer.read())
-    for options, code in ([], 5), (["--untrusted"], 5), (["-f", "qcow2"], 0), (["-f", "qcow2", "--untrusted"], 5):
-        equal(vmimg("info", *options, image).code, code, str(options))
 
 
 def test_virtual_size_limit(t):
