@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One input of any format, over memory: opened, described, walked, checked and read, as a
+ * stranger's image would be. Built as a libFuzzer target by tools/fuzz.sh, and into a plain program
+ * (replay.c) that every test run feeds with the vectors.
+ */
+#include "target.h"
+#include <string.h>
+#include "disk/info.h"
+#include "engine/check.h"
+#include "io/memory.h"
+
+#define WALK 20000      /* runs looked at: tables may promise more than anybody can visit */
+#define READ (1U << 20) /* guest bytes read at each end */
+
+static void walk(struct vmimg_disk *disk)
+{
+	struct vmimg_error err;
+	struct vmimg_run run;
+	uint64_t at = 0;
+
+	for (unsigned i = 0; i < WALK && at < disk->size; i++, at += run.len)
+		if (vmimg_disk_map(disk, at, &run, &err))
+			return;
+	/* And a few places further on. */
+	for (uint64_t part = 1; part < 8 && disk->size; part++)
+		(void)!vmimg_disk_map(disk, disk->size / 8 * part, &run, &err);
+}
+
+static void read_ends(struct vmimg_disk *disk)
+{
+	uint64_t len = disk->size < READ ? disk->size : READ;
+	struct vmimg_error err;
+	uint8_t *bytes = vmimg_alloc_buffer(READ, &err);
+
+	if (bytes && len) {
+		(void)!vmimg_disk_pread(disk, bytes, len, 0, &err);
+		(void)!vmimg_disk_pread(disk, bytes, len, disk->size - len, &err);
+	}
+	free(bytes);
+}
+
+static void check(struct vmimg_disk *disk)
+{
+	struct vmimg_run_how how = { .threads = 1 };
+	struct vmimg_error err;
+	struct vmimg_report *report = vmimg_new(struct vmimg_report, &err);
+
+	if (report && disk->format->check)
+		(void)!vmimg_check_run(disk, &how, report, &err);
+	free(report);
+}
+
+static void describe(struct vmimg_disk *disk)
+{
+	struct vmimg_error err;
+	struct vmimg_info info;
+
+	if (!vmimg_disk_info(disk, vmimg_resolver_none(), &info, &err))
+		json_decref(info.root);
+}
+
+/* format NULL: as detection says. lenient: as check and repair open it. */
+static void try_as(struct vmimg_io *io, const char *format, bool alone, bool lenient)
+{
+	struct vmimg_open options = { .format = format, .alone = alone, .lenient = lenient };
+	struct vmimg_error err;
+	struct vmimg_disk *disk = vmimg_disk_open(io, &options, &err);
+
+	if (!disk)
+		return;
+	describe(disk);
+	walk(disk);
+	if (alone)
+		check(disk);
+	else
+		read_ends(disk);
+	vmimg_disk_close(disk);
+}
+
+void fuzz_one(const uint8_t *bytes, size_t len, const char *format)
+{
+	struct vmimg_error err;
+	struct vmimg_io *io = vmimg_memory_view(bytes, len, "fuzz", &err);
+
+	if (!io)
+		return;
+	try_as(io, format, false, false);
+	try_as(io, format, true, false);
+	try_as(io, format, true, true);
+	vmimg_io_unref(io);
+}
