@@ -301,6 +301,11 @@ static int open_sparse(
 		return open_extent(disk, options, &own, err);
 	if (read_descriptor(disk, own.descriptor_at, own.descriptor_len, err))
 		return -1;
+	if (!v->descriptor.line_count) { /* QEMU leaves room for one in every extent */
+		vmimg_vmdk_descriptor_done(&v->descriptor);
+		v->has_descriptor = false;
+		return open_extent(disk, options, &own, err);
+	}
 	self = find_self(disk);
 	if (self == SIZE_MAX) {
 		vmimg_disk_warn(disk, "the descriptor at 0x%" PRIx64 " names no sparse extent",
