@@ -76,6 +76,7 @@ struct cli_verb {
 
 extern const struct cli_verb cli_bitmap, cli_boot_disk, cli_check, cli_compare, cli_convert,
 	cli_create, cli_digest, cli_formats, cli_info, cli_map, cli_measure, cli_snapshot;
+extern const struct cli_verb cli_inspect;
 
 /* Groups of options, into struct cli_common. */
 extern const struct cli_option cli_report_options[]; /* --json, --output */
