@@ -18,6 +18,7 @@ static const struct {
 	{ "ext3", vmimg_ext_open },
 	{ "ext4", vmimg_ext_open },
 	{ "vfat", vmimg_fat_open },
+	{ "iso9660", vmimg_iso_open },
 };
 
 struct vmimg_fs *vmimg_fs_open(struct vmimg_io *io, struct vmimg_error *err)
@@ -54,6 +55,7 @@ static bool is_name(const char *name, size_t len)
 }
 
 struct filter {
+	struct vmimg_fs *fs;
 	vmimg_fs_each *each;
 	void *ctx;
 };
@@ -61,14 +63,18 @@ struct filter {
 static bool pass_names(void *ctx, const char *name, size_t len, const struct vmimg_node *node)
 {
 	const struct filter *filter = ctx;
+	bool dots = (len == 1 || len == 2) && !memcmp(name, "..", len);
 
-	return !is_name(name, len) || filter->each(filter->ctx, name, len, node);
+	if (is_name(name, len))
+		return filter->each(filter->ctx, name, len, node);
+	filter->fs->skipped += !dots;
+	return true;
 }
 
 int vmimg_fs_list(struct vmimg_fs *fs, const struct vmimg_node *dir, vmimg_fs_each *each, void *ctx,
 	struct vmimg_error *err)
 {
-	struct filter filter = { each, ctx };
+	struct filter filter = { fs, each, ctx };
 
 	if (dir->kind != VMIMG_NODE_DIR)
 		return vmimg_fail_sys(err, ENOTDIR, "listing");

@@ -59,7 +59,8 @@ struct vmimg_fs_ops {
 struct vmimg_fs {
 	const struct vmimg_fs_ops *ops;
 	struct vmimg_node root;
-	bool folds; /* names differ only by more than the case of letters */
+	bool folds;       /* names differ by more than the case of letters */
+	uint64_t skipped; /* entries left out of lists because of impossible names ("../x") */
 };
 
 /* The io is shared (referenced). VMIMG_EFORMAT: no file system; VMIMG_EUNSUPPORTED: one that is not
@@ -94,3 +95,4 @@ struct vmimg_io *vmimg_fs_file_io(
 /* Readers, one a file. Each takes what recognise said. */
 struct vmimg_fs *vmimg_ext_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_fs *vmimg_fat_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
+struct vmimg_fs *vmimg_iso_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
