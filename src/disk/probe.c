@@ -134,7 +134,8 @@ static const struct vmimg_format *judge(
 	const struct vmimg_probe *probe, const char *name, struct vmimg_error *err)
 {
 	const struct vmimg_format *rival, *best = best_claim(probe, &rival);
-	bool plain = best && !strcmp(best->name, "raw");
+	/* what is claimed weakly, raw and ISO, is a disk as it is, unless it is a container */
+	bool plain = best && best->probe(probe) < STRONG;
 	const char *content;
 
 	if (rival) {

@@ -12,6 +12,7 @@
 	F(vhdx) \
 	F(vdi) \
 	F(vmdk) \
+	F(iso) \
 	F(raw)
 /* clang-format on */
 
