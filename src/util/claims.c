@@ -24,6 +24,11 @@ int vmimg_claims_add(struct vmimg_claims *claims, uint32_t start, struct vmimg_e
 
 	if (last && goes_on(last, start, claims->width, &last->span))
 		return 0;
+	if ((claims->most && claims->count >= claims->most) ||
+		(last && start == last->start + last->span - claims->width)) {
+		claims->clashes++;
+		return 0;
+	}
 	if (last && start < last->start)
 		claims->shuffled = true;
 	if (vmimg_grow_array(

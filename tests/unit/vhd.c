@@ -21,6 +21,7 @@ static unsigned overlaps(const uint32_t *starts, size_t count, uint32_t width, u
 		CHECK(!vmimg_claims_add(&claims, starts[i], &err));
 	while (vmimg_claims_overlap(&claims, &next, &start))
 		found++;
+	found += (unsigned)claims.clashes;
 	*room = vmimg_claims_room(&claims);
 	vmimg_claims_done(&claims);
 	return found;
@@ -49,6 +50,21 @@ static void claims_in_order_cost_nothing(void)
 		CHECK(!vmimg_claims_add(&claims, i * 4104, &err));
 	CHECK(claims.count == 1);
 	CHECK(vmimg_claims_room(&claims) == 0);
+	vmimg_claims_done(&claims);
+}
+
+static void claims_that_must_overlap_cost_nothing(void)
+{
+	struct vmimg_claims claims = { .width = 1, .most = 10 };
+
+	for (uint32_t i = 0; i < 100000; i++)
+		CHECK(!vmimg_claims_add(&claims, i % 2 * 5, &err));
+	CHECK(claims.count <= 10 && claims.clashes == 100000 - claims.count);
+	vmimg_claims_done(&claims);
+	claims = (struct vmimg_claims){ .width = 1 };
+	for (uint32_t i = 0; i < 100000; i++)
+		CHECK(!vmimg_claims_add(&claims, 7, &err));
+	CHECK(claims.count == 1 && claims.clashes == 99999);
 	vmimg_claims_done(&claims);
 }
 
@@ -109,6 +125,6 @@ static void rounding_never_makes_smaller(void)
 }
 
 UNIT_TESTS(TEST(claims_find_overlaps), TEST(claims_in_order_cost_nothing),
-	TEST(joined_files_read_as_one), TEST(geometry_is_the_specifications),
-	TEST(rounding_never_makes_smaller));
+	TEST(claims_that_must_overlap_cost_nothing), TEST(joined_files_read_as_one),
+	TEST(geometry_is_the_specifications), TEST(rounding_never_makes_smaller));
 UNIT_MAIN()

@@ -4,12 +4,14 @@
 #include "disk/report.h"
 #include "format/vdi/vdi.h"
 #include "util/claims.h"
+#include "util/limits.h"
 #include "util/num.h"
 
 struct check {
 	const struct vmimg_disk *disk;
 	struct vmimg_report *report;
 	struct vmimg_claims claims;
+	uint64_t wrong;    /* entries that lead nowhere */
 	uint64_t expected; /* entry that would follow the one visited last; 0: none was */
 	uint64_t past;     /* one more than the largest entry */
 };
@@ -22,16 +24,24 @@ static int visit(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
 	const char *code, *wrong = vmimg_vdi_judge_entry(c->disk, i, entry, &code);
 
 	report->allocated_blocks++;
-	if (wrong) {
+	if (wrong && ++c->wrong <= VMIMG_MAX_FINDINGS)
 		vmimg_report_add(report, VMIMG_FINDING_CORRUPTION, code, vdi->header.map_at + 4 * i,
 			"block map entry %" PRIu64 " is 0x%08" PRIx32 ": %s", i, entry, wrong);
+	if (wrong)
 		return 0;
-	}
 	if (c->expected && entry != c->expected)
 		report->fragmented_blocks++;
 	c->expected = (uint64_t)entry + 1;
 	c->past = vmimg_max(c->past, c->expected);
 	return vmimg_claims_add(&c->claims, entry, err);
+}
+
+/* Those that were too many to be told one by one. */
+static void report_more(struct check *c)
+{
+	if (c->wrong > VMIMG_MAX_FINDINGS)
+		vmimg_report_count(
+			c->report, VMIMG_FINDING_CORRUPTION, c->wrong - VMIMG_MAX_FINDINGS);
 }
 
 static void report_overlaps(struct check *c)
@@ -43,6 +53,12 @@ static void report_overlaps(struct check *c)
 		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "block-used-twice",
 			vmimg_vdi_block_at(c->disk->state, entry),
 			"two blocks of the disk are block %" PRIu32 " of the file", entry);
+	if (!c->claims.clashes)
+		return;
+	vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "block-used-twice", VMIMG_NOWHERE,
+		"two blocks of the disk are the same block of the file, %" PRIu64 " times",
+		c->claims.clashes);
+	vmimg_report_count(c->report, VMIMG_FINDING_CORRUPTION, c->claims.clashes - 1);
 }
 
 /* A new block would be put where the header says that the used ones end. */
@@ -67,12 +83,15 @@ int vmimg_vdi_check(struct vmimg_disk *disk, struct vmimg_report *report, struct
 {
 	struct vmimg_vdi *vdi = disk->state;
 	const struct vmimg_vdi_header *header = &vdi->header;
-	struct check check = { .disk = disk, .report = report, .claims = { .width = 1 } };
+	struct check check = { .disk = disk,
+		.report = report,
+		.claims = { .width = 1, .most = vmimg_vdi_most_blocks(disk) } };
 	int result;
 
 	report->total_blocks = vdi->entries;
 	result = vmimg_vdi_walk(vdi, visit, &check, err);
 	if (!result) {
+		report_more(&check);
 		report_overlaps(&check);
 		check_count(&check);
 		report->image_end = header->data_at +

@@ -5,6 +5,13 @@
 #include "util/claims.h"
 #include "util/num.h"
 
+size_t vmimg_vdi_most_blocks(const struct vmimg_disk *disk)
+{
+	const struct vmimg_vdi *vdi = disk->state;
+
+	return vmimg_io_size(disk->io) / vdi->header.block_size + 1;
+}
+
 struct verify {
 	const struct vmimg_disk *disk;
 	struct vmimg_claims claims;
@@ -26,14 +33,19 @@ static int verify_entry(void *ctx, uint64_t i, uint32_t entry, struct vmimg_erro
 /* Before anybody relies on the data: every used entry leads to a block of its own, in the file. */
 static int verify_map(struct vmimg_disk *disk, struct vmimg_error *err)
 {
-	struct verify verify = { .disk = disk, .claims = { .width = 1 } };
-	uint32_t entry;
+	struct verify verify = { .disk = disk,
+		.claims = { .width = 1, .most = vmimg_vdi_most_blocks(disk) } };
+	uint32_t entry = 0;
 	size_t next = 0;
 	int result = vmimg_vdi_walk(disk->state, verify_entry, &verify, err);
 
 	if (!result && vmimg_claims_overlap(&verify.claims, &next, &entry))
 		result = vmimg_fail(err, VMIMG_ECORRUPT,
 			"two blocks of the disk are block %" PRIu32 " of the file", entry);
+	if (!result && verify.claims.clashes)
+		result = vmimg_fail(err, VMIMG_ECORRUPT,
+			"two blocks of the disk are the same block of the file, %" PRIu64 " times",
+			verify.claims.clashes);
 	vmimg_claims_done(&verify.claims);
 	return result;
 }

@@ -42,6 +42,8 @@ int vmimg_vdi_open_parent(struct vmimg_disk *disk, const struct vmimg_open *opti
 typedef int vmimg_vdi_visit(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err);
 int vmimg_vdi_walk(struct vmimg_vdi *vdi, vmimg_vdi_visit *visit, void *ctx,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* More blocks than this cannot lie in the file. */
+size_t vmimg_vdi_most_blocks(const struct vmimg_disk *disk);
 /* Where block number `entry` lies in the file: its data, past the extra data. */
 uint64_t vmimg_vdi_block_at(const struct vmimg_vdi *vdi, uint32_t entry);
 /* What is wrong with a used entry, as a sentence; NULL: nothing. code may be NULL. */

@@ -5,12 +5,14 @@
 #include "disk/report.h"
 #include "format/vhd/vhd.h"
 #include "util/claims.h"
+#include "util/limits.h"
 #include "util/num.h"
 
 struct check {
 	const struct vmimg_disk *disk;
 	struct vmimg_report *report;
 	struct vmimg_claims claims;
+	uint64_t wrong;    /* entries that lead nowhere */
 	uint64_t last_end; /* of the block visited last, in sectors */
 };
 
@@ -52,15 +54,23 @@ static int visit(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err
 	uint64_t end = (uint64_t)sector + c->claims.width;
 
 	report->allocated_blocks++;
-	if (wrong) {
+	if (wrong && ++c->wrong <= VMIMG_MAX_FINDINGS)
 		vmimg_report_add(report, VMIMG_FINDING_CORRUPTION, code, vhd->bat_at + 4 * i,
 			"BAT entry %" PRIu64 " is 0x%08" PRIx32 ": %s", i, sector, wrong);
+	if (wrong)
 		return 0;
-	}
 	if (c->last_end && (sector < c->last_end || sector - c->last_end >= c->claims.width))
 		report->fragmented_blocks++;
 	c->last_end = end;
 	return vmimg_claims_add(&c->claims, sector, err);
+}
+
+/* Those that were too many to be told one by one. */
+static void report_more(struct check *c)
+{
+	if (c->wrong > VMIMG_MAX_FINDINGS)
+		vmimg_report_count(
+			c->report, VMIMG_FINDING_CORRUPTION, c->wrong - VMIMG_MAX_FINDINGS);
 }
 
 static void report_overlaps(struct check *c)
@@ -73,6 +83,11 @@ static void report_overlaps(struct check *c)
 			(uint64_t)sector * VMIMG_VHD_SECTOR,
 			"two blocks share the space at 0x%" PRIx64,
 			(uint64_t)sector * VMIMG_VHD_SECTOR);
+	if (!c->claims.clashes)
+		return;
+	vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "blocks-overlap", VMIMG_NOWHERE,
+		"two blocks share the same space, %" PRIu64 " times", c->claims.clashes);
+	vmimg_report_count(c->report, VMIMG_FINDING_CORRUPTION, c->claims.clashes - 1);
 }
 
 /* Room for whole blocks between those in use. Room after the last is none of a leak: Windows lets
@@ -128,6 +143,7 @@ static int check_blocks(struct check *c, struct vmimg_error *err)
 {
 	if (vmimg_vhd_walk(c->disk->state, visit, c, err))
 		return -1;
+	report_more(c);
 	report_overlaps(c);
 	report_leaks(c);
 	return check_batmap(c, err);
@@ -145,6 +161,7 @@ int vmimg_vhd_check(struct vmimg_disk *disk, struct vmimg_report *report, struct
 		return 0;
 	report->total_blocks = vhd->entries;
 	check.claims.width = vmimg_vhd_block_sectors(disk);
+	check.claims.most = vmimg_vhd_most_blocks(disk);
 	result = check_blocks(&check, err);
 	vmimg_claims_done(&check.claims);
 	return result;

@@ -211,6 +211,13 @@ uint32_t vmimg_vhd_block_sectors(const struct vmimg_disk *disk)
 	return (vhd->bitmap_bytes + disk->block) / VMIMG_VHD_SECTOR;
 }
 
+size_t vmimg_vhd_most_blocks(const struct vmimg_disk *disk)
+{
+	const struct vmimg_vhd *vhd = disk->state;
+
+	return vmimg_io_size(vhd->io) / VMIMG_VHD_SECTOR / vmimg_vhd_block_sectors(disk) + 1;
+}
+
 static int open_dynamic(struct vmimg_disk *disk, struct vmimg_error *err)
 {
 	struct vmimg_vhd *vhd = disk->state;
@@ -259,8 +266,9 @@ static int verify_entry(void *ctx, uint64_t i, uint32_t sector, struct vmimg_err
 static int verify_bat(struct vmimg_disk *disk, struct vmimg_error *err)
 {
 	struct verify verify = { .disk = disk,
-		.claims = { .width = vmimg_vhd_block_sectors(disk) } };
-	uint32_t sector;
+		.claims = { .width = vmimg_vhd_block_sectors(disk),
+			.most = vmimg_vhd_most_blocks(disk) } };
+	uint32_t sector = 0;
 	size_t next = 0;
 	int result = vmimg_vhd_walk(disk->state, verify_entry, &verify, err);
 

@@ -94,6 +94,8 @@ int vmimg_vhd_walk(struct vmimg_vhd *vhd, vmimg_vhd_visit *visit, void *ctx,
 	struct vmimg_error *err) VMIMG_CHECKED;
 /* Sectors from the start of a block's bitmap to the end of its data. */
 uint32_t vmimg_vhd_block_sectors(const struct vmimg_disk *disk);
+/* More blocks than this cannot lie in the file side by side. */
+size_t vmimg_vhd_most_blocks(const struct vmimg_disk *disk);
 /* What is wrong with a used BAT entry, as a sentence; NULL: nothing. code may be NULL. */
 const char *vmimg_vhd_judge_entry(
 	const struct vmimg_disk *disk, uint64_t i, uint32_t sector, const char **code);
