@@ -7,6 +7,9 @@
 #include "util/limits.h"
 #include "util/num.h"
 
+/* Wrong entries after which a table is ruined beyond interest. */
+#define ENOUGH (UINT64_C(1) << 20)
+
 struct check {
 	const struct vmimg_disk *disk;
 	struct vmimg_report *report;
@@ -23,6 +26,8 @@ static int visit(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
 	struct vmimg_report *report = c->report;
 	const char *code, *wrong = vmimg_vdi_judge_entry(c->disk, i, entry, &code);
 
+	if (c->wrong + c->claims.clashes > ENOUGH)
+		return vmimg_fail(err, VMIMG_ELIMIT, "enough");
 	report->allocated_blocks++;
 	if (wrong && ++c->wrong <= VMIMG_MAX_FINDINGS)
 		vmimg_report_add(report, VMIMG_FINDING_CORRUPTION, code, vdi->header.map_at + 4 * i,
@@ -34,6 +39,16 @@ static int visit(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
 	c->expected = (uint64_t)entry + 1;
 	c->past = vmimg_max(c->past, c->expected);
 	return vmimg_claims_add(&c->claims, entry, err);
+}
+
+/* Whether the walk ended because enough had been seen; err is of no meaning then. */
+static bool gave_up(struct check *c)
+{
+	if (c->wrong + c->claims.clashes <= ENOUGH)
+		return false;
+	vmimg_report_add(c->report, VMIMG_FINDING_NOTE, "gave-up", VMIMG_NOWHERE,
+		"the rest of the table was not looked at");
+	return true;
 }
 
 /* Those that were too many to be told one by one. */
@@ -89,7 +104,7 @@ int vmimg_vdi_check(struct vmimg_disk *disk, struct vmimg_report *report, struct
 	int result;
 
 	report->total_blocks = vdi->entries;
-	result = vmimg_vdi_walk(vdi, visit, &check, err);
+	result = vmimg_vdi_walk(vdi, visit, &check, err) && !gave_up(&check) ? -1 : 0;
 	if (!result) {
 		report_more(&check);
 		report_overlaps(&check);

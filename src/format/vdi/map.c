@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where the guest's bytes live: one table of 32-bit block numbers. */
+#include <inttypes.h>
 #include "format/vdi/vdi.h"
 #include "util/num.h"
 
@@ -100,6 +101,15 @@ int vmimg_vdi_map(
 		: entry == VMIMG_VDI_ZERO     ? VMIMG_RUN_ZERO
 					      : VMIMG_RUN_DATA;
 	if (run->kind == VMIMG_RUN_DATA) {
+		const char *wrong = vmimg_vdi_judge_entry(
+			disk, block + count - 1, entry + (uint32_t)(count - 1), NULL);
+
+		wrong = wrong ? wrong : vmimg_vdi_judge_entry(disk, block, entry, NULL);
+		if (wrong)
+			return vmimg_fail(err, VMIMG_ECORRUPT,
+				"block map entry %" PRIu64 " is 0x%08" PRIx32 ", of %" PRIu64
+				" in a row: %s",
+				block, entry, count, wrong);
 		run->io = disk->io;
 		run->at = vmimg_vdi_block_at(vdi, entry) + at % disk->block;
 	}

@@ -8,6 +8,9 @@
 #include "util/limits.h"
 #include "util/num.h"
 
+/* Wrong entries after which a table is ruined beyond interest. */
+#define ENOUGH (UINT64_C(1) << 20)
+
 struct check {
 	const struct vmimg_disk *disk;
 	struct vmimg_report *report;
@@ -53,6 +56,8 @@ static int visit(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err
 	const char *code, *wrong = vmimg_vhd_judge_entry(c->disk, i, sector, &code);
 	uint64_t end = (uint64_t)sector + c->claims.width;
 
+	if (c->wrong + c->claims.clashes > ENOUGH)
+		return vmimg_fail(err, VMIMG_ELIMIT, "enough");
 	report->allocated_blocks++;
 	if (wrong && ++c->wrong <= VMIMG_MAX_FINDINGS)
 		vmimg_report_add(report, VMIMG_FINDING_CORRUPTION, code, vhd->bat_at + 4 * i,
@@ -63,6 +68,16 @@ static int visit(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err
 		report->fragmented_blocks++;
 	c->last_end = end;
 	return vmimg_claims_add(&c->claims, sector, err);
+}
+
+/* Whether the walk ended because enough had been seen; err is of no meaning then. */
+static bool gave_up(struct check *c)
+{
+	if (c->wrong + c->claims.clashes <= ENOUGH)
+		return false;
+	vmimg_report_add(c->report, VMIMG_FINDING_NOTE, "gave-up", VMIMG_NOWHERE,
+		"the rest of the table was not looked at");
+	return true;
 }
 
 /* Those that were too many to be told one by one. */
@@ -141,7 +156,7 @@ static int check_batmap(struct check *c, struct vmimg_error *err)
 
 static int check_blocks(struct check *c, struct vmimg_error *err)
 {
-	if (vmimg_vhd_walk(c->disk->state, visit, c, err))
+	if (vmimg_vhd_walk(c->disk->state, visit, c, err) && !gave_up(c))
 		return -1;
 	report_more(c);
 	report_overlaps(c);

@@ -155,6 +155,7 @@ int vmimg_vhd_map(
 	struct vmimg_vhd *vhd = disk->state;
 	uint64_t block, count;
 	uint32_t sector = VMIMG_VHD_UNUSED;
+	const char *wrong;
 
 	if (vhd->footer.type == VMIMG_VHD_FIXED) {
 		run->kind = VMIMG_RUN_DATA;
@@ -171,8 +172,11 @@ int vmimg_vhd_map(
 		run->len = (block + count) * disk->block - at;
 		return 0;
 	}
-	return vmimg_vhd_bat_entry(vhd, block, &sector, err) ||
-			map_block(disk, at, sector, run, err)
-		? -1
-		: 0;
+	if (vmimg_vhd_bat_entry(vhd, block, &sector, err))
+		return -1;
+	wrong = vmimg_vhd_judge_entry(disk, block, sector, NULL);
+	if (wrong)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"BAT entry %" PRIu64 " is 0x%08" PRIx32 ": %s", block, sector, wrong);
+	return map_block(disk, at, sector, run, err);
 }

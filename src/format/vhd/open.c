@@ -259,7 +259,13 @@ static int verify_entry(void *ctx, uint64_t i, uint32_t sector, struct vmimg_err
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"BAT entry %" PRIu64 " at 0x%" PRIx64 " is 0x%08" PRIx32 ": %s", i,
 			vhd->bat_at + 4 * i, sector, wrong);
-	return vmimg_claims_add(&verify->claims, sector, err);
+	if (vmimg_claims_add(&verify->claims, sector, err))
+		return -1;
+	if (verify->claims.clashes)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"BAT entry %" PRIu64 " is 0x%08" PRIx32 ": two blocks share the same space",
+			i, sector);
+	return 0;
 }
 
 /* Before anybody relies on the data: every used entry of the BAT leads to a place of its own. */
