@@ -5,7 +5,9 @@
 #include "bundle/bundle.h"
 
 /* clang-format off: one kind, one line */
-#define BUNDLES(B)
+#define BUNDLES(B) \
+	B(ova)     \
+	B(ovf)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct vmimg_bundle_format vmimg_bundle_##name;

@@ -44,6 +44,7 @@ struct cli_common {
 	enum cli_refs refs;
 	enum cli_progress_kind progress;
 	uint64_t max_virtual_size, max_output; /* 0: no limit */
+	unsigned disk;                         /* of a bundle, from 1; 0: the only one */
 	unsigned threads;                      /* 0: as many as there are processors */
 };
 

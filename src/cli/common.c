@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The options that many verbs share, and what they mean. */
+#include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
 #include "util/num.h"
@@ -37,10 +38,15 @@ static int set_progress(void *to, const char *value, struct vmimg_error *err)
 	return 0;
 }
 
-static int refuse_disk(void *to, const char *value, struct vmimg_error *err)
+static int set_disk(void *to, const char *value, struct vmimg_error *err)
 {
-	(void)to, (void)value;
-	return vmimg_fail(err, VMIMG_EINVAL, "bundles of several disks are not read yet");
+	char *end;
+	unsigned long number = strtoul(value, &end, 10);
+
+	if (*value < '1' || *value > '9' || *end || number > 1000000)
+		return vmimg_fail(err, VMIMG_EINVAL, "it is the number of a disk, from 1 on");
+	*(unsigned *)to = (unsigned)number;
+	return 0;
 }
 
 const struct cli_option cli_report_options[] = {
@@ -66,7 +72,7 @@ const struct cli_option cli_source_options[] = {
 		IN(free) },
 	{ 0, "max-virtual-size", "SIZE", "refuse a disk that is larger", cli_set_size,
 		IN(max_virtual_size) },
-	{ 0, "disk", "N", NULL, refuse_disk, 0 },
+	{ 0, "disk", "N", "of a bundle: its Nth disk (the only one)", set_disk, IN(disk) },
 	{ 0, "image-opts", NULL, NULL, cli_refuse, 0 },
 	{ 0, "object", "OBJECT", NULL, cli_refuse, 0 },
 	{ 0 },

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "cli/artifact.h"
+#include "cli/bundle.h"
 #include "cli/human.h"
 #include "cli/open.h"
 #include "io/file.h"
@@ -141,6 +142,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	struct cli_open how = { .format = args->common.format,
 		.refs = CLI_REFS_BESIDE,
 		.look = true,
+		.bundle = true,
 		.alone = !args->chain };
 	bool failed = cli_image_open(&image, call->words[0], &args->common, &how, err),
 	     done = false;
@@ -152,6 +154,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		return CLI_OK;
 	if (failed)
 		return -1;
+	if (!image.disk)
+		return cli_bundle_print(image.bundle, &args->common, err);
 	return args->chain ? print_chain(image.disk, &args->common, err)
 			   : print_one(image.disk, &args->common, err);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "cli/bundle.h"
 #include "cli/progress.h"
 #include "codec/spool.h"
 #include "codec/unwrap.h"
@@ -16,6 +17,7 @@
 void cli_image_close(struct cli_image *image)
 {
 	vmimg_disk_close(image->disk);
+	vmimg_bundle_close(image->bundle);
 	vmimg_io_unref(image->io);
 	cli_files_done(&image->files);
 	memset(image, 0, sizeof(*image));
@@ -158,10 +160,13 @@ int cli_image_open(struct cli_image *image, const char *path, const struct cli_c
 	image->io = open_io(&image->files, path, common, how, err);
 	if (!image->io || check_untrusted(image->io, common, err))
 		return -1;
-	image->disk = vmimg_disk_open(image->io, &options, err);
-	if (!image->disk || check_size(image->disk, common, err))
+	if (cli_bundle_open(image, common, how, err))
 		return -1;
-	if (!common->quiet)
+	if (!image->bundle)
+		image->disk = vmimg_disk_open(image->io, &options, err);
+	if (image->disk ? check_size(image->disk, common, err) : !image->bundle)
+		return -1;
+	if (!common->quiet && !image->bundle)
 		warn_if_not_raw(image->io, how->format);
 	return 0;
 }
@@ -171,6 +176,7 @@ void cli_image_warn(const struct cli_image *image, const struct cli_common *comm
 	json_t *text;
 	size_t i;
 
+	cli_bundle_warn(image->bundle, common);
 	for (const struct vmimg_disk *disk = image->disk; disk && !common->quiet;
 		disk = disk->parent)
 		json_array_foreach(disk->warnings, i, text) cli_warn(

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening what the user named: a file, a device or standard input, by the policy of the options. */
 #pragma once
+#include "bundle/bundle.h"
 #include "cli/files.h"
 
 struct cli_image {
 	struct vmimg_io *io;
-	struct vmimg_disk *disk;
-	struct cli_files files; /* all that were opened for it */
+	struct vmimg_disk *disk;     /* NULL: a bundle, as such */
+	struct vmimg_bundle *bundle; /* that the disk is in; NULL: none */
+	struct cli_files files;      /* all that were opened for it */
 };
 
 struct cli_open {
@@ -16,6 +18,7 @@ struct cli_open {
 				* unpacked; NULL: none is taken */
 	enum cli_refs refs;    /* when --refs does not say */
 	bool look;             /* the disk's content is not read */
+	bool bundle;           /* a bundle is taken as such, unless --disk names one of its disks */
 	bool alone, lenient;
 };
 

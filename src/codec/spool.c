@@ -21,9 +21,23 @@ struct state {
 	struct vmimg_unwrapper *unwrapper;
 	struct vmimg_io *out;
 	uint8_t *in_buf, *out_buf;
+	uint64_t taken; /* of how->io */
 	uint64_t size;  /* of what was put so far */
 	bool in_member; /* compressed data has begun and not ended */
 };
+
+static int read_io(struct state *s, uint8_t *buf, size_t len, size_t *got, struct vmimg_error *err)
+{
+	size_t step = (size_t)vmimg_min(len, vmimg_io_size(s->how->io) - s->taken);
+
+	if (s->how->cancel && atomic_load(s->how->cancel))
+		return vmimg_fail(err, VMIMG_ECANCELLED, "interrupted");
+	if (vmimg_io_pread(s->how->io, buf, step, s->taken, err))
+		return -1;
+	s->taken += step;
+	*got = step;
+	return 0;
+}
 
 /* Up to len bytes, fewer only at the end. */
 static int read_some(
@@ -31,6 +45,8 @@ static int read_some(
 {
 	size_t have = 0;
 
+	if (s->how->io)
+		return read_io(s, buf, len, got, err);
 	while (have < len) {
 		ssize_t n = read(s->how->fd, buf + have, len - have);
 

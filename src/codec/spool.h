@@ -8,11 +8,12 @@
 #include "io/io.h"
 
 struct vmimg_spool {
-	int fd;             /* read from where it stands to its end; stays the caller's */
-	const char *name;   /* for messages */
-	const char *folder; /* where the temporary file goes; NULL: $TMPDIR, or else /var/tmp */
-	bool as_it_is;      /* do not unpack */
-	uint64_t limit;     /* bytes of the temporary file; 0: none */
+	int fd;              /* read from where it stands to its end; stays the caller's */
+	struct vmimg_io *io; /* read instead of fd; NULL: fd it is */
+	const char *name;    /* for messages */
+	const char *folder;  /* where the temporary file goes; NULL: $TMPDIR, or else /var/tmp */
+	bool as_it_is;       /* do not unpack */
+	uint64_t limit;      /* bytes of the temporary file; 0: none */
 	const atomic_bool *cancel; /* NULL: goes on */
 };
 

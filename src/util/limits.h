@@ -24,3 +24,9 @@
 #define VMIMG_MAX_TAR_RUNS     1048576
 #define VMIMG_MAX_TAR_TEXT     (4 << 20)
 #define VMIMG_MAX_TAR_EXTENDED 64
+/* Of an XML description: bytes (a document of nothing but tiny elements takes some thirty times as
+ * much memory), and elements inside one another. */
+#define VMIMG_MAX_XML       (4 << 20)
+#define VMIMG_MAX_XML_DEPTH 64
+/* Of one kind of thing in an OVF description: files, disks, machines, items of hardware. */
+#define VMIMG_MAX_OVF_ITEMS 10000
