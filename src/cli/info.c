@@ -147,15 +147,15 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	bool failed = cli_image_open(&image, call->words[0], &args->common, &how, err),
 	     done = false;
 
-	if (may_be_artifact(&image, &args->common, failed, err) &&
+	if (!failed && !image.disk)
+		return cli_bundle_print(image.bundle, &args->common, err);
+	if (!image.bundle && may_be_artifact(&image, &args->common, failed, err) &&
 		try_artifact(image.io, &args->common, &done, err))
 		return -1;
 	if (done)
 		return CLI_OK;
 	if (failed)
 		return -1;
-	if (!image.disk)
-		return cli_bundle_print(image.bundle, &args->common, err);
 	return args->chain ? print_chain(image.disk, &args->common, err)
 			   : print_one(image.disk, &args->common, err);
 }
