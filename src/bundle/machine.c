@@ -63,7 +63,7 @@ static void set_uint(json_t *object, const char *key, uint64_t value)
 
 static void set_choice(json_t *object, const char *key, enum vmimg_choice choice)
 {
-	if (choice != VMIMG_UNKNOWN)
+	if (choice != VMIMG_UNSAID)
 		vmimg_json_bool(object, key, choice == VMIMG_YES);
 }
 

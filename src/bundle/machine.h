@@ -14,7 +14,7 @@
 #define VMIMG_NONE SIZE_MAX /* an index that is not there */
 
 enum vmimg_firmware { VMIMG_FIRMWARE_UNKNOWN, VMIMG_FIRMWARE_BIOS, VMIMG_FIRMWARE_EFI };
-enum vmimg_choice { VMIMG_UNKNOWN, VMIMG_NO, VMIMG_YES };
+enum vmimg_choice { VMIMG_UNSAID, VMIMG_NO, VMIMG_YES };
 
 enum vmimg_bus {
 	VMIMG_BUS_UNKNOWN,
