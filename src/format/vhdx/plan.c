@@ -94,8 +94,9 @@ static int set_parent(
 			parent->format->title);
 	vhdx = parent->state;
 	plan->params.disk_id = vhdx->params.disk_id;
+	plan->linkage = vhdx->head.data_write;
 	plan->locator = vmimg_vhdx_make_locator(
-		&vhdx->head.data_write, create->parent_name, &plan->locator_len, err);
+		&plan->linkage, create->parent_name, &plan->locator_len, err);
 	return plan->locator ? 0 : -1;
 }
 

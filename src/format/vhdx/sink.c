@@ -244,12 +244,13 @@ static int place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmim
 
 /* ---- the end ------------------------------------------------------------------------------ */
 
-/* Identities: of the content, so that the same content is the same disk. */
+/* Identities: of the content and what it lies on, so that the same content is the same disk. */
 static int write_head(struct vhdx_sink *vhdx, struct vmimg_error *err)
 {
 	struct vhdx_params *params = &vhdx->plan.params;
-	struct vmimg_guid file_write, data_write, parent = params->disk_id;
-	uint64_t content = vhdx->content ^ params->size ^ vmimg_get_le64(parent.bytes);
+	uint64_t parent = vmimg_get_le64(vhdx->plan.linkage.bytes);
+	uint64_t content = vhdx->content ^ params->size ^ parent;
+	struct vmimg_guid file_write, data_write;
 
 	if (vmimg_guid_make(&file_write, vhdx->unique, content, "vhdx file write", err) ||
 		vmimg_guid_make(&data_write, vhdx->unique, content, "vhdx data write", err))

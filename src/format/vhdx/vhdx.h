@@ -132,7 +132,8 @@ struct vhdx_plan {
 	struct vhdx_geometry geometry;
 	struct vhdx_range log, metadata, bat;
 	uint64_t data_at;
-	uint8_t *locator; /* of a child; owned */
+	struct vmimg_guid linkage; /* the parent's data write GUID; nil: no parent */
+	uint8_t *locator;          /* of a child; owned */
 	size_t locator_len;
 	bool zero_state; /* zero blocks are noted as such */
 	bool reserve;

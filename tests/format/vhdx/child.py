@@ -183,6 +183,17 @@ def test_create_child(t):
     equal(vmimg("create", "-b", "b.raw", "-F", "raw", t.path("no.vhdx")).code, 2, "a raw parent")
 
 
+def test_empty_chain(t):
+    """Each layer is an image of its own, though none holds anything, and all are the guest's one disk."""
+    vmimg_ok("create", t.path("0.vhdx"), "16M")
+    for layer in (1, 2, 3):
+        vmimg_ok("create", "-b", f"{layer - 1}.vhdx", "-F", "vhdx", t.path(f"{layer}.vhdx"))
+    ids = [vmimg_ok("info", "--json", t.path(f"{i}.vhdx")).json()["identity"] for i in range(4)]
+    equal(len({i["data-write-guid"] for i in ids}), 4, "data write GUIDs")
+    equal(len({i["uuid"] for i in ids}), 1, "disk ids")
+    vmimg_ok("compare", t.path("3.vhdx"), t.path("0.vhdx"))
+
+
 def test_converted_chain(t):
     """A qcow2 overlay onto a VHDX parent: absent, zero and data stay what they are."""
     for options in ([], ["-o", "block_size=1M"], ["-o", "block_size=256M"]):
