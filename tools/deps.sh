@@ -31,7 +31,7 @@ demo_dnf='python3 util-linux e2fsprogs'
 test_there() {
 	all_on_path qemu-img qemu-io strace clang
 }
-test_apt='qemu-utils strace clang'
+test_apt='qemu-utils strace clang 7zip libvhdi-utils'
 test_dnf='qemu-img strace clang compiler-rt'
 
 # What disks are started with, to see that they do.
