@@ -9,7 +9,7 @@
 /* As --help lists them. */
 static const struct cli_verb *const verbs[] = { &cli_info, &cli_inspect, &cli_ls, &cli_cat, &cli_cp,
 	&cli_convert, &cli_create, &cli_map, &cli_measure, &cli_compare, &cli_check, &cli_digest,
-	&cli_snapshot, &cli_bitmap, &cli_boot_disk, &cli_formats, NULL };
+	&cli_snapshot, &cli_bitmap, &cli_boot_disk, &cli_split, &cli_formats, NULL };
 
 static const struct cli_verb *find_verb(const char *name)
 {

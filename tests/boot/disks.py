@@ -70,6 +70,19 @@ def test_single_without_ramdisk(t):
     guest.check_boot(guest.boot(t.tmp, disk, "qcow2", "efi", drive="nvme"), f"PARTUUID={uuid}", "efi")
 
 
+def test_single_split(t):
+    """A disk taken apart and put together again: the same three files, and it starts."""
+    g = get()
+    disk = make(t, g, "disk.vmdk")
+    parts = {name: t.path(name) for name in ("aki", "ari", "ami")}
+    process.vmimg_ok("split", disk, *(word for name, path in parts.items() for word in (f"--{name}", path)))
+    for name, original in (("aki", g.kernel), ("ari", g.ramdisk), ("ami", g.root)):
+        equal(disks.sha256(parts[name]), disks.sha256(original), name)
+    again = t.path("again.qcow2")
+    process.vmimg_ok("boot-disk", *(word for name, path in parts.items() for word in (f"--{name}", path)), again)
+    guest.check_boot(guest.boot(t.tmp, again, "qcow2"), f"UUID={guest.UUID}")
+
+
 def test_single_wrong_format(t):
     """What proves the others: the same disk taken for something else does not start."""
     g = get()
