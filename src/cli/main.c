@@ -90,6 +90,7 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv, struct v
 	struct cli_words words = { .words = list };
 	struct cli_call call = { .args = args, .words = list };
 	struct cli_sandbox sandbox = { 0 };
+	int code;
 
 	if (!args || !list || cli_parse(verb->options, args, argc, argv, &words, err))
 		return -1;
@@ -101,7 +102,9 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv, struct v
 		return -1;
 	call.count = words.count;
 	set_reach(verb, &call, &sandbox);
-	return verb->run(&call, err);
+	code = verb->run(&call, err);
+	cli_sandbox_done(&sandbox);
+	return code;
 }
 
 /* The verb's own exit code, or that of the error, which is said here and nowhere else. */

@@ -263,3 +263,9 @@ int cli_sandbox_enter(struct cli_sandbox *sandbox, bool must, struct vmimg_error
 		"image is "
 		"not opened");
 }
+
+void cli_sandbox_done(struct cli_sandbox *sandbox)
+{
+	while (sandbox->count)
+		free(sandbox->rules[--sandbox->count].path);
+}

@@ -33,3 +33,5 @@ void cli_sandbox_scratch(struct cli_sandbox *sandbox, const char *folder);
 /* Once; again is nothing. Where the kernel cannot, it fails only if it must. */
 int cli_sandbox_enter(
 	struct cli_sandbox *sandbox, bool must, struct vmimg_error *err) VMIMG_CHECKED;
+/* Forgets the rules. What was entered stays in force. */
+void cli_sandbox_done(struct cli_sandbox *sandbox);
