@@ -206,6 +206,9 @@ int vmimg_disk_map(
 	if (disk->format->map(disk, at, run, err))
 		return -1;
 	run->len = vmimg_min(run->len, disk->size - at);
+	if (!run->len) /* a driver's mistake: an error is better than a loop without end */
+		return vmimg_fail(
+			err, VMIMG_ECORRUPT, "the map ends at guest offset 0x%" PRIx64, at);
 	return 0;
 }
 

@@ -33,18 +33,20 @@
 	_Static_assert((at) + sizeof(VMIMG_TYPE_##kind) <= vmimg_layout_size, #name);
 #define VMIMG_BOUND_BYTES_(len, name, at) _Static_assert((at) + (len) <= vmimg_layout_size, #name);
 
-#define VMIMG_LAYOUT(tag, size, TABLE)                                       \
-	struct tag {                                                         \
-		TABLE(VMIMG_FIELD_, VMIMG_FIELD_BYTES_)                      \
-	};                                                                   \
-	static inline void tag##_decode(struct tag *to, const uint8_t *from) \
-	{                                                                    \
-		enum { vmimg_layout_size = (size) };                         \
-		TABLE(VMIMG_BOUND_, VMIMG_BOUND_BYTES_)                      \
-		TABLE(VMIMG_DECODE_, VMIMG_DECODE_BYTES_)                    \
-	}                                                                    \
-	static inline void tag##_encode(const struct tag *from, uint8_t *to) \
-	{                                                                    \
-		TABLE(VMIMG_ENCODE_, VMIMG_ENCODE_BYTES_)                    \
-	}                                                                    \
+#define VMIMG_LAYOUT(tag, size, TABLE)                           \
+	struct tag {                                             \
+		TABLE(VMIMG_FIELD_, VMIMG_FIELD_BYTES_)          \
+	};                                                       \
+	__attribute__((unused)) static inline void tag##_decode( \
+		struct tag *to, const uint8_t *from)             \
+	{                                                        \
+		enum { vmimg_layout_size = (size) };             \
+		TABLE(VMIMG_BOUND_, VMIMG_BOUND_BYTES_)          \
+		TABLE(VMIMG_DECODE_, VMIMG_DECODE_BYTES_)        \
+	}                                                        \
+	__attribute__((unused)) static inline void tag##_encode( \
+		const struct tag *from, uint8_t *to)             \
+	{                                                        \
+		TABLE(VMIMG_ENCODE_, VMIMG_ENCODE_BYTES_)        \
+	}                                                        \
 	_Static_assert((size) > 0, #tag)
