@@ -2,8 +2,7 @@
 /*
  * The VMDK room. A disk is a row of extents, each a stretch of a plain file, a sparse extent with
  * tables of its own, or zeroes. descriptor.c reads the text that lists them, sparse.c the headers
- * of sparse extents, open.c puts the disk together, map.c translates. sink.c, split.c and stream.c
- * write.
+ * of sparse extents, open.c puts the disk together, map.c translates. What writes is in write.h.
  */
 #pragma once
 #include "disk/disk.h"
@@ -168,7 +167,8 @@ void vmimg_vmdk_identity(const struct vmimg_disk *disk, struct vmimg_identity *i
 int vmimg_vmdk_check(struct vmimg_disk *disk, struct vmimg_report *report,
 	struct vmimg_error *err) VMIMG_CHECKED;
 
-/* ---- sink.c ------------------------------------------------------------------------------ */
+/* ---- settings.c, sink.c
+ * ------------------------------------------------------------------------------ */
 
 struct vmimg_sink *vmimg_vmdk_create(struct vmimg_io *io, const struct vmimg_create *create,
 	struct vmimg_error *err) VMIMG_CHECKED;
