@@ -87,7 +87,7 @@ stage_asan_ubsan() {
 stage_tsan() {
 	CC=clang setup build-tsan -Db_sanitize=thread -Db_lundef=false && compile build-tsan
 	count $? build-tsan
-	TSAN_OPTIONS=halt_on_error=1 VMIMG_SLACK=20 run_tests build-tsan --suite unit
+	TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 VMIMG_SLACK=20 run_tests build-tsan --suite unit
 }
 
 stage_install() {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+VMIMG_PRINTF(2, 0)
 static void set_text(struct vmimg_error *err, const char *fmt, va_list args)
 {
 	if (vsnprintf(err->text, sizeof(err->text), fmt, args) < 0)
