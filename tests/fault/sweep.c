@@ -196,7 +196,7 @@ static bool try_once(struct job *job, bool of_memory, long n)
 		printf("# %s: %s\n", job->format->name, err.text);
 	/* Of memory some may be done without; of storage none. */
 	if (met && !result && !of_memory) {
-		CHECK(!"a failed call went unnoticed");
+		CHECK_NEVER("a failed call went unnoticed");
 		printf("# %s: call %ld\n", job->format->name, n);
 	}
 	return met;

@@ -27,6 +27,12 @@ static int unit_failed; /* checks of the running test that did not hold */
 			printf("# %s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition); \
 		}                                                                               \
 	} while (0)
+/* For what must not be reached. */
+#define CHECK_NEVER(what)                                          \
+	do {                                                       \
+		unit_failed++;                                     \
+		printf("# %s:%d: %s\n", __FILE__, __LINE__, what); \
+	} while (0)
 #define CHECK_TEXT(got, want)                                                                      \
 	do {                                                                                       \
 		const char *unit_got = (got), *unit_want = (want);                                 \

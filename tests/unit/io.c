@@ -92,7 +92,7 @@ static void tables_read_across_their_pieces(void)
 		size_t len = i % sizeof(buf), at = i * 7919 % (size - len);
 
 		if (vmimg_table_read(table, buf, len, at, &err) || memcmp(buf, bytes + at, len))
-			CHECK(!"other bytes");
+			CHECK_NEVER("other bytes");
 	}
 	CHECK(!vmimg_table_read(table, buf, 100, size - 100, &err));
 	CHECK(vmimg_table_read(table, buf, 100, size - 99, &err) == -1);

@@ -138,16 +138,16 @@ static void one_byte_anywhere_is_not_zero(void)
 	for (size_t start = 0; start < 70; start++)
 		for (size_t len = 0; len < 300; len++) {
 			if (!vmimg_is_zero(buf + start, len))
-				CHECK(!"zero found to be data");
+				CHECK_NEVER("zero found to be data");
 			if (!len)
 				continue;
 			buf[start + len - 1] = 1;
 			if (vmimg_is_zero(buf + start, len))
-				CHECK(!"the last byte was missed");
+				CHECK_NEVER("the last byte was missed");
 			buf[start + len - 1] = 0;
 			buf[start] = 0x80;
 			if (vmimg_is_zero(buf + start, len))
-				CHECK(!"the first byte was missed");
+				CHECK_NEVER("the first byte was missed");
 			buf[start] = 0;
 		}
 }
