@@ -29,10 +29,10 @@ demo_apt='python3 fdisk e2fsprogs'
 demo_dnf='python3 util-linux e2fsprogs'
 
 test_there() {
-	all_on_path qemu-img qemu-io strace clang
+	all_on_path qemu-img qemu-io strace clang openssl
 }
-test_apt='qemu-utils strace clang 7zip libvhdi-utils'
-test_dnf='qemu-img strace clang compiler-rt'
+test_apt='qemu-utils strace clang openssl 7zip libvhdi-utils'
+test_dnf='qemu-img strace clang openssl compiler-rt'
 
 # What disks are started with, to see that they do.
 boot_there() {

@@ -76,6 +76,8 @@ int vmimg_bundle_open(struct vmimg_io *io, const struct vmimg_bundle_open *optio
 	b->io = vmimg_io_ref(io);
 	b->resolver = options->resolver ? options->resolver : vmimg_resolver_none();
 	b->spool_limit = options->spool_limit;
+	b->key = options->key;
+	b->certificate = options->certificate;
 	b->warnings = json_array();
 	if (detect(b, options->format, &format, err))
 		return -1;

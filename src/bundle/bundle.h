@@ -26,8 +26,9 @@ struct vmimg_bundle {
 	const struct vmimg_bundle_format *format;
 	struct vmimg_io *io;                   /* shared; an unwrapped one for .tar.gz */
 	const struct vmimg_resolver *resolver; /* for files beside; borrowed, lives as long */
-	uint64_t spool_limit;  /* bytes that a compressed drive may unpack to; 0: any */
-	struct vmimg_tar *tar; /* owned; NULL: not a tar archive */
+	uint64_t spool_limit;          /* bytes that a compressed drive may unpack to; 0: any */
+	const char *key, *certificate; /* as given; NULL: none */
+	struct vmimg_tar *tar;         /* owned; NULL: not a tar archive */
 	struct vmimg_machine *machines;
 	size_t machine_count, machine_cap;
 	struct vmimg_pool pool; /* of all texts */
@@ -66,6 +67,7 @@ struct vmimg_bundle_open {
 	const char *format;                    /* NULL: detect */
 	const struct vmimg_resolver *resolver; /* NULL: refuse every file beside */
 	uint64_t spool_limit;
+	const char *key, *certificate; /* PEM texts, to decrypt and to verify with; may be NULL */
 };
 
 /* Whether the io is a bundle, by its first bytes and, in an archive, its members' names. *bundle =

@@ -36,6 +36,7 @@ struct cli_common {
 	bool quiet;
 	bool share; /* -U: no locks */
 	bool untrusted;
+	const char *key, *certificate; /* files, for bundles that are encrypted or signed */
 	bool strict;                 /* warnings are errors */
 	bool free;                   /* --no-sandbox */
 	struct cli_sandbox *sandbox; /* NULL: the verb runs without one */

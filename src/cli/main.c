@@ -79,6 +79,10 @@ static void set_reach(
 		reach_image(sandbox, common, call->words[i]);
 	if (writes)
 		cli_sandbox_write(sandbox, call->words[images]);
+	if (common->key)
+		cli_sandbox_read(sandbox, common->key);
+	if (common->certificate)
+		cli_sandbox_read(sandbox, common->certificate);
 	cli_sandbox_scratch(sandbox, folder && *folder ? folder : "/var/tmp");
 }
 

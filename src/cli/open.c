@@ -20,6 +20,8 @@ void cli_image_close(struct cli_image *image)
 	vmimg_bundle_close(image->bundle);
 	vmimg_io_unref(image->io);
 	cli_files_done(&image->files);
+	free(image->key);
+	free(image->certificate);
 	memset(image, 0, sizeof(*image));
 }
 

@@ -8,6 +8,7 @@ struct cli_image {
 	struct vmimg_io *io;
 	struct vmimg_disk *disk;     /* NULL: a bundle, as such */
 	struct vmimg_bundle *bundle; /* that the disk is in; NULL: none */
+	char *key, *certificate;     /* PEM texts that it was opened with */
 	struct cli_files files;      /* all that were opened for it */
 };
 

@@ -30,13 +30,20 @@ static bool find(void *library, const char *name, void *slot)
 	return symbol != NULL;
 }
 
-static bool load(struct crypto *c)
+void *vmimg_libcrypto_open(void)
 {
 	static const char *const names[] = { "libcrypto.so.3", "libcrypto.so.1.1", "libcrypto.so" };
 	void *library = NULL;
 
 	for (size_t i = 0; !library && i < sizeof(names) / sizeof(names[0]); i++)
 		library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+	return library;
+}
+
+static bool load(struct crypto *c)
+{
+	void *library = vmimg_libcrypto_open();
+
 	return library && find(library, "EVP_MD_CTX_new", &c->EVP_MD_CTX_new) &&
 		find(library, "EVP_MD_CTX_free", &c->EVP_MD_CTX_free) &&
 		find(library, "EVP_get_digestbyname", &c->EVP_get_digestbyname) &&

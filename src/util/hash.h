@@ -19,3 +19,5 @@ void vmimg_hash_update(struct vmimg_hash *hash, const void *bytes, size_t len);
 size_t vmimg_hash_final(struct vmimg_hash *hash, uint8_t out[VMIMG_HASH_MAX]);
 /* Lower-case hexadecimal; out holds 2 * len + 1. Returns out. */
 char *vmimg_hex(char *out, const uint8_t *bytes, size_t len);
+/* For others who need more of it than digests: the library as dlopen(3) gives it, or NULL. */
+void *vmimg_libcrypto_open(void);

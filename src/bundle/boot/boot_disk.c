@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include "bundle/boot/pieces.h"
+#include "bundle/pieces.h"
 #include "bundle/boot/table.h"
 #include "bundle/fat.h"
 #include "bundle/uki.h"

@@ -4,7 +4,7 @@
  * clusters follows from that. The root folder, a label first, comes before all.
  */
 #include "bundle/fat.h"
-#include "bundle/boot/pieces.h"
+#include "bundle/pieces.h"
 #include <ctype.h>
 #include <string.h>
 #include <time.h>

@@ -5,7 +5,7 @@
  */
 #include "bundle/uki.h"
 #include <string.h>
-#include "bundle/boot/pieces.h"
+#include "bundle/pieces.h"
 #include "io/memory.h"
 #include "io/window.h"
 #include "util/layout.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bundle/boot/pieces.h"
+#include "bundle/pieces.h"
 #include <string.h>
 #include "io/joined.h"
 #include "io/memory.h"
