@@ -49,6 +49,7 @@ const struct cli_verb cli_cat = {
 	.least = 1,
 	.most = 1,
 	.args_size = sizeof(struct args),
+	.reach = CLI_READS_INSIDE,
 	.options = groups,
 	.run = run,
 };

@@ -59,6 +59,7 @@ struct cli_call {
 enum cli_reach {
 	CLI_FREE,  /* no sandbox: it works for the user, not on strangers' files */
 	CLI_READS, /* every operand is an image; struct cli_common comes first in its arguments */
+	CLI_READS_INSIDE,  /* the same, but a path inside the image follows a colon */
 	CLI_READS_TO_LAST, /* the same, but the last one is written */
 };
 
@@ -78,7 +79,7 @@ struct cli_verb {
 
 extern const struct cli_verb cli_bitmap, cli_boot_disk, cli_check, cli_compare, cli_convert,
 	cli_create, cli_digest, cli_formats, cli_info, cli_map, cli_measure, cli_snapshot;
-extern const struct cli_verb cli_cat, cli_cp, cli_inspect, cli_ls, cli_split;
+extern const struct cli_verb cli_cat, cli_cp, cli_inspect, cli_iso, cli_ls, cli_split;
 
 /* Groups of options, into struct cli_common. */
 extern const struct cli_option cli_report_options[]; /* --json, --output */

@@ -8,8 +8,7 @@
 #include "inspect/view.h"
 #include "util/text.h"
 
-/* Where the image's name ends: at the first colon before which there is a file of that name. */
-static size_t image_length(const char *word)
+size_t cli_image_length(const char *word)
 {
 	if (access(word, F_OK) == 0)
 		return strlen(word);
@@ -28,7 +27,7 @@ struct words {
 
 static int split(const char *word, struct words *words, struct vmimg_error *err)
 {
-	size_t len = image_length(word), volume;
+	size_t len = cli_image_length(word), volume;
 	const char *rest = word[len] ? word + len + 1 : word + len;
 
 	volume = strcspn(rest, "/");

@@ -14,6 +14,10 @@ struct cli_inside {
 	struct vmimg_node node; /* what the path names */
 };
 
+/* How much of a word IMAGE:PATH is the image: up to the first colon before which there is a file of
+ * that name. */
+size_t cli_image_length(const char *word);
+
 /* follow: a link at the path's end is followed. */
 int cli_inside_open(struct cli_inside *inside, const char *word, bool follow,
 	const struct cli_common *common, struct vmimg_error *err) VMIMG_CHECKED;

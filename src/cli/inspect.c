@@ -147,6 +147,26 @@ static void print_system(const json_t *os)
 		json_is_true(json_object_get(os, "cloud-init")) ? "yes" : "no");
 }
 
+static void print_iso(const json_t *iso)
+{
+	const json_t *entry;
+	char size[16];
+	size_t i;
+
+	if (!iso)
+		return;
+	printf("    names: %s%s%s\n", text_of(iso, "names"),
+		json_is_true(json_object_get(iso, "joliet")) &&
+				json_is_true(json_object_get(iso, "rock-ridge"))
+			? " (Joliet is there too)"
+			: "",
+		json_is_true(json_object_get(iso, "hybrid")) ? "; hybrid with a partition table"
+							     : "");
+	json_array_foreach(json_object_get(iso, "boot-catalogue"), i, entry)
+		printf("    boot image: %s at %" PRIu64 ", %s\n", text_of(entry, "platform"),
+			uint_of(entry, "start"), vmimg_format_size(size, uint_of(entry, "length")));
+}
+
 static void print_report(const json_t *root)
 {
 	const json_t *table = json_object_get(root, "partition-table");
@@ -160,6 +180,7 @@ static void print_report(const json_t *root)
 		uint_of(root, "virtual-size"));
 	printf("partition table: %s\n", text_of(table, "scheme"));
 	print_filesystem(json_object_get(root, "filesystem"), "file system: ");
+	print_iso(json_object_get(root, "iso"));
 	print_partitions(root);
 	print_words("warnings", json_object_get(table, "warnings"));
 	print_words("boots by", json_object_get(boot, "methods"));
@@ -224,6 +245,7 @@ const struct cli_verb cli_inspect = {
 	.least = 1,
 	.most = 1,
 	.args_size = sizeof(struct args),
+	.reach = CLI_READS,
 	.options = groups,
 	.run = run,
 };

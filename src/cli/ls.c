@@ -194,6 +194,7 @@ const struct cli_verb cli_ls = {
 	.least = 1,
 	.most = 1,
 	.args_size = sizeof(struct args),
+	.reach = CLI_READS_INSIDE,
 	.options = groups,
 	.run = run,
 };

@@ -5,11 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
+#include "cli/inside.h"
 
 /* As --help lists them. */
 static const struct cli_verb *const verbs[] = { &cli_info, &cli_inspect, &cli_ls, &cli_cat, &cli_cp,
-	&cli_convert, &cli_create, &cli_map, &cli_measure, &cli_compare, &cli_check, &cli_digest,
-	&cli_snapshot, &cli_bitmap, &cli_boot_disk, &cli_split, &cli_formats, NULL };
+	&cli_iso, &cli_convert, &cli_create, &cli_map, &cli_measure, &cli_compare, &cli_check,
+	&cli_digest, &cli_snapshot, &cli_bitmap, &cli_boot_disk, &cli_split, &cli_formats, NULL };
 
 static const struct cli_verb *find_verb(const char *name)
 {
@@ -75,8 +76,15 @@ static void set_reach(
 	if (verb->reach == CLI_FREE || common->free)
 		return;
 	common->sandbox = sandbox;
-	for (size_t i = 0; i < images; i++)
-		reach_image(sandbox, common, call->words[i]);
+	for (size_t i = 0; i < images; i++) {
+		const char *word = call->words[i];
+		size_t len =
+			verb->reach == CLI_READS_INSIDE ? cli_image_length(word) : strlen(word);
+		VMIMG_AUTO(free) char *path = strndup(word, len);
+
+		if (path)
+			reach_image(sandbox, common, path);
+	}
 	if (writes)
 		cli_sandbox_write(sandbox, call->words[images]);
 	if (common->key)

@@ -218,6 +218,10 @@ json_t *vmimg_inspect_boot(struct vmimg_inspection *inspection)
 	json_t *object = json_object(), *methods = json_array();
 	json_t *bios_part = bios(&boot);
 
+	for (size_t i = 0; i < inspection->boot_count; i++) {
+		boot.bios |= inspection->boot[i].platform == VMIMG_PLATFORM_BIOS;
+		boot.uefi |= inspection->boot[i].platform == VMIMG_PLATFORM_EFI;
+	}
 	for (size_t i = 0; i < inspection->count; i++) {
 		struct vmimg_volume *volume = &inspection->volumes[i];
 

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "io/window.h"
 #include "util/num.h"
 #include "util/text.h"
 
@@ -45,6 +46,41 @@ static int add_part(
 	return look(volume, err);
 }
 
+/* What firmware starts from a medium: the boot images of its catalogue. An EFI one is a FAT, which
+ * says better than the catalogue how long it is. */
+static int add_boot_images(struct vmimg_inspection *inspection, struct vmimg_error *err)
+{
+	const struct vmimg_volume *whole = &inspection->volumes[inspection->count - 1];
+	const struct vmimg_iso_volume *iso;
+	uint64_t size = vmimg_io_size(inspection->io);
+	struct vmimg_error ignored;
+	unsigned number = 0;
+
+	if (!whole->fs || strcmp(whole->info.type, "iso9660"))
+		return 0;
+	iso = vmimg_iso_volume(whole->fs);
+	if (!iso->boot_at ||
+		vmimg_eltorito_read(inspection->io, iso->boot_at, inspection->boot,
+			&inspection->boot_count, &ignored))
+		return 0;
+	for (size_t i = 0; i < inspection->boot_count; i++) {
+		const struct vmimg_boot_entry *entry = &inspection->boot[i];
+		struct vmimg_volume *volume;
+
+		if (entry->platform != VMIMG_PLATFORM_EFI || entry->at >= size)
+			continue;
+		volume = add_volume(inspection, err);
+		if (!volume)
+			return -1;
+		snprintf(volume->name, sizeof(volume->name), "efi%u", ++number);
+		volume->io = vmimg_window_open(
+			inspection->io, entry->at, size - entry->at, NULL, &volume->error);
+		if (look(volume, err))
+			return -1;
+	}
+	return 0;
+}
+
 static int add_whole(struct vmimg_inspection *inspection, struct vmimg_error *err)
 {
 	struct vmimg_volume *volume = add_volume(inspection, err);
@@ -52,7 +88,7 @@ static int add_whole(struct vmimg_inspection *inspection, struct vmimg_error *er
 	if (!volume)
 		return -1;
 	volume->io = vmimg_io_ref(inspection->io);
-	return look(volume, err);
+	return look(volume, err) || add_boot_images(inspection, err) ? -1 : 0;
 }
 
 int vmimg_inspection_open(struct vmimg_inspection *inspection, struct vmimg_io *io,

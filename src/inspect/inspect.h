@@ -7,11 +7,12 @@
 #pragma once
 #include <jansson.h>
 #include "inspect/fs.h"
+#include "inspect/iso9660.h"
 #include "inspect/parts.h"
 
 /* A place that may hold a file system: the whole disk, a partition, a logical volume. */
 struct vmimg_volume {
-	char name[80];                 /* "" whole disk; "2" partition 2; not fit to show */
+	char name[80]; /* "" whole disk; "2" partition 2; "efi1" a boot image; not fit to show */
 	const struct vmimg_part *part; /* NULL: none */
 	struct vmimg_io *io;           /* owned; NULL: cannot be reached, and error says why */
 	struct vmimg_fs_info info;
@@ -24,6 +25,8 @@ struct vmimg_inspection {
 	struct vmimg_parts parts;
 	struct vmimg_volume *volumes;
 	size_t count, cap;
+	struct vmimg_boot_entry boot[VMIMG_BOOT_ENTRIES]; /* El Torito */
+	size_t boot_count;
 };
 
 /* io is what the guest sees; sector_size 0: not known. The caller ends with

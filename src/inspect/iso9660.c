@@ -259,6 +259,12 @@ static int iso_list(struct vmimg_fs *fs, const struct vmimg_node *dir, vmimg_fs_
 	if (dir->size > MAX_FOLDER)
 		return vmimg_fail(err, VMIMG_ELIMIT, "a folder of %" PRIu64 " bytes", dir->size);
 	scan.end = scan.at + dir->size;
+	if (read_record(iso, &scan.at, scan.end, &r, &none, err))
+		return -1;
+	if (none || !is_self_or_parent(&r))
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"the folder at 0x%" PRIx64 " does not begin with itself",
+			dir->id * iso->block);
 	while (!enough) {
 		if (read_record(iso, &scan.at, scan.end, &r, &none, err))
 			return -1;

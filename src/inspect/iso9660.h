@@ -20,10 +20,13 @@ struct vmimg_iso_volume {
 /* Of a file system that vmimg_iso_open() made. */
 const struct vmimg_iso_volume *vmimg_iso_volume(const struct vmimg_fs *fs);
 
+#define VMIMG_PLATFORM_BIOS 0x00
+#define VMIMG_PLATFORM_EFI  0xef
+
 /* An entry of the boot catalogue. */
 struct vmimg_boot_entry {
-	uint8_t platform; /* 0: x86 BIOS, 0xef: EFI */
-	uint8_t media;    /* 0: no emulation, 1–3: floppy, 4: hard disk */
+	uint8_t platform;
+	uint8_t media; /* 0: no emulation, 1–3: floppy, 4: hard disk */
 	bool bootable;
 	uint64_t at, len; /* bytes; as stated, which EFI entries often understate */
 };

@@ -116,6 +116,33 @@ static bool set_old_release(struct vmimg_fs *fs, json_t *os)
 	return false;
 }
 
+/* Installation media say in one line what they install. */
+static bool set_medium(struct vmimg_fs *fs, json_t *os)
+{
+	static const char *const files[] = { "/.disk/info", "/.treeinfo", "/.discinfo" };
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(files); i++) {
+		VMIMG_AUTO(free) char *text = read_text(fs, files[i], SMALL);
+		char *line = text;
+
+		if (!text)
+			continue;
+		if (i == 1) { /* of an INI file, the name in [general] */
+			line = strstr(text, "\nname");
+			line = line ? strchr(line, '=') : NULL;
+			line = line ? line + 1 : text;
+		} else if (i == 2) { /* a time stamp comes first */
+			line = strchr(text, '\n');
+			line = line ? line + 1 : text;
+		}
+		line[strcspn(line, "\n")] = '\0';
+		vmimg_json_bool(os, "installation-medium", true);
+		vmimg_json_text(os, "pretty-name", trim(line));
+		return true;
+	}
+	return false;
+}
+
 static bool set_other_system(struct vmimg_fs *fs, json_t *os)
 {
 	static const struct {
@@ -295,7 +322,7 @@ json_t *vmimg_inspect_os(struct vmimg_volume *volume, bool deep)
 		vmimg_json_text(os, "volume", volume->name);
 	if (!set_os_release(fs, "/etc/os-release", os) &&
 		!set_os_release(fs, "/usr/lib/os-release", os) && !set_old_release(fs, os) &&
-		!set_other_system(fs, os)) {
+		!set_medium(fs, os) && !set_other_system(fs, os)) {
 		json_decref(os);
 		return NULL;
 	}

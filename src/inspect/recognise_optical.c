@@ -62,27 +62,45 @@ static int udf_label(
 	return 0;
 }
 
-/* Anchor at sector 256, then the sequence of descriptors that it points to. */
+/* The descriptor that points to the others lies in sector 256, of whatever size sectors are. */
+static int find_anchor(
+	const struct vmimg_look *look, uint8_t *s, uint32_t *sector, struct vmimg_error *err)
+{
+	static const uint32_t sizes[] = { 2048, 512, 4096, 1024 };
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(sizes); i++) {
+		uint64_t at = (uint64_t)UDF_ANCHOR * sizes[i];
+
+		if (at + 512 > look->size)
+			continue;
+		if (vmimg_io_pread(look->io, s, 512, at, err))
+			return -1;
+		if (vmimg_get_le16(s) == 2 && vmimg_get_le32(s + 12) == UDF_ANCHOR) {
+			*sector = sizes[i];
+			return 1;
+		}
+	}
+	return 0;
+}
+
 static int udf_info(
 	const struct vmimg_look *look, struct vmimg_fs_info *info, struct vmimg_error *err)
 {
-	uint8_t s[SECTOR];
+	uint32_t sector = SECTOR;
 	uint64_t first, count;
+	uint8_t s[512];
+	int found = find_anchor(look, s, &sector, err);
 
 	info->type = "udf";
-	info->block = SECTOR;
-	if (look->size < (UDF_ANCHOR + 1) * SECTOR)
-		return 0;
-	if (vmimg_io_pread(look->io, s, SECTOR, UDF_ANCHOR * SECTOR, err))
-		return -1;
-	if (vmimg_get_le16(s) != 2)
-		return 0;
-	count = vmimg_min(vmimg_get_le32(s + 16) / SECTOR, 64);
+	info->block = sector;
+	if (found <= 0)
+		return found;
+	count = vmimg_min(vmimg_get_le32(s + 16) / sector, 64);
 	first = vmimg_get_le32(s + 20);
 	for (uint64_t i = first; i < first + count; i++) {
-		if ((i + 1) * SECTOR > look->size)
+		if (i * sector + sizeof(s) > look->size)
 			return 0;
-		if (vmimg_io_pread(look->io, s, SECTOR, i * SECTOR, err))
+		if (vmimg_io_pread(look->io, s, sizeof(s), i * sector, err))
 			return -1;
 		if (vmimg_get_le16(s) == 6)
 			return udf_label(info, s + 84, 128, err);

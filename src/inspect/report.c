@@ -111,6 +111,52 @@ static const struct vmimg_volume *volume_of(
 	return NULL;
 }
 
+static void set_field(json_t *object, const char *key, const char *text)
+{
+	if (*text)
+		vmimg_json_text(object, key, text);
+}
+
+static json_t *boot_entry(const struct vmimg_boot_entry *entry)
+{
+	static const char *const media[] = { "none", "floppy 1.2M", "floppy 1.44M", "floppy 2.88M",
+		"hard disk" };
+	json_t *object = json_object();
+
+	json_object_set_new(object, "platform",
+		json_string(entry->platform == VMIMG_PLATFORM_EFI        ? "efi"
+				: entry->platform == VMIMG_PLATFORM_BIOS ? "bios"
+									 : "other"));
+	json_object_set_new(object, "emulation",
+		json_string(entry->media < 5 ? media[entry->media] : "unknown"));
+	vmimg_json_bool(object, "bootable", entry->bootable);
+	vmimg_json_uint(object, "start", entry->at);
+	vmimg_json_uint(object, "length", entry->len);
+	return object;
+}
+
+static json_t *iso(const struct vmimg_inspection *inspection, const struct vmimg_volume *volume)
+{
+	const struct vmimg_iso_volume *v = vmimg_iso_volume(volume->fs);
+	json_t *object = json_object(), *entries = json_array();
+
+	set_field(object, "volume-id", v->volume);
+	set_field(object, "system-id", v->system);
+	set_field(object, "volume-set-id", v->set);
+	set_field(object, "publisher-id", v->publisher);
+	set_field(object, "preparer-id", v->preparer);
+	set_field(object, "application-id", v->application);
+	vmimg_json_uint(object, "volume-size", v->size);
+	vmimg_json_bool(object, "rock-ridge", v->rock_ridge);
+	vmimg_json_bool(object, "joliet", v->joliet);
+	json_object_set_new(object, "names", json_string(v->names));
+	vmimg_json_bool(object, "hybrid", inspection->parts.count != 0);
+	for (size_t i = 0; i < inspection->boot_count; i++)
+		json_array_append_new(entries, boot_entry(&inspection->boot[i]));
+	json_object_set_new(object, "boot-catalogue", entries);
+	return object;
+}
+
 json_t *vmimg_inspection_report(
 	struct vmimg_inspection *inspection, bool deep, struct vmimg_error *err)
 {
@@ -129,6 +175,8 @@ json_t *vmimg_inspection_report(
 
 		if (!volume->part && volume->info.type && !*volume->name)
 			json_object_set_new(root, "filesystem", filesystem(volume));
+		if (!volume->part && volume->fs && !strcmp(volume->info.type, "iso9660"))
+			json_object_set_new(root, "iso", iso(inspection, volume));
 		if (os)
 			json_array_append_new(systems, os);
 	}

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vmimg ls, cat and cp: what comes out is what went in, and nothing gets out of the target."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import common
+from lib import harness
+from lib.harness import check, equal
+from lib.process import check_one_line, vmimg, vmimg_ok
+
+EXT = {
+    "ext2": ["-t", "ext2", "-b", "1024"],
+    "ext3": ["-t", "ext3", "-b", "4096"],
+    "ext4": ["-t", "ext4"],
+    "ext4 inline": ["-t", "ext4", "-I", "256", "-O", "inline_data"],
+    "ext4 meta_bg": ["-t", "ext4", "-O", "meta_bg,^resize_inode", "-b", "1024"],
+    "ext4 bigalloc": ["-t", "ext4", "-O", "bigalloc"],
+    "ext4 128-byte inodes": ["-t", "ext4", "-I", "128"],
+}
+FAT = {
+    "FAT12": (["-F", "12", "-s", "16"], 20),
+    "FAT16": (["-F", "16"], 30),
+    "FAT32": (["-F", "32", "-s", "1"], 80),
+}
+
+
+def copy_back(t, image, tree, dropped=()):
+    with t.folder() as folder:
+        target = f"{folder}/out"
+        vmimg_ok("cp", f"{image}:/", target)
+        for name in ("lost+found",):
+            if os.path.isdir(f"{target}/{name}"):
+                os.rmdir(f"{target}/{name}")
+        differs = common.same_tree(tree, target)
+        for name in dropped:
+            differs = differs.replace(f"Only in {tree}: {name}\n", "")
+        equal(differs, "", "diff of the trees")
+
+
+def test_ext(t):
+    tree = common.with_links(common.files_tree(t.path("tree")))
+    for name, options in EXT.items():
+        with t.sub(name):
+            image = common.mke2fs(t.path("image"), tree, 48 << 20, *options)
+            copy_back(t, image, tree, dropped=("absolute",))
+            equal(vmimg_ok("cat", f"{image}:/bin/link").text, "hello\n")
+            equal(vmimg_ok("cat", f"{image}:/absolute").text, "hello\n", "from the image's root")
+            equal(vmimg_ok("cat", f"{image}:/../../etc/./hostname").text, "hello\n")
+            os.unlink(image)
+
+
+def test_fat(t):
+    tree = common.files_tree(t.path("tree"))
+    common.put(tree, "Ünïcode ☃ name.txt", "x")
+    for name, (options, size) in FAT.items():
+        with t.sub(name):
+            image = common.mkfat(t.path("image"), tree, size << 20, *options)
+            copy_back(t, image, tree)
+            equal(vmimg_ok("cat", f"{image}:/ETC/HOSTNAME").text, "hello\n", "any case")
+            os.unlink(image)
+
+
+def test_listing(t):
+    tree = common.with_links(common.files_tree(t.path("tree")))
+    image = common.mke2fs(t.path("image"), tree, 48 << 20, "-t", "ext4")
+    names = vmimg_ok("ls", f"{image}:/").text.split()
+    equal(names, ["absolute", "bin", "empty", "etc", "longlink", "lost+found", "mid", "sparse",
+                  "tiny"])
+    entries = vmimg_ok("ls", "-R", "--json", f"{image}:/").json()["entries"]
+    by_path = {e["path"]: e for e in entries}
+    equal(by_path["/bin/link"]["target"], "../etc/hostname")
+    equal(by_path["/bin/big"]["size"], 3000000)
+    equal(by_path["/bin/big"]["mtime"], int(os.stat(f"{tree}/bin/big").st_mtime))
+    equal(len([p for p in by_path if p.startswith("/etc/deep/er/")]), 300)
+
+
+def test_errors(t):
+    tree = common.files_tree(t.path("tree"))
+    image = common.mke2fs(t.path("image"), tree, 48 << 20, "-t", "ext4")
+    for verb, path, code in (("cat", "/nope", 1), ("cat", "/etc", 1), ("ls", "/tiny/x", 1),
+                             ("ls", "7/", 2)):
+        with t.sub(f"{verb} {path}"):
+            result = vmimg(verb, f"{image}:{path}")
+            equal(result.code, code, str(result))
+            check_one_line(result)
+    with t.sub("cp over a file"):
+        target = common.put(t.tmp, "there", "old")
+        result = vmimg("cp", f"{image}:/tiny", target)
+        equal(result.code, 5, str(result))
+        equal(open(target, encoding="ascii").read(), "old")
+        vmimg_ok("cp", "--force", f"{image}:/tiny", target)
+        equal(open(target, encoding="ascii").read(), "tiny")
+    with t.sub("cp of more than agreed"):
+        result = vmimg("cp", "--max-output", "1M", f"{image}:/bin/big", t.path("big"))
+        equal(result.code, 6, str(result))
+        check(not os.path.exists(t.path("big")), "nothing is left")
+
+
+def test_link_loop(t):
+    tree = t.path("tree")
+    os.mkdir(tree)
+    os.symlink("b", f"{tree}/a")
+    os.symlink("a", f"{tree}/b")
+    os.symlink("../../../../../../etc/passwd", f"{tree}/out")
+    image = common.mke2fs(t.path("image"), tree, 8 << 20, "-t", "ext4")
+    equal(vmimg("cat", f"{image}:/a").code, 1)
+    equal(vmimg("cat", f"{image}:/out").code, 1, "no passwd in the image")
+    result = vmimg("cp", f"{image}:/", t.path("target"))
+    equal(result.code, 0, str(result))
+    equal(sorted(os.listdir(t.path("target"))), ["a", "b", "lost+found"])
+    check(b"left out" in result.err, str(result))
+
+
+if __name__ == "__main__":
+    harness.main()
