@@ -8,7 +8,8 @@
 #define BUNDLES(B) \
 	B(ec2)     \
 	B(ova)     \
-	B(ovf)
+	B(ovf)     \
+	B(uec)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct vmimg_bundle_format vmimg_bundle_##name;

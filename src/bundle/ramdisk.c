@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "bundle/magic.h"
-#include "codec/unwrap.h"
+#include "codec/peek.h"
 #include "disk/info.h"
 #include "io/table.h"
 #include "util/num.h"
@@ -146,37 +146,6 @@ static int skip_zeroes(struct walk *walk, uint64_t *at, struct vmimg_error *err)
 	return 0;
 }
 
-/* The first bytes of what is packed at that place; *got 0: it cannot be unpacked. */
-static int peek_packed(
-	struct walk *walk, uint64_t at, uint8_t *out, size_t *got, struct vmimg_error *err)
-{
-	enum { IN = 128 << 10 };
-	VMIMG_AUTO(free) uint8_t *in = vmimg_alloc_buffer(IN, err);
-	VMIMG_AUTO(vmimg_unwrapper_free) struct vmimg_unwrapper *unwrapper = NULL;
-	size_t len = (size_t)vmimg_min(IN, walk->size - at), step;
-	const struct vmimg_wrapping *wrapping;
-	const uint8_t *next = in;
-	struct vmimg_error damaged;
-	bool ended = false;
-
-	*got = 0;
-	if (!in || vmimg_io_pread(walk->io, in, len, at, err))
-		return -1;
-	wrapping = vmimg_wrapping_find(in, len);
-	if (!wrapping)
-		return 0;
-	unwrapper = wrapping->unwrapper_new(err);
-	if (!unwrapper)
-		return -1;
-	do {
-		if (unwrapper->step(unwrapper, &next, &len, out + *got, UNPACKED - *got, &step,
-			    &ended, &damaged))
-			return 0;
-		*got += step;
-	} while (len && step && !ended && *got < UNPACKED);
-	return 0;
-}
-
 /* Names of the files in the unpacked beginning of an archive. */
 static void note_names(struct vmimg_ramdisk *ramdisk, const uint8_t *bytes, size_t len)
 {
@@ -197,7 +166,7 @@ static int is_packed_cpio(
 	VMIMG_AUTO(free) uint8_t *out = vmimg_alloc_buffer(UNPACKED, err);
 	size_t got;
 
-	if (!out || peek_packed(walk, at, out, &got, err))
+	if (!out || vmimg_unwrap_peek(walk->io, at, out, UNPACKED, &got, err))
 		return -1;
 	*is = got >= CPIO_HEADER && is_cpio(out);
 	if (*is) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "cli/bundle.h"
 #include "cli/progress.h"
+#include "codec/peek.h"
 #include "codec/spool.h"
 #include "codec/unwrap.h"
 #include "io/file.h"
@@ -88,7 +89,7 @@ static struct vmimg_io *spool(int fd, const char *name, const struct cli_common 
 	const struct cli_open *how, struct vmimg_error *err)
 {
 	const char *temporary = getenv("TMPDIR");
-	VMIMG_AUTO(free) char *copy = vmimg_strdup(how->spool_for, err);
+	VMIMG_AUTO(free) char *copy = vmimg_strdup(how->spool_for ? how->spool_for : "", err);
 	struct vmimg_spool spool = { .fd = fd,
 		.name = name,
 		.as_it_is = how->format && !strcmp(how->format, "raw"),
@@ -108,6 +109,17 @@ static bool is_wrapped(struct vmimg_io *io, struct vmimg_error *err)
 	size_t len = (size_t)vmimg_min(vmimg_io_size(io), sizeof(head));
 
 	return !vmimg_io_pread(io, head, len, 0, err) && vmimg_wrapping_find(head, len);
+}
+
+/* A compressed archive is a bundle, of which nothing can be told but from its inside. */
+static bool is_wrapped_archive(struct vmimg_io *io)
+{
+	uint8_t head[VMIMG_TAR_BLOCK];
+	struct vmimg_error ignored;
+	size_t got;
+
+	return !vmimg_unwrap_peek(io, 0, head, sizeof(head), &got, &ignored) &&
+		vmimg_tar_probe(head, got);
 }
 
 /* Standard input when it is a file, as "vmimg convert - <file" makes it, is read at any offset. */
@@ -141,7 +153,9 @@ static struct vmimg_io *open_io(struct cli_files *files, const char *path,
 		return NULL;
 	if (common->sandbox && cli_sandbox_enter(common->sandbox, common->untrusted, err))
 		return NULL;
-	if (raw || !how->spool_for || !is_wrapped(io, err))
+	if (raw || !is_wrapped(io, err))
+		return vmimg_take(io);
+	if (!how->spool_for && !(how->bundle && is_wrapped_archive(io)))
 		return vmimg_take(io);
 	if (lseek(vmimg_file_fd(io), 0, SEEK_SET))
 		return vmimg_take(io);
