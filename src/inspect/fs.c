@@ -19,6 +19,7 @@ static const struct {
 	{ "ext4", vmimg_ext_open },
 	{ "vfat", vmimg_fat_open },
 	{ "iso9660", vmimg_iso_open },
+	{ "xfs", vmimg_xfs_open },
 };
 
 struct vmimg_fs *vmimg_fs_open(struct vmimg_io *io, struct vmimg_error *err)

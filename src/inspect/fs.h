@@ -96,3 +96,4 @@ struct vmimg_io *vmimg_fs_file_io(
 struct vmimg_fs *vmimg_ext_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_fs *vmimg_fat_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_fs *vmimg_iso_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
+struct vmimg_fs *vmimg_xfs_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;

@@ -62,7 +62,7 @@ def system_tree(folder):
     return version
 
 
-def files_tree(folder):
+def files_tree(folder, space=" "):
     """Files of many shapes: what a reader must give back byte for byte."""
     rng = random.Random(1)
     put(folder, "etc/hostname", "hello\n")
@@ -75,7 +75,7 @@ def files_tree(folder):
         file.seek(5 << 20)
         file.write(b"end")
     for i in range(300):
-        put(folder, f"etc/deep/er/A long name number {i}.txt", str(i))
+        put(folder, f"etc/deep/er/A{space}long{space}name{space}number{space}{i}.txt", str(i))
     return folder
 
 
@@ -106,6 +106,30 @@ def mkfat(path, tree, size, *options):
 
 def sfdisk(path, script, *options):
     tool("sfdisk", "-q", *options, path, input=script.encode())
+
+
+def mkxfs(path, tree, size, *options):
+    """By a prototype file, which takes no names with spaces."""
+    lines = ["/dev/null", "0 0", "d--755 0 0"]
+
+    def emit(folder):
+        for name in sorted(os.listdir(folder)):
+            below = os.path.join(folder, name)
+            if os.path.islink(below):
+                lines.append(f"{name} l--777 0 0 {os.readlink(below)}")
+            elif os.path.isdir(below):
+                lines.append(f"{name} d--755 0 0")
+                emit(below)
+                lines.append("$")
+            else:
+                lines.append(f"{name} ---644 0 0 {below}")
+    emit(tree)
+    with open(path, "wb") as file:
+        file.truncate(size)
+    with open(path + ".proto", "w", encoding="utf-8") as file:
+        file.write("\n".join([*lines, "$", ""]))
+    tool("mkfs.xfs", "-q", "-f", *options, "-p", path + ".proto", path)
+    return path
 
 
 def place(disk, at, part):

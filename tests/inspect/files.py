@@ -62,6 +62,28 @@ def test_fat(t):
             os.unlink(image)
 
 
+XFS = {
+    "version 5": [],
+    "version 4": ["-m", "crc=0"],
+    "folders of 8 KiB, inodes of 1 KiB": ["-n", "size=8192", "-i", "size=1024"],
+    "blocks of 1 KiB": ["-b", "size=1024"],
+    "no big times": ["-m", "bigtime=0,inobtcount=0,reflink=0"],
+}
+
+
+def test_xfs(t):
+    tree = common.with_links(common.files_tree(t.path("tree"), space="_"))
+    for i in range(3000):
+        common.put(tree, f"many/file_number_{i}", str(i))
+    os.symlink("abcdefghi/" * 90, f"{tree}/very_long_link")
+    for name, options in XFS.items():
+        with t.sub(name):
+            image = common.mkxfs(t.path("image"), tree, 400 << 20, *options)
+            copy_back(t, image, tree, dropped=("absolute",))
+            equal(vmimg_ok("cat", f"{image}:/absolute").text, "hello\n")
+            os.unlink(image)
+
+
 def test_listing(t):
     tree = common.with_links(common.files_tree(t.path("tree")))
     image = common.mke2fs(t.path("image"), tree, 48 << 20, "-t", "ext4")
