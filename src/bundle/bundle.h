@@ -28,6 +28,7 @@ struct vmimg_bundle {
 	const struct vmimg_resolver *resolver; /* for files beside; borrowed, lives as long */
 	uint64_t spool_limit;          /* bytes that a compressed drive may unpack to; 0: any */
 	const char *key, *certificate; /* as given; NULL: none */
+	const char *roots;             /* PEM: what verify trusts; borrowed; NULL: none */
 	struct vmimg_tar *tar;         /* owned; NULL: not a tar archive */
 	struct vmimg_machine *machines;
 	size_t machine_count, machine_cap;

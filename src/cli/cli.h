@@ -80,6 +80,7 @@ struct cli_verb {
 extern const struct cli_verb cli_bitmap, cli_boot_disk, cli_check, cli_compare, cli_convert,
 	cli_create, cli_digest, cli_formats, cli_info, cli_map, cli_measure, cli_snapshot;
 extern const struct cli_verb cli_cat, cli_cp, cli_inspect, cli_iso, cli_ls, cli_split;
+extern const struct cli_verb cli_ovf, cli_pack, cli_unpack;
 
 /* Groups of options, into struct cli_common. */
 extern const struct cli_option cli_report_options[]; /* --json, --output */

@@ -160,6 +160,8 @@ const struct vmimg_bundle_format vmimg_bundle_ova = {
 	.close = close_state,
 	.drive = vmimg_ovf_drive,
 	.describe = describe,
+	.verify = vmimg_ovf_verify,
+	.create = vmimg_ova_create,
 };
 
 const struct vmimg_bundle_format vmimg_bundle_ovf = {
@@ -171,4 +173,6 @@ const struct vmimg_bundle_format vmimg_bundle_ovf = {
 	.close = close_state,
 	.drive = vmimg_ovf_drive,
 	.describe = describe,
+	.verify = vmimg_ovf_verify,
+	.create = vmimg_ovf_create,
 };

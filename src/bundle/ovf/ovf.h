@@ -76,3 +76,11 @@ bool vmimg_ovf_quantity(
 	const struct vmimg_machine *machine, const char *number, uint64_t factor, uint64_t *bytes);
 /* Our name of the format that a Disk's URI stands for; NULL: none of ours. */
 const char *vmimg_ovf_format(const char *uri);
+
+/* sink.c: the two kinds of bundle, written. */
+struct vmimg_bundle_sink *vmimg_ova_create(
+	const struct vmimg_bundle_create *create, struct vmimg_error *err);
+struct vmimg_bundle_sink *vmimg_ovf_create(
+	const struct vmimg_bundle_create *create, struct vmimg_error *err);
+/* verify.c: the manifest and the certificate against the files. */
+int vmimg_ovf_verify(struct vmimg_bundle *bundle, json_t *findings, struct vmimg_error *err);

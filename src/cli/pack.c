@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vmimg pack: disks, and what is said of the machine around them, into a bundle. */
+#include <inttypes.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+#include "bundle/bundle.h"
+#include "bundle/ovf_targets.h"
+#include "cli/machine_args.h"
+#include "cli/progress.h"
+#include "cli/target.h"
+#include "engine/convert.h"
+
+struct args {
+	struct cli_common common;
+	struct cli_machine_args machine;
+	const char *output, *kind, *target, *hash, *key, *certificate;
+	unsigned level;
+	bool force, no_sync;
+};
+
+struct job {
+	const struct args *args;
+	const struct vmimg_bundle_format *format;
+	struct cli_image *images; /* one for each drive */
+	size_t count;
+	struct vmimg_machine machine;
+	struct vmimg_pool pool;
+	struct vmimg_output *output;
+	struct vmimg_siblings siblings;
+	struct vmimg_bundle_sink *sink;
+	char *name;              /* of the members, without suffix */
+	char *key, *certificate; /* texts */
+	uint64_t epoch;
+	uint64_t total, before; /* guest bytes of all drives, and of those that are done */
+	struct cli_progress progress;
+};
+
+/* ---- what is asked for ------------------------------------------------------------------- */
+
+static int choose_format(struct job *job, struct vmimg_error *err)
+{
+	const struct args *args = job->args;
+
+	if (!args->output)
+		return vmimg_fail(err, VMIMG_EINVAL, "it takes an output (-o FILE)");
+	job->format = args->kind ? vmimg_bundle_format_find(args->kind)
+				 : vmimg_bundle_format_for_name(args->output);
+	if (!job->format)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			args->kind ? "unknown kind of bundle '%.80s'"
+				   : "the suffix of %.80s does not tell a kind of bundle: state "
+				     "it with -O",
+			args->kind ? args->kind : args->output);
+	if (!job->format->create)
+		return vmimg_fail(err, VMIMG_EINVAL, "%s is read, not written", job->format->title);
+	if (!args->key != !args->certificate)
+		return vmimg_fail(err, VMIMG_EINVAL, "--key and --cert go together");
+	return 0;
+}
+
+static bool is_iso(const char *path)
+{
+	size_t len = strlen(path);
+
+	return len > 4 && !strcasecmp(path + len - 4, ".iso");
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static int add_drive(struct job *job, const char *path, struct vmimg_error *err)
+{
+	struct cli_open how = { .format = is_iso(path) ? "raw" : job->args->common.format,
+		.spool_for = job->args->output,
+		.refs = CLI_REFS_BESIDE };
+	struct cli_image *image = &job->images[job->count];
+	struct cli_common quiet = job->args->common;
+	struct vmimg_drive *drive;
+
+	job->count++;
+	quiet.quiet |= is_iso(path);
+	if (cli_image_open(image, path, &quiet, &how, err))
+		return -1;
+	cli_image_warn(image, &job->args->common);
+	drive = vmimg_machine_add(
+		job->machine.drives, job->machine.drive_count, job->machine.drive_cap, err);
+	if (!drive)
+		return -1;
+	drive->kind = is_iso(path) ? VMIMG_DRIVE_CD : VMIMG_DRIVE_DISK;
+	drive->capacity = image->disk->size;
+	drive->controller = VMIMG_NONE;
+	if (drive->kind == VMIMG_DRIVE_CD)
+		drive->file = vmimg_pool_text(&job->pool, base_name(path), err);
+	job->total += image->disk->size;
+	return drive->kind == VMIMG_DRIVE_CD && !drive->file ? -1 : 0;
+}
+
+static int set_name(struct job *job, struct vmimg_error *err)
+{
+	const char *name = job->args->machine.name;
+	const char *base = base_name(job->args->output), *dot = strrchr(base, '.');
+
+	job->name = dot && dot > base ? strndup(base, (size_t)(dot - base)) : strdup(base);
+	if (!job->name)
+		return vmimg_fail_nomem(err);
+	job->machine.name = name ? name : job->name;
+	return 0;
+}
+
+static int describe(struct job *job, struct vmimg_error *err)
+{
+	const struct args *args = job->args;
+
+	job->machine.cpus = 1;
+	job->machine.memory = UINT64_C(1) << 30;
+	job->machine.hardware = NULL;
+	if (set_name(job, err) || cli_machine_apply(&args->machine, &job->machine, &job->pool, err))
+		return -1;
+	if (args->key &&
+		(!(job->key = cli_read_text(args->key, err)) ||
+			!(job->certificate = cli_read_text(args->certificate, err))))
+		return -1;
+	return cli_read_epoch(&job->epoch, err);
+}
+
+/* ---- doing it ---------------------------------------------------------------------------- */
+
+static struct vmimg_io *new_sibling(
+	struct vmimg_siblings *siblings, const char *name, struct vmimg_error *err)
+{
+	struct job *job = (struct job *)(void *)((char *)siblings - offsetof(struct job, siblings));
+
+	return vmimg_output_sibling(job->output, name, err);
+}
+
+static int begin(struct job *job, struct vmimg_error *err)
+{
+	const struct args *args = job->args;
+	struct vmimg_output_how how = { .replace = args->force, .no_sync = args->no_sync };
+	struct vmimg_bundle_create create = { .siblings = &job->siblings,
+		.machine = &job->machine,
+		.name = job->name,
+		.target = args->target,
+		.hash = args->hash,
+		.key = job->key,
+		.certificate = job->certificate,
+		.epoch = job->epoch };
+
+	if (!strcmp(args->output, "-") && isatty(STDOUT_FILENO))
+		return vmimg_fail(err, VMIMG_EINVAL, "a bundle is not written to a terminal");
+	job->output = vmimg_output_open(args->output, &how, err);
+	if (!job->output)
+		return -1;
+	job->siblings.create = new_sibling;
+	job->siblings.main_name = vmimg_output_name(job->output);
+	create.io = vmimg_output_io(job->output);
+	job->sink = job->format->create(&create, err);
+	return job->sink ? 0 : -1;
+}
+
+static void step(void *ctx, uint64_t done, uint64_t total)
+{
+	struct job *job = ctx;
+
+	(void)total;
+	cli_progress_step(&job->progress, job->before + done, job->total);
+}
+
+static struct vmimg_sink *new_disk(
+	struct job *job, size_t i, struct vmimg_io *io, struct vmimg_error *err)
+{
+	bool cd = job->machine.drives[i].kind == VMIMG_DRIVE_CD;
+	struct vmimg_create create = { .size = job->images[i].disk->size,
+		.options = cd ? NULL : job->sink->options,
+		.level = job->args->level ? (enum vmimg_level)(job->args->level - 1)
+					  : VMIMG_LEVEL_DEFAULT,
+		.epoch = job->epoch };
+	const struct vmimg_format *format = vmimg_format_find(cd ? "raw" : job->sink->disk_format);
+
+	return vmimg_sink_create(format, io, &create, err);
+}
+
+static int add_disk(struct job *job, size_t i, struct vmimg_error *err)
+{
+	struct vmimg_disk *disk = job->images[i].disk;
+	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = NULL;
+	struct vmimg_convert convert = { .disk = disk,
+		.how = { .threads = job->args->common.threads,
+			.cancel = cli_catch_signals(),
+			.progress = step,
+			.progress_ctx = job } };
+	struct vmimg_converted done;
+	struct vmimg_io *io;
+
+	if (job->sink->ops->begin(job->sink, i, VMIMG_TAR_SIZE_LATER, &io, err))
+		return -1;
+	sink = new_disk(job, i, io, err);
+	if (!sink)
+		return -1;
+	sink->keeps_absent = false;
+	convert.sink = sink;
+	if (vmimg_convert_run(&convert, &done, err))
+		return -1;
+	job->before += disk->size;
+	return job->sink->ops->end(job->sink, i, disk->size - done.bytes_zero, err);
+}
+
+static int pack(struct job *job, const struct cli_call *call, struct vmimg_error *err)
+{
+	if (choose_format(job, err) || describe(job, err))
+		return -1;
+	if (job->args->common.sandbox)
+		cli_sandbox_write(job->args->common.sandbox, job->args->output);
+	for (size_t i = 0; i < call->count; i++)
+		if (add_drive(job, call->words[i], err))
+			return -1;
+	if (begin(job, err))
+		return -1;
+	cli_progress_begin(&job->progress, &job->args->common, !strcmp(job->args->output, "-"));
+	for (size_t i = 0; i < job->count; i++)
+		if (add_disk(job, i, err)) {
+			cli_progress_end(&job->progress);
+			return vmimg_within(err, "%.100s", call->words[i]);
+		}
+	cli_progress_end(&job->progress);
+	if (job->sink->ops->finish(job->sink, err))
+		return -1;
+	return vmimg_output_publish(job->output, err);
+}
+
+static int run(const struct cli_call *call, struct vmimg_error *err)
+{
+	struct job job = { .args = call->args };
+	int result = -1;
+
+	job.images = vmimg_alloc_array(call->count + 1, sizeof(*job.images), err);
+	if (job.images)
+		result = pack(&job, call, err);
+	vmimg_bundle_sink_close(job.sink);
+	vmimg_output_close(job.output);
+	for (size_t i = 0; i < job.count; i++)
+		cli_image_close(&job.images[i]);
+	free(job.images);
+	vmimg_machine_done(&job.machine);
+	vmimg_pool_done(&job.pool);
+	free(job.name);
+	free(job.key);
+	free(job.certificate);
+	return result ? -1 : CLI_OK;
+}
+
+static const struct cli_option options[] = {
+	{ 'o', NULL, "FILE", "the bundle; its suffix tells the kind", cli_set_text,
+		offsetof(struct args, output) },
+	{ 'O', NULL, "KIND", "the kind of bundle: ova, ovf", cli_set_text,
+		offsetof(struct args, kind) },
+	{ 0, "target", "TARGET", "for whom: " VMIMG_OVF_TARGETS, cli_set_text,
+		offsetof(struct args, target) },
+	CLI_MACHINE_OPTIONS(struct args, machine),
+	{ 0, "bus", "BUS", "of the disks: scsi, sata, ide or nvme", cli_set_text,
+		offsetof(struct args, machine.bus) },
+	{ 0, "hash", "NAME", "of the manifest: sha1, sha256 or sha512 (sha256)", cli_set_text,
+		offsetof(struct args, hash) },
+	{ 0, "key", "FILE", "sign with this RSA key (PEM)", cli_set_text,
+		offsetof(struct args, key) },
+	{ 0, "cert", "FILE", "and put this certificate beside it (PEM)", cli_set_text,
+		offsetof(struct args, certificate) },
+	{ 0, "level", "LEVEL", "of compression: fast, default or best", cli_set_level,
+		offsetof(struct args, level) },
+	{ 0, "force", NULL, "replace an existing file", cli_set_flag,
+		offsetof(struct args, force) },
+	{ 't', NULL, "CACHE", "unsafe: do not wait for storage; anything else waits", cli_set_cache,
+		offsetof(struct args, no_sync) },
+	{ 0 },
+};
+
+static const struct cli_option *const groups[] = { options, cli_format_options, cli_source_options,
+	cli_work_options, NULL };
+
+const struct cli_verb cli_pack = {
+	.name = "pack",
+	.operands = "DISK...",
+	.summary = "Builds a bundle: an OVA, or an OVF with its files",
+	.detail = "Each DISK becomes a stream-optimised VMDK, made and hashed in one pass while "
+		  "the bundle is\nwritten; an .iso becomes a CD.",
+	.least = 1,
+	.most = CLI_MAX_REPEATS,
+	.args_size = sizeof(struct args),
+	.reach = CLI_READS,
+	.options = groups,
+	.run = run,
+};

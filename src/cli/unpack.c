@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vmimg unpack: the files of an archive into a new folder, which appears when it is whole. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "cli/open.h"
+#include "io/file.h"
+#include "util/limits.h"
+#include "util/num.h"
+#include "util/text.h"
+
+struct args {
+	struct cli_common common;
+};
+
+struct job {
+	const char *folder; /* that it becomes */
+	char *temporary;    /* that it is meanwhile */
+	int fd;             /* of the temporary one */
+	size_t made;        /* members that were tried */
+	const struct vmimg_tar *tar;
+};
+
+#define PIECE (1U << 20)
+
+static int copy(struct vmimg_io *from, struct vmimg_io *to, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *buf = vmimg_alloc_buffer(PIECE, err);
+	uint64_t size = vmimg_io_size(from), len;
+
+	for (uint64_t at = 0; buf && at < size; at += len) {
+		bool hole;
+
+		if (vmimg_io_extent(from, at, &hole, &len, err))
+			return -1;
+		len = vmimg_min(len, hole ? size - at : vmimg_min(size - at, PIECE));
+		if (!hole &&
+			(vmimg_io_pread(from, buf, (size_t)len, at, err) ||
+				vmimg_io_pwrite(to, buf, (size_t)len, at, err)))
+			return -1;
+	}
+	return buf ? vmimg_io_resize(to, size, err) : -1;
+}
+
+/* Makes the folders on the way to name, which is known to be safe, and the file. Nothing is there
+ * that was not made here, so there are no links to follow. */
+static int create_file(int folder, const char *name, struct vmimg_error *err)
+{
+	char part[VMIMG_MAX_NAME + 1];
+	int fd;
+
+	for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
+		snprintf(part, sizeof(part), "%.*s", (int)(slash - name), name);
+		if (mkdirat(folder, part, 0777) && errno != EEXIST)
+			return vmimg_fail_sys(err, errno, "a folder of the archive");
+	}
+	fd = openat(folder, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+	return fd < 0 ? vmimg_fail_sys(err, errno, "a file of the archive") : fd;
+}
+
+static int unpack_member(struct job *job, size_t i, struct vmimg_error *err)
+{
+	const struct vmimg_tar_member *member = vmimg_tar_member(job->tar, i);
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *from = NULL;
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *to = NULL;
+	int fd;
+
+	if (member->kind != VMIMG_TAR_FILE || vmimg_tar_find(job->tar, member->name) != member)
+		return 0;
+	from = vmimg_tar_open_member(job->tar, member, err);
+	fd = from ? create_file(job->fd, member->name, err) : -1;
+	to = fd < 0 ? NULL : vmimg_file_from_fd(fd, true, member->name, err);
+	if (!to || copy(from, to, err))
+		return vmimg_within(err, "%s", from ? vmimg_io_name(from) : "member");
+	return vmimg_io_sync(to, err);
+}
+
+/* Takes away what was made: files, then folders, the innermost first. */
+static void clean(struct job *job)
+{
+	char part[VMIMG_MAX_NAME + 1];
+
+	for (size_t i = job->made; i-- > 0;) {
+		const struct vmimg_tar_member *member = vmimg_tar_member(job->tar, i);
+		char *slash;
+
+		if (member->kind != VMIMG_TAR_FILE)
+			continue;
+		snprintf(part, sizeof(part), "%s", member->name);
+		unlinkat(job->fd, part, 0);
+		while ((slash = strrchr(part, '/'))) {
+			*slash = '\0';
+			unlinkat(job->fd, part, AT_REMOVEDIR);
+		}
+	}
+	rmdir(job->temporary);
+}
+
+static int unpack(struct job *job, struct vmimg_error *err)
+{
+	for (; job->made < vmimg_tar_count(job->tar); job->made++)
+		if (unpack_member(job, job->made, err)) {
+			job->made++;
+			return -1;
+		}
+	if (fsync(job->fd))
+		return vmimg_fail_sys(err, errno, "flushing the folder to storage");
+	if (!rename(job->temporary, job->folder))
+		return 0;
+	if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
+		return vmimg_fail(err, VMIMG_EEXIST, "%.100s is there, and is not an empty folder",
+			job->folder);
+	return vmimg_fail_sys(err, errno, "%.100s", job->folder);
+}
+
+static int make_folder(struct job *job, struct vmimg_error *err)
+{
+	size_t len = strlen(job->folder);
+
+	while (len > 1 && job->folder[len - 1] == '/')
+		len--;
+	if (asprintf(&job->temporary, "%.*s.%d.tmp", (int)len, job->folder, (int)getpid()) < 0) {
+		job->temporary = NULL;
+		return vmimg_fail_nomem(err);
+	}
+	if (mkdir(job->temporary, 0777))
+		return vmimg_fail_sys(err, errno, "%.100s", job->temporary);
+	job->fd = open(job->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return job->fd < 0 ? vmimg_fail_sys(err, errno, "%.100s", job->temporary) : 0;
+}
+
+static int run(const struct cli_call *call, struct vmimg_error *err)
+{
+	const struct args *args = call->args;
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	struct cli_open how = { .format = args->common.format,
+		.spool_for = call->words[1],
+		.refs = CLI_REFS_BESIDE,
+		.bundle = true };
+	struct job job = { .folder = call->words[1], .fd = -1 };
+	int failed;
+
+	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
+		return -1;
+	if (!image.bundle || !image.bundle->tar)
+		return vmimg_fail(err, VMIMG_EFORMAT, "%s is not an archive%s", call->words[0],
+			image.bundle ? ": its files lie beside it" : "");
+	job.tar = image.bundle->tar;
+	failed = make_folder(&job, err) || unpack(&job, err);
+	if (failed && job.fd >= 0)
+		clean(&job);
+	if (job.fd >= 0)
+		close(job.fd);
+	free(job.temporary);
+	return failed ? -1 : CLI_OK;
+}
+
+static const struct cli_option *const groups[] = { cli_format_options, cli_source_options, NULL };
+
+const struct cli_verb cli_unpack = {
+	.name = "unpack",
+	.operands = "BUNDLE FOLDER",
+	.summary = "Takes an archive apart, into a new folder",
+	.detail =
+		"FOLDER appears when it is whole. Members keep their names; links and devices are "
+		"left out,\nand an archive with a name that leads out of it is refused.",
+	.least = 2,
+	.most = 2,
+	.args_size = sizeof(struct args),
+	.options = groups,
+	.run = run,
+};
