@@ -5,10 +5,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "cli/human.h"
+#include "cli/machine_args.h"
 #include "io/file.h"
 #include "util/text.h"
-
-#define PEM_MAX (1U << 20) /* bytes of a key or certificate */
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
@@ -28,31 +27,13 @@ static int open_disk(struct cli_image *image, unsigned number, const struct cli_
 	return image->disk ? 0 : vmimg_within(err, "disk %u", number);
 }
 
-char *cli_read_pem(const char *path, struct vmimg_error *err)
-{
-	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = vmimg_file_open(path, false, err);
-	VMIMG_AUTO(free) char *text = NULL;
-	size_t len = io ? (size_t)vmimg_io_size(io) : 0;
-
-	if (!io)
-		return NULL;
-	if (vmimg_io_size(io) > PEM_MAX) {
-		vmimg_fail(err, VMIMG_EINVAL, "%s is too large for a key", vmimg_io_name(io));
-		return NULL;
-	}
-	text = vmimg_alloc_array(1, len + 1, err);
-	if (!text || vmimg_io_pread(io, text, len, 0, err))
-		return NULL;
-	return vmimg_take(text);
-}
-
 static int read_keys(
 	struct cli_image *image, const struct cli_common *common, struct vmimg_error *err)
 {
-	image->key = common->key ? cli_read_pem(common->key, err) : NULL;
+	image->key = common->key ? cli_read_text(common->key, err) : NULL;
 	if (common->key && !image->key)
 		return vmimg_within(err, "--key");
-	image->certificate = common->certificate ? cli_read_pem(common->certificate, err) : NULL;
+	image->certificate = common->certificate ? cli_read_text(common->certificate, err) : NULL;
 	if (common->certificate && !image->certificate)
 		return vmimg_within(err, "--cert");
 	return 0;

@@ -7,8 +7,6 @@
  * disk that --disk names, or the only one. Otherwise does nothing, and --disk is an error. */
 int cli_bundle_open(struct cli_image *image, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err) VMIMG_CHECKED;
-/* A key or certificate; the caller frees it. */
-char *cli_read_pem(const char *path, struct vmimg_error *err) VMIMG_CHECKED;
 /* What info prints of a bundle. */
 int cli_bundle_print(struct vmimg_bundle *bundle, const struct cli_common *common,
 	struct vmimg_error *err) VMIMG_CHECKED;

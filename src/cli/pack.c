@@ -7,6 +7,7 @@
 #include "bundle/bundle.h"
 #include "bundle/ovf_targets.h"
 #include "cli/machine_args.h"
+#include "cli/pack_cloud.h"
 #include "cli/progress.h"
 #include "cli/target.h"
 #include "engine/convert.h"
@@ -14,7 +15,8 @@
 struct args {
 	struct cli_common common;
 	struct cli_machine_args machine;
-	const char *output, *kind, *target, *hash, *key, *certificate;
+	struct cli_cloud_args cloud;
+	const char *output, *kind, *target, *hash;
 	unsigned level;
 	bool force, no_sync;
 };
@@ -54,7 +56,7 @@ static int choose_format(struct job *job, struct vmimg_error *err)
 			args->kind ? args->kind : args->output);
 	if (!job->format->create)
 		return vmimg_fail(err, VMIMG_EINVAL, "%s is read, not written", job->format->title);
-	if (!args->key != !args->certificate)
+	if (!args->common.key != !args->common.certificate)
 		return vmimg_fail(err, VMIMG_EINVAL, "--key and --cert go together");
 	return 0;
 }
@@ -121,9 +123,9 @@ static int describe(struct job *job, struct vmimg_error *err)
 	job->machine.hardware = NULL;
 	if (set_name(job, err) || cli_machine_apply(&args->machine, &job->machine, &job->pool, err))
 		return -1;
-	if (args->key &&
-		(!(job->key = cli_read_text(args->key, err)) ||
-			!(job->certificate = cli_read_text(args->certificate, err))))
+	if (args->common.key &&
+		(!(job->key = cli_read_text(args->common.key, err)) ||
+			!(job->certificate = cli_read_text(args->common.certificate, err))))
 		return -1;
 	return cli_read_epoch(&job->epoch, err);
 }
@@ -233,11 +235,32 @@ static int pack(struct job *job, const struct cli_call *call, struct vmimg_error
 	return vmimg_output_publish(job->output, err);
 }
 
+/* One image and what starts it. */
+static int run_cloud(const struct args *args, const struct cli_call *call, struct vmimg_error *err)
+{
+	struct cli_cloud_pack pack = { .common = &args->common,
+		.args = &args->cloud,
+		.kind = args->kind,
+		.output = args->output,
+		.source = call->words[0],
+		.name = args->machine.name,
+		.force = args->force,
+		.no_sync = args->no_sync };
+
+	if (!args->output)
+		return vmimg_fail(err, VMIMG_EINVAL, "it takes an output (-o FILE)");
+	if (call->count != 1)
+		return vmimg_fail(err, VMIMG_EINVAL, "such a bundle has one image");
+	return cli_pack_cloud(&pack, err) ? -1 : CLI_OK;
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	struct job job = { .args = call->args };
 	int result = -1;
 
+	if (cli_is_cloud(job.args->kind))
+		return run_cloud(job.args, call, err);
 	job.images = vmimg_alloc_array(call->count + 1, sizeof(*job.images), err);
 	if (job.images)
 		result = pack(&job, call, err);
@@ -257,19 +280,16 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 static const struct cli_option options[] = {
 	{ 'o', NULL, "FILE", "the bundle; its suffix tells the kind", cli_set_text,
 		offsetof(struct args, output) },
-	{ 'O', NULL, "KIND", "the kind of bundle: ova, ovf", cli_set_text,
+	{ 'O', NULL, "KIND", "the kind of bundle: ova, ovf, uec, ec2", cli_set_text,
 		offsetof(struct args, kind) },
 	{ 0, "target", "TARGET", "for whom: " VMIMG_OVF_TARGETS, cli_set_text,
 		offsetof(struct args, target) },
 	CLI_MACHINE_OPTIONS(struct args, machine),
+	CLI_CLOUD_OPTIONS(struct args, cloud),
 	{ 0, "bus", "BUS", "of the disks: scsi, sata, ide or nvme", cli_set_text,
 		offsetof(struct args, machine.bus) },
 	{ 0, "hash", "NAME", "of the manifest: sha1, sha256 or sha512 (sha256)", cli_set_text,
 		offsetof(struct args, hash) },
-	{ 0, "key", "FILE", "sign with this RSA key (PEM)", cli_set_text,
-		offsetof(struct args, key) },
-	{ 0, "cert", "FILE", "and put this certificate beside it (PEM)", cli_set_text,
-		offsetof(struct args, certificate) },
 	{ 0, "level", "LEVEL", "of compression: fast, default or best", cli_set_level,
 		offsetof(struct args, level) },
 	{ 0, "force", NULL, "replace an existing file", cli_set_flag,
@@ -285,7 +305,7 @@ static const struct cli_option *const groups[] = { options, cli_format_options, 
 const struct cli_verb cli_pack = {
 	.name = "pack",
 	.operands = "DISK...",
-	.summary = "Builds a bundle: an OVA, or an OVF with its files",
+	.summary = "Builds a bundle: OVA, OVF with its files, UEC tarball, EC2",
 	.detail = "Each DISK becomes a stream-optimised VMDK, made and hashed in one pass while "
 		  "the bundle is\nwritten; an .iso becomes a CD.",
 	.least = 1,

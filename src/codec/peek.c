@@ -25,8 +25,8 @@ int vmimg_unwrap_peek(struct vmimg_io *io, uint64_t at, uint8_t *out, size_t cap
 	if (!unwrapper)
 		return -1;
 	do {
-		if (unwrapper->step(
-			    unwrapper, &next, &len, out + *got, cap - *got, &step, &ended, &damaged))
+		if (unwrapper->step(unwrapper, &next, &len, out + *got, cap - *got, &step, &ended,
+			    &damaged))
 			return 0;
 		*got += step;
 	} while (len && step && !ended && *got < cap);

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bundles for EC2: read with the user's key and with the cloud's; every lie in a manifest is named."""
 
+import gzip
+import hashlib
 import os
+import random
+import re
+import subprocess
 
 from lib import corpus, disks, ec2, harness, process
 from lib.harness import check, equal
@@ -118,6 +123,97 @@ def test_damage(t):
             lie(4, word, **{field: value})
     with t.sub("not gzip inside"):
         lie(4, pack=("cat",), digest="00" * 20)
+
+
+def pack(t, source, user, *options, name="made"):
+    manifest = t.path(f"{name}.manifest.xml")
+    process.vmimg_ok("pack", "-O", "ec2", "-o", manifest, "--key", user[0], "--cert", user[1], "--user", "123456789012",
+                     *options, source)
+    return manifest
+
+
+def element(text, name):
+    return re.search(f"<{name}[^>]*>(.*?)</{name}>", text, re.S)[1]
+
+
+def test_write(t):
+    """What is written, taken apart by openssl, gzip and tar alone."""
+    user, cloud = keys(t)
+    source = disks.pattern(t.path("disk.img"), 60 << 20, data=1 << 20)
+    with open(source, "r+b") as file:  # what does not pack, for more than one part
+        file.seek(7 << 20)
+        file.write(random.Random(1).randbytes(22 << 20))
+    manifest = pack(t, source, user, "--cloud-cert", cloud[1], "--kernel-id", "aki-1", "--ramdisk-id", "ari-<&1",
+                    "--mapping", "ami=sda1", "--mapping", "root=/dev/sda1", "--product-code", "ABC")
+    text = open(manifest, encoding="ascii").read()
+    parts = re.findall(r"<part index='(\d+)'><filename>([^<]+)</filename><digest algorithm='SHA1'>(\w+)</digest>", text)
+    payload = b""
+    for i, (index, name, digest) in enumerate(parts):
+        piece = open(t.path(name), "rb").read()
+        equal((index, name), (str(i), f"made.part.{i:02}"))
+        equal(hashlib.sha1(piece).hexdigest(), digest, name)
+        check(len(piece) == 10 << 20 or i == len(parts) - 1, "size of a part")
+        payload += piece
+    check(len(parts) > 1, "one part only")
+    equal(int(element(text, "bundled_size")), len(payload))
+    equal(int(element(text, "size")), 60 << 20)
+    for who, (key, _) in (("user", user), ("ec2", cloud)):
+        with t.sub(f"opened with the key of {who}"):
+            secrets = [ec2.openssl("pkeyutl", "-decrypt", "-inkey", key, "-pkeyopt", "rsa_padding_mode:pkcs1",
+                                   stdin=bytes.fromhex(element(text, f"{who}_encrypted_{what}"))).decode()
+                       for what in ("key", "iv")]
+            check(all(re.fullmatch("[0-9a-f]{32}", secret) for secret in secrets), secrets)
+            packed = ec2.openssl("enc", "-d", "-aes-128-cbc", "-K", secrets[0], "-iv", secrets[1], stdin=payload)
+            tar = gzip.decompress(packed)
+            equal(hashlib.sha1(tar).hexdigest(), re.search(r"</type><digest algorithm='SHA1'>(\w+)<", text)[1])
+            check(tar[156:157] == b"S" and len(tar) < 40 << 20, "not sparse")
+            with t.folder() as folder:
+                subprocess.run(["tar", "-xf", "-", "-C", folder], input=tar, check=True)
+                equal(disks.sha256(f"{folder}/made"), disks.sha256(source))
+    with t.sub("signature"):
+        signed = text[text.index("<machine_configuration>"):text.index("<signature>")]
+        with open(t.path("signature"), "wb") as file:
+            file.write(bytes.fromhex(element(text, "signature")))
+        public = ec2.openssl("x509", "-in", user[1], "-noout", "-pubkey")
+        with open(t.path("public"), "wb") as file:
+            file.write(public)
+        ec2.openssl("dgst", "-sha1", "-verify", t.path("public"), "-signature", t.path("signature"), stdin=signed.encode())
+    with t.sub("read back"):
+        report = process.vmimg_ok("info", "--json", "--cert", user[1], manifest).json()
+        equal((report["signature"], report["product-codes"], report["machines"][0]["ramdisk-id"]),
+              ("good", ["ABC"], "ari-<&1"))
+        equal(report["block-device-mappings"], [{"virtual": "ami", "device": "sda1"},
+                                                {"virtual": "root", "device": "/dev/sda1"}])
+        for key in (user[0], cloud[0]):
+            check(convert(t, manifest, "--key", key, "--force").code == 0, key)
+            equal(disks.sha256(t.path("out.raw")), disks.sha256(source))
+
+
+def test_write_sizes(t):
+    """Payloads around the sizes of blocks, and an empty image but for its end."""
+    user, _ = keys(t)
+    for size in (1, 511, 512, 513, 4096, 1 << 20):
+        with t.sub(f"{size} bytes"):
+            source = disks.pattern(t.path("small.img"), size, seed=size)
+            manifest = pack(t, source, user, "--force")
+            check(convert(t, manifest, "--key", user[0], "--force").code == 0, size)
+            equal(disks.sha256(t.path("out.raw")), disks.sha256(source))
+
+
+def test_write_refusals(t):
+    user, cloud = keys(t)
+    source, manifest = image(t), t.path("x.manifest.xml")
+    base = ["pack", "-O", "ec2", "-o", manifest]
+    who = ["--key", user[0], "--cert", user[1], "--user", "123456789012"]
+    for name, words in (("no key", ["--cert", user[1], "--user", "1" * 12]), ("no user", who[:4]),
+                        ("a user with dashes", who[:5] + ["1234-5678-9012"]), ("a type of its own", who + ["--type", "x"]),
+                        ("a mapping without a device", who + ["--mapping", "ami"]),
+                        ("a key for a certificate", ["--key", user[1], "--cert", user[1], "--user", "1" * 12])):
+        with t.sub(name):
+            result = process.vmimg(*base, *words, source)
+            process.check_one_line(result)
+            equal(result.code, 2, str(result))
+            check(not [f for f in os.listdir(t.tmp) if "manifest" in f or ".part." in f], "something was left")
 
 
 def test_corpus(t):

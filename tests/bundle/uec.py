@@ -86,6 +86,31 @@ def test_refusals(t):
         check("is none" in str(process.vmimg_ok("info", "--json", path).json()["warnings"]), "a warning")
 
 
+def test_write(t):
+    """tar takes out what was put in; the same bytes every time; vmimg reads it back."""
+    image, kernel, ramdisk = root(), bzimage(), cpio([("init", b"")])
+    paths = {}
+    for name, content in (("image", image), ("kernel", kernel), ("ramdisk", ramdisk)):
+        paths[name] = t.path(name)
+        with open(paths[name], "wb") as file:
+            file.write(content)
+    os.system(f"fallocate -d '{paths['image']}'")
+    base = ["pack", "-O", "uec", "--aki", paths["kernel"], "--ari", paths["ramdisk"], paths["image"]]
+    for name in ("a/thing.tar.gz", "b/thing.tar.gz"):
+        os.makedirs(os.path.dirname(t.path(name)))
+        process.vmimg_ok(*base, "-o", t.path(name))
+    equal(disks.sha256(t.path("b/thing.tar.gz")), disks.sha256(t.path("a/thing.tar.gz")))
+    check(os.path.getsize(t.path("a/thing.tar.gz")) < 20000, "its zeroes are in it")
+    subprocess.run(["tar", "-xzf", t.path("a/thing.tar.gz"), "-C", t.path("a")], check=True)
+    for name, content in ((".img", image), ("-vmlinuz", kernel), ("-initrd", ramdisk)):
+        check(open(t.path(f"a/thing{name}"), "rb").read() == content, name)
+    check(os.stat(t.path("a/thing.img")).st_blocks * 512 < 1 << 20, "its holes are lost")
+    process.vmimg_ok("convert", "--disk", "1", t.path("a/thing.tar.gz"), t.path("out.raw"))
+    check(open(t.path("out.raw"), "rb").read() == image, "another image")
+    result = process.vmimg(*base[:3], "--aki", paths["image"], "-o", t.path("no.tar.gz"), paths["image"])
+    equal(result.code, 4, str(result))
+
+
 def test_concatenated_gzip(t):
     """One archive as two members of gzip, and one cut in the middle."""
     image = root()
