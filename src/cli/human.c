@@ -133,12 +133,12 @@ static void print_references(const json_t *list)
 /* What qemu-img has no line for. */
 static void print_ours(const json_t *root)
 {
-	static const char *const texts[] = { "variant", "creator" };
+	static const char *const texts[] = { "variant", "creator", "content" };
 	const json_t *identity = json_object_get(root, "identity");
 	const json_t *warnings = json_object_get(root, "warnings"), *warning;
 	size_t i;
 
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < 3; i++)
 		if (get_text(root, texts[i]))
 			printf("%s: %s\n", texts[i], get_text(root, texts[i]));
 	if (get_uint(root, "sector-size") > 512)

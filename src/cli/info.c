@@ -7,6 +7,7 @@
 #include "cli/bundle.h"
 #include "cli/human.h"
 #include "cli/open.h"
+#include "inspect/inspect.h"
 #include "io/file.h"
 
 struct args {
@@ -40,6 +41,17 @@ static void set_full_backing(json_t *root, const char *filename)
 	}
 }
 
+/* One line about what is on a disk that is as it is: it takes a few reads. */
+static void set_content(json_t *root, struct vmimg_disk *disk)
+{
+	bool plain = !strcmp(disk->format->name, "raw") || !strcmp(disk->format->name, "iso");
+	char text[200];
+	struct vmimg_error ignored;
+
+	if (plain && !vmimg_inspection_summary(disk->io, 0, text, sizeof(text), &ignored) && *text)
+		json_object_set_new(root, "content", json_string(text));
+}
+
 /* The well-known fields first, in an order that people grep by; then all others. */
 static json_t *describe(
 	struct vmimg_disk *disk, const struct cli_common *common, struct vmimg_error *err)
@@ -61,6 +73,7 @@ static json_t *describe(
 	json_object_update(root, info.root);
 	json_decref(info.root);
 	set_full_backing(root, filename);
+	set_content(root, disk);
 	return root;
 }
 

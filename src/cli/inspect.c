@@ -5,13 +5,18 @@
 #include <string.h>
 #include "cli/human.h"
 #include "cli/open.h"
+#include "cli/page.h"
+#include "engine/check.h"
 #include "inspect/view.h"
 #include "io/file.h"
+#include "io/output.h"
 #include "util/text.h"
 
 struct args {
 	struct cli_common common;
 	bool deep;
+	const char *html;
+	bool force;
 };
 
 static const char *text_of(const json_t *object, const char *key)
@@ -190,6 +195,40 @@ static void print_report(const json_t *root)
 	json_array_foreach(json_object_get(root, "operating-systems"), i, item) print_system(item);
 }
 
+#define CELLS 960 /* of the page's map: more than most screens have to show */
+
+/* What is wrong with the image does not keep the page from being made; it is what the page tells.
+ */
+static int write_page(struct vmimg_disk *disk, const struct args *args, const json_t *root,
+	struct vmimg_error *err)
+{
+	struct vmimg_output_how how = { .replace = args->force };
+	struct vmimg_run_how run_how = { .threads = args->common.threads };
+	VMIMG_AUTO(vmimg_allocation_done) struct vmimg_allocation allocation = { 0 };
+	VMIMG_AUTO(free) struct vmimg_report *check = vmimg_new(struct vmimg_report, err);
+	VMIMG_AUTO(free) char *text = NULL;
+	VMIMG_AUTO(vmimg_output_close) struct vmimg_output *output = NULL;
+	struct cli_page page = { .report = root, .allocation = &allocation, .check = check };
+	struct vmimg_error why;
+	size_t len;
+
+	if (!check || vmimg_allocation_read(disk, CELLS, &allocation, err))
+		return -1;
+	if (!disk->format->check || vmimg_check_run(disk, &run_how, check, &why)) {
+		page.check = NULL;
+		page.unchecked = disk->format->check
+			? why.text
+			: "The format has no structure that could be wrong.";
+	}
+	text = cli_page_make(&page, &len);
+	if (!text)
+		return vmimg_fail_nomem(err);
+	output = vmimg_output_open(args->html, &how, err);
+	if (!output || vmimg_io_pwrite(vmimg_output_io(output), text, len, 0, err))
+		return -1;
+	return vmimg_output_publish(output, err);
+}
+
 static int report(struct vmimg_disk *disk, const struct args *args, struct vmimg_error *err)
 {
 	VMIMG_AUTO(vmimg_inspection_done) struct vmimg_inspection inspection = { 0 };
@@ -209,9 +248,14 @@ static int report(struct vmimg_disk *disk, const struct args *args, struct vmimg
 	json_object_set_new(root, "schema", json_string("vmimg.inspect/1"));
 	json_object_update(root, found);
 	json_decref(found);
+	if (args->html && write_page(disk, args, root, err)) {
+		json_decref(root);
+		return -1;
+	}
 	if (args->common.json)
 		return cli_print_json(stdout, root, err);
-	print_report(root);
+	if (!args->html)
+		print_report(root);
 	json_decref(root);
 	return CLI_OK;
 }
@@ -222,6 +266,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
 	struct cli_open how = { .format = args->common.format, .refs = CLI_REFS_BESIDE };
 
+	if (args->html && args->common.sandbox)
+		cli_sandbox_write(args->common.sandbox, args->html);
 	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
 		return -1;
 	cli_image_warn(&image, &args->common);
@@ -231,6 +277,11 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 static const struct cli_option options[] = {
 	{ 0, "deep", NULL, "also unpack initial ramdisks, to see which drivers they hold",
 		cli_set_flag, offsetof(struct args, deep) },
+	{ 0, "html", "FILE",
+		"write one HTML page, with the map of the disk and the findings of check",
+		cli_set_text, offsetof(struct args, html) },
+	{ 0, "force", NULL, "replace an existing page", cli_set_flag,
+		offsetof(struct args, force) },
 	{ 0 },
 };
 

@@ -3,11 +3,13 @@
  * have any number of them. */
 #include <inttypes.h>
 #include "cli/open.h"
+#include "inspect/allocation.h"
 #include "util/num.h"
+#include "util/text.h"
 
 struct args {
 	struct cli_common common;
-	bool chain;
+	bool chain, bar;
 	struct cli_size start, length;
 };
 
@@ -142,6 +144,34 @@ static int print_map(struct vmimg_disk *disk, const struct args *args, struct vm
 	return CLI_OK;
 }
 
+#define BAR 72 /* cells */
+
+/* One character a cell: how much of it is data, or what it is instead. */
+static int print_bar(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	static const char *const levels[] = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" };
+	VMIMG_AUTO(vmimg_allocation_done) struct vmimg_allocation a = { 0 };
+	char data[16], packed[16], zero[16], hole[16];
+
+	if (vmimg_allocation_read(disk, BAR, &a, err))
+		return -1;
+	putchar('|');
+	for (size_t i = 0; i < a.count; i++) {
+		unsigned level = (unsigned)(a.cells[i].share * 7.999);
+
+		fputs(a.cells[i].fill >= VMIMG_FILL_PACKED           ? levels[level]
+				: a.cells[i].fill == VMIMG_FILL_ZERO ? "0"
+								     : " ",
+			stdout);
+	}
+	printf("|\ndata %s, compressed %s, zeroes %s, not allocated %s\n",
+		vmimg_format_size(data, a.bytes[VMIMG_FILL_DATA]),
+		vmimg_format_size(packed, a.bytes[VMIMG_FILL_PACKED]),
+		vmimg_format_size(zero, a.bytes[VMIMG_FILL_ZERO]),
+		vmimg_format_size(hole, a.bytes[VMIMG_FILL_HOLE]));
+	return CLI_OK;
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	const struct args *args = call->args;
@@ -152,7 +182,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 
 	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
 		return -1;
-	return print_map(image.disk, args, err);
+	return args->bar ? print_bar(image.disk, err) : print_map(image.disk, args, err);
 }
 
 static const struct cli_option options[] = {
@@ -160,6 +190,8 @@ static const struct cli_option options[] = {
 		offsetof(struct args, start) },
 	{ 'l', "max-length", "SIZE", "no further than that", cli_set_length,
 		offsetof(struct args, length) },
+	{ 0, "bar", NULL, "draw one line of it: 0 is zeroes, a blank is not allocated",
+		cli_set_flag, offsetof(struct args, bar) },
 	{ 0, "chain", NULL, "look through the backing files, which are opened for it", cli_set_flag,
 		offsetof(struct args, chain) },
 	{ 0 },

@@ -155,6 +155,42 @@ def test_installed_system(t):
             equal(vmimg_ok("ls", f"{path}:1/efi/boot").text, "BOOTX64.EFI\n", "case of FAT")
 
 
+def test_page(t):
+    tree = t.path("tree")
+    common.put(tree, "etc/os-release", "ID=x\nPRETTY_NAME=\"<script>alert(1)</script> & more\"\n")
+    root = common.mke2fs(t.path("root"), tree, 8 << 20, "-t", "ext4", "-L", "<b>bold")
+    image = t.path("root.qcow2")
+    vmimg_ok("convert", "-c", root, image)
+    page = t.path("page.html")
+    vmimg_ok("inspect", "--html", page, image)
+    text = open(page, encoding="utf-8").read()
+    for wanted in ("&lt;script&gt;alert(1)&lt;/script&gt; &amp; more", "&lt;b&gt;bold", "<svg",
+                   "compressed data", "0 corruptions"):
+        check(wanted in text, f"{wanted} is not in the page")
+    for refused in ("<script", "<b>bold", "http:", "https:", "src=", "url(", "@import", "<link"):
+        check(refused not in text, f"{refused} is in the page")
+    equal(vmimg("inspect", "--html", page, image).code, 5, "there already")
+
+
+def test_bar(t):
+    disk = blank(t.path("disk"), 72 << 20)
+    with open(disk, "r+b") as file:
+        file.seek(36 << 20)
+        file.write(b"x" * (36 << 20))
+    image = t.path("disk.qcow2")
+    vmimg_ok("convert", disk, image)
+    bar, totals = vmimg_ok("map", "--bar", image).text.splitlines()
+    equal(bar, "|" + " " * 36 + "█" * 36 + "|")
+    equal(totals, "data 36 MiB, compressed 0 B, zeroes 0 B, not allocated 36 MiB")
+
+
+def test_info_says_what_is_inside(t):
+    tree = t.path("tree")
+    common.put(tree, "x", "x")
+    root = common.mke2fs(t.path("root"), tree, 8 << 20, "-t", "ext4", "-L", "top\x1b[31m")
+    equal(vmimg_ok("info", "--json", root).json()["content"], "ext4 (top\\x1b[31m)")
+
+
 def test_corpus(t):
     need("blkid")
     for entry in corpus.entries("raw"):
