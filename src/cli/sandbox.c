@@ -58,6 +58,9 @@ static void add_rule(struct cli_sandbox *sandbox, const char *path, uint64_t acc
 
 	if (sandbox->entered || sandbox->count == VMIMG_ARRAY_LEN(sandbox->rules))
 		return;
+	for (size_t i = 0; i < sandbox->count; i++)
+		if (sandbox->rules[i].access == access && !strcmp(sandbox->rules[i].path, path))
+			return;
 	rule->path = strdup(path);
 	rule->access = access;
 	sandbox->count += rule->path != NULL;

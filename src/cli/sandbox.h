@@ -14,7 +14,7 @@ struct cli_sandbox {
 	struct cli_sandbox_rule {
 		char *path;
 		unsigned long long access; /* of Landlock */
-	} rules[32];
+	} rules[256];
 	size_t count;
 	bool entered;
 };
