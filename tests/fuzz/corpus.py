@@ -86,6 +86,7 @@ def test_replay(t):
 
 def make(folder, wanted):
     """Writes the images into one flat folder."""
+    folder = os.path.abspath(folder)
     os.makedirs(folder, exist_ok=True)
     work = os.path.join(folder, ".work")
     for fmt in wanted:

@@ -22,7 +22,7 @@ def read_back(raw, fmt, options, folder):
     image = f"{folder}/image.{fmt}"
     process.vmimg_ok("convert", "-f", "raw", "-O", fmt, *options, raw, image)
     if fmt in CHECKED:
-        said = qemu.img("check", "-f", qemu.name(fmt), image).text
+        said = qemu.img("check", "-f", qemu.name(fmt), image, cwd=folder).text
         check("No errors were found" in said, said)
     if fmt != "raw":
         equal(qemu.guest_sha256(image, fmt, folder), whole_sectors_sha256(raw, folder),

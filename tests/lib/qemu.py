@@ -49,7 +49,8 @@ def convert(source, target, source_fmt, target_fmt, *options, **pairs):
 def guest_sha256(path, fmt, workdir, *options):
     """SHA-256 of the guest's bytes, as qemu-img reads them."""
     raw = os.path.join(workdir, os.path.basename(path) + ".by-qemu")
-    img("convert", "-f", name(fmt), "-O", "raw", *options, path, raw)
+    # qemu-img looks for an external data file in the current folder.
+    img("convert", "-f", name(fmt), "-O", "raw", *options, path, raw, cwd=os.path.dirname(path))
     digest = disks.sha256(raw)
     os.unlink(raw)
     return digest

@@ -25,6 +25,8 @@ WAYS = {
         "metadata": ["-o", "preallocation=metadata"],
         "falloc": ["-o", "preallocation=falloc"],
         "full": ["-o", "preallocation=full"],
+        "data-file": ["-o", "data_file=data.bin"],
+        "data-file-raw": ["-o", "data_file=data.bin,data_file_raw=on"],
         "lazy-refcounts": ["-o", "lazy_refcounts=on"],
         **{f"cluster-{size}": ["-o", f"cluster_size={size}"]
            for size in ("512", "1k", "4k", "32k", "256k", "2M")},
@@ -39,15 +41,19 @@ WAYS = {
         "monolithicFlat": ["-o", "subformat=monolithicFlat"],
         "twoGbMaxExtentSparse": ["-o", "subformat=twoGbMaxExtentSparse"],
         "twoGbMaxExtentFlat": ["-o", "subformat=twoGbMaxExtentFlat"],
+        "zeroed-grain": ["-o", "zeroed_grain=on"],
+        "lsilogic": ["-o", "adapter_type=lsilogic,hwversion=10"],
     },
     "vhd": {
         "dynamic": [],
         "fixed": ["-o", "subformat=fixed"],
+        "block-512k": ["-o", "block_size=512k"],
     },
     "vhdx": {
         "dynamic": [],
         "fixed": ["-o", "subformat=fixed"],
         **{f"block-{size}": ["-o", f"block_size={size}"] for size in ("1M", "2M", "8M")},
+        "zero-blocks": ["-o", "block_state_zero=on"],
     },
     "vdi": {
         "dynamic": [],
