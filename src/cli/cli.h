@@ -37,11 +37,11 @@ struct cli_common {
 	bool share; /* -U: no locks */
 	bool untrusted;
 	const char *key, *certificate; /* files, for bundles that are encrypted or signed */
-	bool strict;                 /* warnings are errors */
-	bool free;                   /* --no-sandbox */
-	struct cli_sandbox *sandbox; /* NULL: the verb runs without one */
-	bool ignored;                /* options without effect end here */
-	bool percent;                /* -p: progress as qemu-img prints it */
+	bool strict;                   /* warnings are errors */
+	bool free;                     /* --no-sandbox */
+	struct cli_sandbox *sandbox;   /* NULL: the verb runs without one */
+	bool ignored;                  /* options without effect end here */
+	bool percent;                  /* -p: progress as qemu-img prints it */
 	enum cli_refs refs;
 	enum cli_progress_kind progress;
 	uint64_t max_virtual_size, max_output; /* 0: no limit */
@@ -77,10 +77,34 @@ struct cli_verb {
 	int (*exit_code)(enum vmimg_status status); /* of a failed run; NULL: cli_exit_code */
 };
 
-extern const struct cli_verb cli_bitmap, cli_boot_disk, cli_check, cli_compare, cli_convert,
-	cli_create, cli_digest, cli_formats, cli_info, cli_map, cli_measure, cli_snapshot;
-extern const struct cli_verb cli_cat, cli_cp, cli_inspect, cli_iso, cli_ls, cli_split;
-extern const struct cli_verb cli_ovf, cli_pack, cli_unpack;
+/* Every verb, in the order of --help; each is a constant cli_NAME in a file of its own. */
+/* clang-format off: one verb, one line */
+#define CLI_VERBS(V) \
+	V(info)      \
+	V(inspect)   \
+	V(ls)        \
+	V(cat)       \
+	V(cp)        \
+	V(iso)       \
+	V(convert)   \
+	V(create)    \
+	V(map)       \
+	V(measure)   \
+	V(compare)   \
+	V(check)     \
+	V(digest)    \
+	V(snapshot)  \
+	V(resize)    \
+	V(bitmap)    \
+	V(pack) \
+	V(unpack) \
+	V(ovf) \
+	V(boot_disk) \
+	V(split)     \
+	V(formats)
+/* clang-format on */
+#define CLI_DECLARE_VERB(name) extern const struct cli_verb cli_##name;
+CLI_VERBS(CLI_DECLARE_VERB)
 
 /* Groups of options, into struct cli_common. */
 extern const struct cli_option cli_report_options[]; /* --json, --output */

@@ -7,11 +7,8 @@
 #include "cli/cli.h"
 #include "cli/inside.h"
 
-/* As --help lists them. */
-static const struct cli_verb *const verbs[] = { &cli_info, &cli_inspect, &cli_ls, &cli_cat, &cli_cp,
-	&cli_iso, &cli_convert, &cli_create, &cli_map, &cli_measure, &cli_compare, &cli_check,
-	&cli_digest, &cli_snapshot, &cli_bitmap, &cli_pack, &cli_unpack, &cli_ovf, &cli_boot_disk,
-	&cli_split, &cli_formats, NULL };
+#define POINT(name) &cli_##name,
+static const struct cli_verb *const verbs[] = { CLI_VERBS(POINT) NULL };
 
 static const struct cli_verb *find_verb(const char *name)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parser of options, and the setters for each kind of value. */
 #include "cli/options.h"
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,7 +202,8 @@ int cli_parse(const struct cli_option *const *groups, void *args, int argc, char
 	while (p.argv < p.end) {
 		const char *word = *p.argv++;
 
-		if (only_words || word[0] != '-' || !word[1]) {
+		/* "-1G" is a size that is taken away: no option begins with a digit */
+		if (only_words || word[0] != '-' || !word[1] || isdigit((unsigned char)word[1])) {
 			words->words[words->count++] = word;
 		} else if (!strcmp(word, "--")) {
 			only_words = true;

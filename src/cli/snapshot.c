@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vmimg snapshot and vmimg bitmap: what of either an image holds. */
+/* vmimg snapshot and vmimg bitmap: what of either an image holds; making and dropping snapshots. */
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
+#include "cli/change.h"
 #include "cli/human.h"
 #include "cli/open.h"
 
 struct args {
 	struct cli_common common;
 	bool list;
+	const char *create, *apply, *delete; /* qemu-img's letters */
 };
 
 /* An array that info has, as an object of its own. *root is the caller's. */
@@ -56,18 +59,79 @@ static int list_snapshots(
 	return CLI_OK;
 }
 
-/* "snapshot -l IMAGE" as qemu-img has it, or "snapshot list IMAGE". */
+enum act { ACT_LIST, ACT_CREATE, ACT_APPLY, ACT_DELETE };
+
+static int act_on(struct vmimg_disk *disk, enum act act, const char *name, struct vmimg_error *err)
+{
+	const struct vmimg_edit_ops *edit = disk->format->edit;
+	const char *epoch = getenv("SOURCE_DATE_EPOCH");
+	struct timespec now = { 0 };
+
+	if (epoch)
+		now.tv_sec = (time_t)strtoll(epoch, NULL, 10);
+	else
+		clock_gettime(CLOCK_REALTIME, &now);
+	if (act == ACT_CREATE)
+		return edit->snapshot_create(
+			disk, name, (uint64_t)now.tv_sec, (uint32_t)now.tv_nsec, err);
+	return act == ACT_APPLY ? edit->snapshot_apply(disk, name, err)
+				: edit->snapshot_delete(disk, name, err);
+}
+
+static int change(const char *filename, enum act act, const char *name,
+	const struct cli_common *common, struct vmimg_error *err)
+{
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+
+	if (cli_change_open(&image, filename, common, err))
+		return -1;
+	if (!image.disk->format->edit || !image.disk->format->edit->snapshot_create)
+		return cli_change_unsupported(&image, "internal snapshots", err);
+	if (act_on(image.disk, act, name, err))
+		return vmimg_within(err, "%s", vmimg_io_name(image.io));
+	return CLI_OK;
+}
+
+/* "snapshot -c NAME IMAGE" as qemu-img has it, or "snapshot create IMAGE NAME". */
+static int find_act(const struct cli_call *call, enum act *act, const char **file,
+	const char **name, struct vmimg_error *err)
+{
+	static const char *const words[] = { "list", "create", "apply", "delete" };
+	const struct args *args = call->args;
+	const char *const letters[] = { args->list ? "" : NULL, args->create, args->apply,
+		args->delete };
+	unsigned given = 0;
+
+	for (unsigned i = 0; i < 4; i++)
+		if (letters[i]) {
+			given++;
+			*act = (enum act)i;
+			*name = letters[i];
+			*file = call->words[0];
+		}
+	if (given == 1 && call->count == 1)
+		return 0;
+	for (unsigned i = 0; i < 4 && !given; i++)
+		if (!strcmp(call->words[0], words[i]) && call->count == (i ? 3U : 2U)) {
+			*act = (enum act)i;
+			*file = call->words[1];
+			*name = i ? call->words[2] : "";
+			return 0;
+		}
+	return vmimg_fail(
+		err, VMIMG_EINVAL, "it takes list IMAGE, or create, apply or delete IMAGE NAME");
+}
+
 static int run_snapshot(const struct cli_call *call, struct vmimg_error *err)
 {
 	const struct args *args = call->args;
-	bool word = call->count == 2 && !strcmp(call->words[0], "list");
+	const char *file = NULL, *name = NULL;
+	enum act act = ACT_LIST;
 
-	if (call->count == 2 && !word)
-		return vmimg_fail(
-			err, VMIMG_EINVAL, "there is no 'snapshot %.40s'", call->words[0]);
-	if (!word && !args->list)
-		return vmimg_fail(err, VMIMG_EINVAL, "what is to be done is missing: list");
-	return list_snapshots(call->words[word], &args->common, err);
+	if (find_act(call, &act, &file, &name, err))
+		return -1;
+	return act == ACT_LIST ? list_snapshots(file, &args->common, err)
+			       : change(file, act, name, &args->common, err);
 }
 
 static void print_bitmaps(const json_t *list)
@@ -109,6 +173,12 @@ static int run_bitmap(const struct cli_call *call, struct vmimg_error *err)
 static const struct cli_option options[] = {
 	{ 'l', NULL, NULL, "list them, as the word list does", cli_set_flag,
 		offsetof(struct args, list) },
+	{ 'c', NULL, "NAME", "create one, as the word create does", cli_set_text,
+		offsetof(struct args, create) },
+	{ 'a', NULL, "NAME", "go back to one, as the word apply does", cli_set_text,
+		offsetof(struct args, apply) },
+	{ 'd', NULL, "NAME", "delete one, as the word delete does", cli_set_text,
+		offsetof(struct args, delete) },
 	{ 'q', "quiet", NULL, "print nothing but errors", cli_set_flag,
 		offsetof(struct args, common.quiet) },
 	{ 0 },
@@ -121,10 +191,10 @@ static const struct cli_option *const bitmap_groups[] = { cli_format_options, cl
 
 const struct cli_verb cli_snapshot = {
 	.name = "snapshot",
-	.operands = "list IMAGE",
-	.summary = "Lists internal snapshots",
+	.operands = "list IMAGE | create|apply|delete IMAGE NAME",
+	.summary = "Lists, creates, applies and deletes internal snapshots",
 	.least = 1,
-	.most = 2,
+	.most = 3,
 	.args_size = sizeof(struct args),
 	.options = snapshot_groups,
 	.run = run_snapshot,

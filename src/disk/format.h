@@ -14,6 +14,7 @@
 #include "util/guid.h"
 
 struct vmimg_create;
+struct vmimg_edit_ops;
 struct vmimg_info;
 struct vmimg_report;
 struct vmimg_sink;
@@ -95,6 +96,7 @@ struct vmimg_format {
 	/* The file's size when data bytes of the disk (whole blocks) are allocated in it. */
 	int (*measure)(
 		const struct vmimg_create *, uint64_t data, uint64_t *bytes, struct vmimg_error *);
+	const struct vmimg_edit_ops *edit;       /* disk/edit.h; NULL: cannot be changed in place */
 	const struct vmimg_option_spec *options; /* of create; ends with a NULL name */
 };
 

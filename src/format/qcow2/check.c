@@ -54,22 +54,6 @@ static bool found(struct check *c, const char *code, uint64_t at, const struct v
 
 /* ---- refcounts as the image states them ---- */
 
-static uint64_t stated_count(const uint8_t *block, uint64_t i, unsigned order)
-{
-	unsigned bits = 1U << order;
-
-	switch (order) {
-	case 4:
-		return vmimg_get_be16(block + i * 2);
-	case 5:
-		return vmimg_get_be32(block + i * 4);
-	case 6:
-		return vmimg_get_be64(block + i * 8);
-	default:
-		return block[i * bits / 8] >> (i * bits % 8) & ((1U << bits) - 1);
-	}
-}
-
 static int keep_block(
 	struct check *c, uint64_t index, const uint8_t *block, struct vmimg_error *err)
 {
@@ -77,7 +61,8 @@ static int keep_block(
 	uint64_t per_block = ((uint64_t)c->q->cluster * 8) >> order, past = 0;
 
 	for (uint64_t i = 0; i < per_block; i++) {
-		uint64_t stated = stated_count(block, i, order), at = index * per_block + i;
+		uint64_t stated = vmimg_qcow2_get_refcount(block, i, order),
+			 at = index * per_block + i;
 		struct vmimg_qcow2_cluster *cluster;
 
 		if (!stated)

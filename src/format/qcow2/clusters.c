@@ -4,9 +4,10 @@
 #include <inttypes.h>
 #include "util/num.h"
 
-#define PAGE      4096U
-#define MAX_PAGES (UINT64_C(1) << 28) /* a directory of 2 GiB of address space, mostly untouched \
-				       */
+#define PAGE 4096U
+#define MAX_PAGES                                                                      \
+	(UINT64_C(1) << 28) /* a directory of 2 GiB of address space, mostly untouched \
+			     */
 
 int vmimg_qcow2_clusters_init(
 	struct vmimg_qcow2_clusters *c, uint64_t count, struct vmimg_error *err)

@@ -259,5 +259,6 @@ const struct vmimg_format vmimg_qcow2 = {
 	.bitmap_read = vmimg_qcow2_bitmap_read,
 	.create = vmimg_qcow2_create,
 	.measure = vmimg_qcow2_measure,
+	.edit = &vmimg_qcow2_edit,
 	.options = vmimg_qcow2_options,
 };

@@ -102,3 +102,10 @@ struct vmimg_sink *vmimg_qcow2_create(struct vmimg_io *io, const struct vmimg_cr
 int vmimg_qcow2_measure(const struct vmimg_create *create, uint64_t data, uint64_t *bytes,
 	struct vmimg_error *err) VMIMG_CHECKED;
 extern const struct vmimg_option_spec vmimg_qcow2_options[];
+
+/* edit.c */
+extern const struct vmimg_edit_ops vmimg_qcow2_edit;
+
+/* refcount.c: entries of a refcount block, whatever their width. */
+uint64_t vmimg_qcow2_get_refcount(const uint8_t *block, uint64_t index, unsigned order);
+void vmimg_qcow2_set_refcount(uint8_t *block, uint64_t index, unsigned order, uint64_t count);

@@ -17,49 +17,15 @@ static uint64_t count_max(const struct vmimg_qcow2_tail *tail)
 					 : (UINT64_C(1) << (1U << tail->refcount_order)) - 1;
 }
 
-/* The refcount of cluster index of the group in memory ("Host cluster management"). */
+/* The refcount of cluster index of the group in memory. */
 static uint64_t get_count(const struct vmimg_qcow2_tail *tail, uint64_t index)
 {
-	const uint8_t *block = tail->block;
-	unsigned bits = 1U << tail->refcount_order;
-
-	switch (tail->refcount_order) {
-	case 3:
-		return block[index];
-	case 4:
-		return vmimg_get_be16(block + index * 2);
-	case 5:
-		return vmimg_get_be32(block + index * 4);
-	case 6:
-		return vmimg_get_be64(block + index * 8);
-	default:
-		return block[index * bits / 8] >> (index * bits % 8) & ((1U << bits) - 1);
-	}
+	return vmimg_qcow2_get_refcount(tail->block, index, tail->refcount_order);
 }
 
 static void set_count(struct vmimg_qcow2_tail *tail, uint64_t index, uint64_t count)
 {
-	uint8_t *block = tail->block;
-	unsigned bits = 1U << tail->refcount_order, shift = (unsigned)(index * bits % 8);
-	uint8_t mask = (uint8_t)(((1U << bits) - 1) << shift);
-
-	switch (tail->refcount_order) {
-	case 3:
-		block[index] = (uint8_t)count;
-		break;
-	case 4:
-		vmimg_put_be16(block + index * 2, (uint16_t)count);
-		break;
-	case 5:
-		vmimg_put_be32(block + index * 4, (uint32_t)count);
-		break;
-	case 6:
-		vmimg_put_be64(block + index * 8, count);
-		break;
-	default:
-		block[index * bits / 8] =
-			(uint8_t)((block[index * bits / 8] & ~mask) | (count << shift & mask));
-	}
+	vmimg_qcow2_set_refcount(tail->block, index, tail->refcount_order, count);
 }
 
 static int write_block(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)

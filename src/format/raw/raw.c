@@ -4,6 +4,7 @@
  * that is cut short is kept as it is: the size is exact.
  */
 #include <string.h>
+#include "disk/edit.h"
 #include "disk/info.h"
 #include "disk/sink.h"
 #include "util/num.h"
@@ -150,6 +151,16 @@ static int raw_measure(
 	return 0;
 }
 
+/* The file's size is the disk's: one system call, all or nothing. */
+static int raw_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	return vmimg_io_resize(disk->io, size, err) ? -1 : vmimg_io_sync(disk->io, err);
+}
+
+static const struct vmimg_edit_ops raw_edit = {
+	.resize = raw_resize,
+};
+
 static const struct vmimg_option_spec raw_options[] = {
 	{ "preallocation", VMIMG_OPTION_CHOICE, "off|falloc|full",
 		"set space aside (off): falloc reserves it, full writes zeroes" },
@@ -167,5 +178,6 @@ const struct vmimg_format vmimg_raw = {
 	.describe = raw_describe,
 	.create = raw_create,
 	.measure = raw_measure,
+	.edit = &raw_edit,
 	.options = raw_options,
 };

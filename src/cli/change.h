@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening an image to change it where it is. */
+#pragma once
+#include "cli/open.h"
+#include "disk/edit.h"
+
+/* Opens path for writing, locked as QEMU locks, its parents for reading. Only what is sound is
+ * changed. */
+int cli_change_open(struct cli_image *image, const char *path, const struct cli_common *common,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* For an operation that the format does not have. */
+int cli_change_unsupported(
+	const struct cli_image *image, const char *what, struct vmimg_error *err);

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Resizing and internal snapshots: each is a change of refcounts, a new active tree, a new header.
+ */
+#include "disk/edit.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "format/qcow2/change.h"
+#include "util/limits.h"
+#include "util/num.h"
+
+static uint32_t l1_entries_for(const struct vmimg_qcow2 *q, uint64_t size)
+{
+	uint64_t needed = vmimg_div_up(size, (uint64_t)q->cluster << q->l2_bits);
+
+	return (uint32_t)vmimg_min(needed ? needed : 1, UINT32_MAX);
+}
+
+static int free_l1(
+	struct vmimg_qcow2_change *c, uint64_t at, uint32_t entries, struct vmimg_error *err)
+{
+	return entries ? vmimg_qcow2_change_count(c, at, (uint64_t)entries * 8, -1, err) : 0;
+}
+
+/* ---- the snapshot table ---- */
+
+static size_t entry_len(const struct vmimg_qcow2_snapshot *s)
+{
+	return (size_t)vmimg_align_up(40U + 24U + strlen(s->id) + strlen(s->name), 8);
+}
+
+/* Always with the extra data of version 3, so that the size and the clock are there. */
+static void encode_entry(
+	const struct vmimg_qcow2 *q, const struct vmimg_qcow2_snapshot *s, uint8_t *to)
+{
+	struct vmimg_qcow2_snapshot_entry entry = s->entry;
+	struct vmimg_qcow2_snapshot_extra extra = s->extra;
+
+	entry.id_size = (uint16_t)strlen(s->id);
+	entry.name_size = (uint16_t)strlen(s->name);
+	entry.extra_size = 24;
+	if (!extra.disk_size)
+		extra.disk_size = q->header.size;
+	if (!s->has_icount)
+		extra.icount = UINT64_MAX;
+	vmimg_qcow2_snapshot_entry_encode(&entry, to);
+	vmimg_qcow2_snapshot_extra_encode(&extra, to + 40);
+	memcpy(to + 64, s->id, entry.id_size);
+	memcpy(to + 64 + entry.id_size, s->name, entry.name_size);
+}
+
+/* Space that the table takes now. */
+static uint64_t old_table_len(const struct vmimg_qcow2 *q)
+{
+	uint64_t len = 0;
+
+	for (size_t i = 0; i < q->snapshot_count; i++) {
+		const struct vmimg_qcow2_snapshot_entry *e = &q->snapshots[i].entry;
+
+		len = vmimg_align_up(len, 8) + 40 + e->extra_size + e->id_size + e->name_size;
+	}
+	return len;
+}
+
+/* Writes the table without snapshot drop (NULL: all stay), with snapshot add (NULL: none). */
+static int write_table(struct vmimg_qcow2_change *c, const struct vmimg_qcow2_snapshot *drop,
+	const struct vmimg_qcow2_snapshot *add, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = c->q;
+	VMIMG_AUTO(free) uint8_t *bytes = NULL;
+	size_t len = add ? entry_len(add) : 0, at = 0;
+	uint64_t old_len = old_table_len(q);
+
+	for (size_t i = 0; i < q->snapshot_count; i++)
+		len += &q->snapshots[i] == drop ? 0 : entry_len(&q->snapshots[i]);
+	if (old_len && vmimg_qcow2_change_count(c, q->header.snapshots_offset, old_len, -1, err))
+		return -1;
+	c->header.snapshot_count = (uint32_t)(q->snapshot_count - !!drop + !!add);
+	c->header.snapshots_offset = 0;
+	if (!len)
+		return 0;
+	bytes = vmimg_alloc_array(len, 1, err);
+	if (!bytes)
+		return -1;
+	for (size_t i = 0; i < q->snapshot_count; i++) {
+		if (&q->snapshots[i] == drop)
+			continue;
+		encode_entry(q, &q->snapshots[i], bytes + at);
+		at += entry_len(&q->snapshots[i]);
+	}
+	if (add)
+		encode_entry(q, add, bytes + at);
+	if (vmimg_qcow2_change_take(
+		    c, vmimg_div_up(len, q->cluster), &c->header.snapshots_offset, err))
+		return -1;
+	return vmimg_io_pwrite(c->io, bytes, len, c->header.snapshots_offset, err);
+}
+
+/* ---- what the operations do ---- */
+
+struct request {
+	uint64_t size;    /* resize */
+	const char *name; /* snapshots */
+	uint64_t sec;
+	uint32_t nsec;
+};
+
+static int do_resize(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = c->q;
+	uint32_t entries = l1_entries_for(q, r->size);
+
+	c->header.size = r->size;
+	if (r->size > q->header.size && entries <= q->header.l1_size)
+		return 0; /* the table reaches far enough as it is */
+	if (vmimg_qcow2_rebuild(c, q->header.l1_offset, q->header.l1_size, entries, err))
+		return -1;
+	return free_l1(c, q->header.l1_offset, q->header.l1_size, err);
+}
+
+/* An id that is a number, one more than the largest there is, as QEMU has it. */
+static void next_id(const struct vmimg_qcow2 *q, char id[24])
+{
+	unsigned long long most = 0, number;
+
+	for (size_t i = 0; i < q->snapshot_count; i++) {
+		number = strtoull(q->snapshots[i].id, NULL, 10);
+		most = number > most && number < UINT64_MAX ? number : most;
+	}
+	snprintf(id, 24, "%llu", most + 1);
+}
+
+static int do_create(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = c->q;
+	VMIMG_AUTO(free) char *name = vmimg_strdup(r->name, err);
+	char id[24];
+	struct vmimg_qcow2_snapshot snapshot = { .entry = { .l1_offset = q->header.l1_offset,
+							 .l1_size = q->header.l1_size,
+							 .date_sec = (uint32_t)r->sec,
+							 .date_nsec = r->nsec },
+		.extra = { .disk_size = q->header.size },
+		.id = id,
+		.name = name };
+
+	if (!name)
+		return -1;
+	next_id(q, id);
+	/* the old L1 table becomes the snapshot's as it lies there */
+	if (vmimg_qcow2_count_tree(c, q->header.l1_offset, q->header.l1_size, 1, err) ||
+		vmimg_qcow2_rebuild(
+			c, q->header.l1_offset, q->header.l1_size, q->header.l1_size, err))
+		return -1;
+	return write_table(c, NULL, &snapshot, err);
+}
+
+static int find(const struct vmimg_qcow2_change *c, const char *name,
+	const struct vmimg_qcow2_snapshot **found, struct vmimg_error *err)
+{
+	*found = vmimg_qcow2_find_snapshot(c->q, name);
+	if (!*found)
+		return vmimg_fail(err, VMIMG_EINVAL, "there is no snapshot '%.60s'", name);
+	if ((*found)->entry.l1_offset % c->q->cluster ||
+		(*found)->entry.l1_size > QCOW2_MAX_L1_ENTRIES)
+		return vmimg_fail(err, VMIMG_ECORRUPT, "snapshot '%.60s' has a bad L1 table", name);
+	return 0;
+}
+
+static int do_apply(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = c->q;
+	const struct vmimg_qcow2_snapshot *s;
+	uint32_t entries;
+
+	if (find(c, r->name, &s, err))
+		return -1;
+	c->header.size = s->extra.disk_size ? s->extra.disk_size : q->header.size;
+	entries = (uint32_t)vmimg_max(l1_entries_for(q, c->header.size), s->entry.l1_size);
+	/* first up, then down: what both states use never comes to nothing */
+	if (vmimg_qcow2_count_tree(c, s->entry.l1_offset, s->entry.l1_size, 1, err) ||
+		vmimg_qcow2_count_tree(c, q->header.l1_offset, q->header.l1_size, -1, err) ||
+		vmimg_qcow2_rebuild(c, s->entry.l1_offset, s->entry.l1_size, entries, err))
+		return -1;
+	return free_l1(c, q->header.l1_offset, q->header.l1_size, err);
+}
+
+static int do_delete(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = c->q;
+	const struct vmimg_qcow2_snapshot *s;
+
+	if (find(c, r->name, &s, err) ||
+		vmimg_qcow2_count_tree(c, s->entry.l1_offset, s->entry.l1_size, -1, err) ||
+		free_l1(c, s->entry.l1_offset, s->entry.l1_size, err) ||
+		vmimg_qcow2_rebuild(
+			c, q->header.l1_offset, q->header.l1_size, q->header.l1_size, err) ||
+		free_l1(c, q->header.l1_offset, q->header.l1_size, err))
+		return -1;
+	return write_table(c, s, NULL, err);
+}
+
+/* ---- entrances ---- */
+
+static int change(struct vmimg_disk *disk, const struct request *request,
+	int (*act)(struct vmimg_qcow2_change *, const struct request *, struct vmimg_error *),
+	struct vmimg_error *err)
+{
+	struct vmimg_qcow2_change c;
+	int result = vmimg_qcow2_change_begin(&c, disk, err);
+
+	if (!result)
+		result = act(&c, request, err);
+	if (!result)
+		result = vmimg_qcow2_change_commit(&c, err);
+	vmimg_qcow2_change_done(&c);
+	return result;
+}
+
+static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	bool grows = size > disk->size;
+
+	if (size > VMIMG_MAX_DISK || l1_entries_for(q, size) > QCOW2_MAX_L1_ENTRIES)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"%" PRIu64 " bytes are too many for clusters of %" PRIu32, size,
+			q->cluster);
+	if (q->header.crypt_method)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the image is encrypted");
+	if (q->external)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "its data is in another file");
+	if (q->has_bitmaps && q->bitmaps.count)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"it has bitmaps, which would no longer fit: convert it, or remove them");
+	if (q->snapshot_count && q->header.version == 2)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"it has snapshots, and compat=0.10 cannot say how large each is");
+	if (grows && q->backing_name && !disk->parent)
+		return vmimg_fail(err, VMIMG_EREFUSED,
+			"whether the backing file would show through is not known: "
+			"let it be opened (--refs)");
+	if (grows && disk->parent && disk->parent->size > disk->size)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"the backing file is larger (%" PRIu64 " bytes), and would show through",
+			disk->parent->size);
+	return 0;
+}
+
+static int qcow2_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	struct request request = { .size = size };
+
+	if (size == disk->size)
+		return 0;
+	return check_resize(disk, size, err) ? -1 : change(disk, &request, do_resize, err);
+}
+
+static int check_snapshots(
+	const struct vmimg_disk *disk, const char *name, bool create, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+
+	if (q->external)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"an image with an external data file has no snapshots");
+	if (!create)
+		return 0;
+	if (!*name || strlen(name) > 255)
+		return vmimg_fail(err, VMIMG_EINVAL, "a snapshot's name has 1 to 255 bytes");
+	if (q->snapshot_count >= QCOW2_MAX_SNAPSHOTS)
+		return vmimg_fail(err, VMIMG_ELIMIT, "there are %zu snapshots", q->snapshot_count);
+	return 0;
+}
+
+static int qcow2_snapshot_create(struct vmimg_disk *disk, const char *name, uint64_t sec,
+	uint32_t nsec, struct vmimg_error *err)
+{
+	struct request request = { .name = name, .sec = sec, .nsec = nsec };
+
+	return check_snapshots(disk, name, true, err) ? -1 : change(disk, &request, do_create, err);
+}
+
+static int qcow2_snapshot_apply(struct vmimg_disk *disk, const char *which, struct vmimg_error *err)
+{
+	struct request request = { .name = which };
+
+	return check_snapshots(disk, which, false, err) ? -1
+							: change(disk, &request, do_apply, err);
+}
+
+static int qcow2_snapshot_delete(
+	struct vmimg_disk *disk, const char *which, struct vmimg_error *err)
+{
+	struct request request = { .name = which };
+
+	return check_snapshots(disk, which, false, err) ? -1
+							: change(disk, &request, do_delete, err);
+}
+
+const struct vmimg_edit_ops vmimg_qcow2_edit = {
+	.resize = qcow2_resize,
+	.snapshot_create = qcow2_snapshot_create,
+	.snapshot_apply = qcow2_snapshot_apply,
+	.snapshot_delete = qcow2_snapshot_delete,
+};

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Refcounts of 1 to 64 bits in a block ("Host cluster management"): big-endian from a byte on, the
+ * lowest bits first below that. */
+#include "format/qcow2/qcow2.h"
+
+uint64_t vmimg_qcow2_get_refcount(const uint8_t *block, uint64_t index, unsigned order)
+{
+	unsigned bits = 1U << order;
+
+	switch (order) {
+	case 3:
+		return block[index];
+	case 4:
+		return vmimg_get_be16(block + index * 2);
+	case 5:
+		return vmimg_get_be32(block + index * 4);
+	case 6:
+		return vmimg_get_be64(block + index * 8);
+	default:
+		return block[index * bits / 8] >> (index * bits % 8) & ((1U << bits) - 1);
+	}
+}
+
+void vmimg_qcow2_set_refcount(uint8_t *block, uint64_t index, unsigned order, uint64_t count)
+{
+	unsigned bits = 1U << order, shift = (unsigned)(index * bits % 8);
+	uint8_t mask = (uint8_t)(((1U << bits) - 1) << shift);
+
+	switch (order) {
+	case 3:
+		block[index] = (uint8_t)count;
+		break;
+	case 4:
+		vmimg_put_be16(block + index * 2, (uint16_t)count);
+		break;
+	case 5:
+		vmimg_put_be32(block + index * 4, (uint32_t)count);
+		break;
+	case 6:
+		vmimg_put_be64(block + index * 8, count);
+		break;
+	default:
+		block[index * bits / 8] =
+			(uint8_t)((block[index * bits / 8] & ~mask) | (count << shift & mask));
+	}
+}

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots and sizes of QCOW2 changed in place: content, peers, and a crash at every write."""
+
+import os
+import shutil
+
+from lib import disks, env, harness, qemu
+from lib.harness import check, equal
+from lib.process import run, vmimg, vmimg_ok
+
+SIZE = (48 << 20) + 512
+VARIANTS = [[], ["-o", "cluster_size=512"], ["-o", "cluster_size=2M"], ["-o", "extended_l2=on"], ["-c"],
+            ["-o", "refcount_bits=64"], ["-c", "-o", "compression_type=zstd,cluster_size=4k"], ["-o", "compat=0.10"]]
+
+
+def sound(path, what):
+    for program in ["qemu-img"], [env.VMIMG]:
+        result = run(*program, "check", path)
+        check(result.code == 0 and "No errors were found" in result.text, f"{what}: {result}{result.text[:400]}")
+
+
+def content(path, *options):
+    out = path + ".raw"
+    qemu.img("convert", *options, "-O", "raw", path, out)
+    digest = disks.sha256(out)
+    os.unlink(out)
+    return digest
+
+
+def make(t, options):
+    raw = disks.pattern(t.path("disk.raw"), SIZE, seed=5, data=8 << 20)
+    path = t.path("disk.qcow2")
+    vmimg_ok("convert", "--force", *options, raw, path)
+    return path, disks.sha256(raw)
+
+
+def test_snapshots(t):
+    for options in VARIANTS:
+        with t.sub(" ".join(options) or "plain"):
+            path, first = make(t, options)
+            vmimg_ok("snapshot", "create", path, "one")
+            sound(path, "create")
+            qemu.io(path, "write -P 5 1M 3M", "write -z 20M 2M", "discard 30M 5M")
+            second = content(path)
+            vmimg_ok("snapshot", "-c", "two", path)
+            qemu.io(path, "write -P 6 2M 3M", "write -P 9 40M 100k")
+            vmimg_ok("snapshot", "apply", path, "one")
+            sound(path, "apply")
+            equal(content(path), first, "the state of the first snapshot")
+            qemu.img("snapshot", "-a", "two", path)  # qemu applies what we made
+            equal(content(path), second, "the state of the second")
+            vmimg_ok("snapshot", "delete", path, "one")
+            sound(path, "delete")
+            qemu.io(path, "write -P 7 10M 3M")
+            qemu.img("snapshot", "-c", "three", path)  # and we delete what qemu made
+            vmimg_ok("snapshot", "-d", "two", path)
+            vmimg_ok("snapshot", "-d", "three", path)
+            sound(path, "all gone")
+            equal(vmimg_ok("snapshot", "list", "--json", path).json()["snapshots"], [], "snapshots")
+
+
+def test_sizes(t):
+    for options in VARIANTS:
+        with t.sub(" ".join(options) or "plain"):
+            path, _ = make(t, options)
+            before = content(path)
+            vmimg_ok("resize", path, "+300M")
+            sound(path, "grown")
+            equal(vmimg_ok("info", "--json", path).json()["virtual-size"], SIZE + (300 << 20), "size")
+            qemu.io(path, "write -P 3 200M 1M")
+            sound(path, "written")
+            equal(vmimg("resize", path, str(SIZE)).code, 5, "shrinking over data, unasked")
+            vmimg_ok("resize", "--shrink", path, str(SIZE))
+            sound(path, "shrunk")
+            equal(content(path), before, "content")
+
+
+def test_raw(t):
+    path = disks.pattern(t.path("disk.raw"), 1 << 20, seed=2)
+    vmimg_ok("resize", "-f", "raw", path, "3M")
+    equal(os.path.getsize(path), 3 << 20, "size")
+    equal(vmimg("resize", "-f", "raw", path, "-3000k").code, 5, "shrinking over data, unasked")
+    vmimg_ok("resize", "-f", "raw", "--shrink", path, "-2M")
+    equal(os.path.getsize(path), 1 << 20, "size")
+
+
+def test_refused(t):
+    path, _ = make(t, [])
+    before = disks.sha256(path)
+    equal(vmimg("snapshot", "apply", path, "none").code, 2, "no such snapshot")
+    equal(vmimg("snapshot", "create", path, "").code, 2, "no name")
+    equal(vmimg("snapshot", "create", t.path("disk.raw"), "x").code, 4, "raw has none")
+    equal(disks.sha256(path), before, "the image")
+
+
+def crash_states(t, words, path):
+    """The image as it is after a kill at every write, and after the last one."""
+    for number in range(1, 1000):
+        copy = t.path("copy.qcow2")
+        shutil.copyfile(path, copy)
+        result = run("strace", "-f", "-o", "/dev/null", "-e", f"inject=pwrite64:signal=KILL:when={number}", env.VMIMG,
+                     *[copy if word == "IMAGE" else word for word in words])
+        yield number, copy
+        if result.code == 0:
+            return
+    raise harness.Failure("it never ends")
+
+
+def test_killed_at_every_write(t):
+    harness.need("strace")
+    path, first = make(t, ["-o", "cluster_size=4k"])
+    vmimg_ok("snapshot", "create", path, "one")
+    qemu.io(path, "write -P 5 1M 3M")
+    now = content(path)
+    for words, new in (["snapshot", "create", "IMAGE", "two"], now), (["snapshot", "apply", "IMAGE", "one"], first), \
+            (["snapshot", "delete", "IMAGE", "one"], now), (["resize", "IMAGE", "+900M"], None), \
+            (["resize", "--shrink", "IMAGE", "10M"], None):
+        with t.sub(" ".join(words)):
+            count = 0
+            for number, copy in crash_states(t, words, path):
+                sound(copy, f"killed at write {number}")
+                if new:
+                    check(content(copy) in (now, new), f"killed at write {number}: neither old nor new")
+                count = number
+            check(count > 3, f"only {count} states were tried")
+
+
+if __name__ == "__main__":
+    harness.main()
