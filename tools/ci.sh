@@ -7,7 +7,7 @@
 #   build-clang the same with clang
 #   test        all tests, on build-check/
 #   asan-ubsan  unit tests, vectors and fuzz corpus under AddressSanitizer and UBSan
-#   tsan        unit tests of the engine under ThreadSanitizer
+#   tsan        unit tests and conversions by many threads under ThreadSanitizer
 #   install     into an empty folder, and a program built against it
 #
 # Ends with the line "N passed, N failed" (", N skipped" where some were) and exit code 0 or 1.
@@ -77,7 +77,7 @@ stage_test() {
 }
 
 stage_asan_ubsan() {
-	CC=clang setup build-asan -Db_sanitize=address,undefined -Db_lundef=false &&
+	CC=gcc setup build-asan -Db_sanitize=address,undefined -Db_lundef=false &&
 		compile build-asan
 	count $? build-asan
 	VMIMG_SLACK=8 ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 \
@@ -86,9 +86,10 @@ stage_asan_ubsan() {
 }
 
 stage_tsan() {
-	CC=clang setup build-tsan -Db_sanitize=thread -Db_lundef=false && compile build-tsan
+	CC=gcc setup build-tsan -Db_sanitize=thread -Db_lundef=false && compile build-tsan
 	count $? build-tsan
-	TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 VMIMG_SLACK=20 run_tests build-tsan --suite unit
+	TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 VMIMG_SLACK=20 run_tests build-tsan \
+		--suite unit --suite determinism
 }
 
 stage_install() {

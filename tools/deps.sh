@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs what vmimg needs, asking nothing: tools/deps.sh [build|demo|test|boot|bench]. Does nothing,
-# quickly, when all is there. Each includes the ones before it. Debian, Ubuntu and Fedora.
+# Installs what vmimg needs, asking nothing: tools/deps.sh [build|demo|test|boot|fuzz|bench]. Does nothing,
+# quickly, when all is there. demo includes build, test includes demo, fuzz and bench include test; boot
+# stands alone. Debian, Ubuntu and Fedora.
 set -eu
 
 # For each group: a test that all is there, and the packages where it is not.
@@ -43,6 +44,16 @@ boot_there() {
 }
 boot_apt='qemu-system-x86 ovmf syslinux syslinux-common systemd-boot-efi mtools dosfstools busybox-static e2fsprogs cpio'
 boot_dnf='qemu-system-x86 edk2-ovmf syslinux systemd-boot-unsigned mtools dosfstools busybox e2fsprogs cpio'
+
+# libFuzzer comes with clang's own runtime.
+fuzz_there() (
+	log=$(mktemp)
+	trap 'rm -f "$log"' EXIT
+	echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
+		clang -fsanitize=fuzzer,address -x c -o "$log" - 2>/dev/null
+)
+fuzz_apt='clang libclang-rt-dev'
+fuzz_dnf='clang compiler-rt'
 
 bench_there() {
 	all_on_path mmdebstrap
@@ -91,8 +102,9 @@ build) groups='build' ;;
 demo) groups='build demo' ;;
 test) groups='build demo test' ;;
 boot) groups='boot' ;;
+fuzz) groups='build demo test fuzz' ;;
 bench) groups='build demo test bench' ;;
-*) fail "usage: tools/deps.sh [build|demo|test|boot|bench]" ;;
+*) fail "usage: tools/deps.sh [build|demo|test|boot|fuzz|bench]" ;;
 esac
 
 packages=

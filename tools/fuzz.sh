@@ -5,7 +5,7 @@
 set -eu
 minutes=${1:-1}
 cd "$(dirname "$0")/.."
-tools/deps.sh test
+tools/deps.sh fuzz
 [ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Db_sanitize=address,undefined \
 	-Db_lundef=false -Dfuzz=true >build-fuzz.log 2>&1 || { cat build-fuzz.log; exit 1; }
 meson compile -C build-fuzz >build-fuzz.log 2>&1 || { cat build-fuzz.log; exit 1; }
