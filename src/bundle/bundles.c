@@ -6,6 +6,7 @@
 
 /* clang-format off: one kind, one line */
 #define BUNDLES(B) \
+	B(ami)     \
 	B(ec2)     \
 	B(ova)     \
 	B(ovf)     \

@@ -15,6 +15,10 @@ struct vmimg_uec_plan {
 int vmimg_uec_write(const struct vmimg_uec_plan *plan, struct vmimg_io *io,
 	struct vmimg_error *err) VMIMG_CHECKED;
 
+/* The same three as files beside io, which becomes a JSON object that names them. */
+int vmimg_ami_write(const struct vmimg_uec_plan *plan, struct vmimg_siblings *siblings,
+	struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
+
 struct vmimg_ec2_mapping {
 	const char *virtual, *device;
 };

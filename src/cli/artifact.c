@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The report has the shape of a disk's, so that one program reads both. */
 #include "cli/artifact.h"
+#include <string.h>
 #include "bundle/kernel.h"
 #include "bundle/ramdisk.h"
+#include "inspect/fs.h"
+#include "inspect/parts.h"
 #include "io/file.h"
 
 static json_t *new_report(struct vmimg_io *io, const char *format, const char *variant)
@@ -64,4 +67,46 @@ json_t *cli_describe_artifact(struct vmimg_io *io, struct vmimg_error *err)
 	if (!ramdisk || vmimg_ramdisk_read(io, ramdisk, err))
 		return NULL;
 	return describe_ramdisk(io, ramdisk);
+}
+
+/* PRETTY_NAME of os-release; nothing where it cannot be read. */
+static void add_system(struct vmimg_io *io, json_t *object)
+{
+	static const char *const paths[] = { "/etc/os-release", "/usr/lib/os-release" };
+	struct vmimg_error ignored;
+	VMIMG_AUTO(vmimg_fs_close) struct vmimg_fs *fs = vmimg_fs_open(io, &ignored);
+	VMIMG_AUTO(free) char *text = NULL;
+	char *name;
+	size_t len;
+
+	for (size_t i = 0; fs && !text && i < 2; i++)
+		text = vmimg_fs_read_file(fs, paths[i], 65536, &len, &ignored);
+	name = text ? strstr(text, "PRETTY_NAME=") : NULL;
+	if (!name)
+		return;
+	name += strlen("PRETTY_NAME=");
+	name += *name == '"' || *name == '\'';
+	vmimg_json_bytes(object, "system", name, strcspn(name, "\"'\n"));
+}
+
+void cli_describe_ami(struct vmimg_io *io, json_t *root)
+{
+	__attribute__((cleanup(vmimg_parts_done_auto))) struct vmimg_parts parts = { 0 };
+	struct vmimg_error ignored;
+	struct vmimg_fs_info info;
+	json_t *object;
+
+	if (vmimg_parts_read(io, 0, &parts, &ignored) || parts.count ||
+		vmimg_fs_recognise(io, &info, &ignored) || !info.type ||
+		!strcmp(info.type, "iso9660"))
+		return;
+	object = json_object();
+	vmimg_json_text(object, "type", info.type);
+	if (*info.label)
+		vmimg_json_text(object, "label", info.label);
+	if (*info.uuid)
+		vmimg_json_text(object, "uuid", info.uuid);
+	add_system(io, object);
+	vmimg_json_text(root, "variant", "ami: a file system without a partition table");
+	json_object_set_new(root, "file-system", object);
 }

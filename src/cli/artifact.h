@@ -6,3 +6,6 @@
 
 /* The report of info on io; NULL with VMIMG_EFORMAT when it is neither. */
 json_t *cli_describe_artifact(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
+/* Adds to the report on a raw disk what file system it is, where it is one from end to end: an AMI.
+ */
+void cli_describe_ami(struct vmimg_io *io, json_t *root);

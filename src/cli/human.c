@@ -134,6 +134,7 @@ static void print_references(const json_t *list)
 static void print_ours(const json_t *root)
 {
 	static const char *const texts[] = { "variant", "creator", "content" };
+	const json_t *file_system = json_object_get(root, "file-system");
 	const json_t *identity = json_object_get(root, "identity");
 	const json_t *warnings = json_object_get(root, "warnings"), *warning;
 	size_t i;
@@ -143,6 +144,10 @@ static void print_ours(const json_t *root)
 			printf("%s: %s\n", texts[i], get_text(root, texts[i]));
 	if (get_uint(root, "sector-size") > 512)
 		printf("sector size: %" PRIu64 "\n", get_uint(root, "sector-size"));
+	if (file_system) {
+		printf("File system:\n");
+		cli_print_object(file_system, 1);
+	}
 	if (json_object_size(identity)) {
 		printf("Identity:\n");
 		cli_print_object(identity, 1);

@@ -74,6 +74,8 @@ static json_t *describe(
 	json_decref(info.root);
 	set_full_backing(root, filename);
 	set_content(root, disk);
+	if (!strcmp(disk->format->name, "raw"))
+		cli_describe_ami(disk->io, root);
 	return root;
 }
 

@@ -280,7 +280,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 static const struct cli_option options[] = {
 	{ 'o', NULL, "FILE", "the bundle; its suffix tells the kind", cli_set_text,
 		offsetof(struct args, output) },
-	{ 'O', NULL, "KIND", "the kind of bundle: ova, ovf, uec, ec2", cli_set_text,
+	{ 'O', NULL, "KIND", "the kind of bundle: ova, ovf, ami, uec, ec2", cli_set_text,
 		offsetof(struct args, kind) },
 	{ 0, "target", "TARGET", "for whom: " VMIMG_OVF_TARGETS, cli_set_text,
 		offsetof(struct args, target) },

@@ -24,13 +24,14 @@ struct job {
 
 bool cli_is_cloud(const char *kind)
 {
-	return kind && (!strcmp(kind, "ec2") || !strcmp(kind, "uec"));
+	return kind && (!strcmp(kind, "ami") || !strcmp(kind, "ec2") || !strcmp(kind, "uec"));
 }
 
 /* The output's last component without what tells the kind. */
 static int set_name(struct job *job, struct vmimg_error *err)
 {
-	static const char *const suffixes[] = { ".manifest.xml", ".tar.gz", ".tgz" };
+	static const char *const suffixes[] = { ".manifest.xml", ".ami.json", ".json", ".tar.gz",
+		".tgz" };
 	const char *slash = strrchr(job->pack->output, '/');
 	const char *base = slash ? slash + 1 : job->pack->output;
 	size_t len = strlen(base);
@@ -77,9 +78,17 @@ static int open_files(struct job *job, struct vmimg_error *err)
 	return job->root ? 0 : -1;
 }
 
-/* ---- UEC ---- */
+static struct vmimg_io *new_sibling(
+	struct vmimg_siblings *siblings, const char *name, struct vmimg_error *err)
+{
+	struct job *job = (struct job *)(void *)((char *)siblings - offsetof(struct job, siblings));
 
-static int pack_uec(struct job *job, struct vmimg_error *err)
+	return vmimg_output_sibling(job->output, name, err);
+}
+
+/* ---- the triple: a UEC tarball, or files ---- */
+
+static int pack_triple(struct job *job, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) struct vmimg_ramdisk *ramdisk = vmimg_new(struct vmimg_ramdisk, err);
 	struct vmimg_kernel kernel;
@@ -94,18 +103,14 @@ static int pack_uec(struct job *job, struct vmimg_error *err)
 	plan.root = job->root;
 	plan.kernel = job->kernel;
 	plan.ramdisk = job->ramdisk;
-	return vmimg_uec_write(&plan, vmimg_output_io(job->output), err);
+	if (!strcmp(job->pack->kind, "uec"))
+		return vmimg_uec_write(&plan, vmimg_output_io(job->output), err);
+	job->siblings.create = new_sibling;
+	job->siblings.main_name = vmimg_output_name(job->output);
+	return vmimg_ami_write(&plan, &job->siblings, vmimg_output_io(job->output), err);
 }
 
 /* ---- EC2 ---- */
-
-static struct vmimg_io *new_sibling(
-	struct vmimg_siblings *siblings, const char *name, struct vmimg_error *err)
-{
-	struct job *job = (struct job *)(void *)((char *)siblings - offsetof(struct job, siblings));
-
-	return vmimg_output_sibling(job->output, name, err);
-}
 
 /* "ami=sda1" */
 static int split_mapping(char *text, struct vmimg_ec2_mapping *mapping, struct vmimg_error *err)
@@ -204,13 +209,13 @@ static void job_done(struct job *job)
 int cli_pack_cloud(const struct cli_cloud_pack *pack, struct vmimg_error *err)
 {
 	struct job job = { .pack = pack };
-	bool uec = !strcmp(pack->kind, "uec");
+	bool ec2 = !strcmp(pack->kind, "ec2");
 	int failed;
 
-	if (uec && !pack->args->aki)
-		return vmimg_fail(err, VMIMG_EINVAL, "a UEC tarball takes a kernel (--aki FILE)");
+	if (!ec2 && !pack->args->aki)
+		return vmimg_fail(err, VMIMG_EINVAL, "such a bundle takes a kernel (--aki FILE)");
 	failed = set_name(&job, err) || cli_read_epoch(&job.epoch, err) ||
-		(uec ? pack_uec(&job, err) : pack_ec2(&job, err)) ||
+		(ec2 ? pack_ec2(&job, err) : pack_triple(&job, err)) ||
 		vmimg_output_publish(job.output, err);
 	job_done(&job);
 	return failed ? -1 : 0;

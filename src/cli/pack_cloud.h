@@ -11,8 +11,8 @@ struct cli_cloud_args {
 };
 
 #define CLI_CLOUD_OPTIONS(type_, member)                                                          \
-	{ 0, "aki", "FILE", "uec: the kernel", cli_set_text, offsetof(type_, member.aki) },       \
-		{ 0, "ari", "FILE", "uec: the ramdisk", cli_set_text,                             \
+	{ 0, "aki", "FILE", "ami, uec: the kernel", cli_set_text, offsetof(type_, member.aki) },  \
+		{ 0, "ari", "FILE", "ami, uec: the ramdisk", cli_set_text,                        \
 			offsetof(type_, member.ari) },                                            \
 		{ 0, "user", "ACCOUNT", "ec2: whose it is, 12 digits", cli_set_text,              \
 			offsetof(type_, member.user) },                                           \
