@@ -20,7 +20,7 @@ for format in $formats; do
 	printf 'fuzz: %s for %s s\n' "$format" "$share"
 	[ "$format" = probe ] && name= || name=$format
 	env ${name:+VMIMG_FUZZ_FORMAT=$name} build-fuzz/tests/fuzz-target -max_total_time="$share" \
-		-max_len=4194304 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
+		-max_len=4194304 -timeout=25 -rss_limit_mb=1024 -print_final_stats=1 \
 		-artifact_prefix="build-fuzz/found/$format-" "build-fuzz/corpus-$format" \
 		>"build-fuzz/$format.log" 2>&1 || { bad=1; tail -n 40 "build-fuzz/$format.log"; }
 	grep -E 'stat::(number_of_executed_units|average_exec)' "build-fuzz/$format.log" || true

@@ -10,7 +10,7 @@
 #include "engine/check.h"
 #include "io/memory.h"
 
-#define WALK 20000      /* runs looked at: tables may promise more than anybody can visit */
+#define WALK 3000       /* runs looked at: tables may promise more than anybody can visit */
 #define READ (1U << 20) /* guest bytes read at each end */
 
 static void walk(struct vmimg_disk *disk)
