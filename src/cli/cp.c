@@ -63,16 +63,18 @@ static int copy_content(struct copier *copier, const struct vmimg_node *node, st
 	uint64_t at = 0;
 	size_t got;
 
+	/* the limit first: a size that a stranger made up may take years to read as zeroes */
+	if (vmimg_io_resize(out, node->size, err))
+		return -1;
 	for (;; at += got) {
 		if (vmimg_fs_read(copier->fs, node, copier->buf, PIECE, at, &got, err))
 			return -1;
 		if (!got)
-			break;
+			return 0;
 		if (!vmimg_is_zero(copier->buf, got) &&
 			vmimg_io_pwrite(out, copier->buf, got, at, err))
 			return -1;
 	}
-	return vmimg_io_resize(out, node->size, err);
 }
 
 static int copy_file(struct copier *copier, const struct vmimg_node *node, int folder,

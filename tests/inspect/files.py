@@ -114,6 +114,14 @@ def test_errors(t):
         equal(open(target, encoding="ascii").read(), "old")
         vmimg_ok("cp", "--force", f"{image}:/tiny", target)
         equal(open(target, encoding="ascii").read(), "tiny")
+    with t.sub("cp of a sparse file of 1 TiB"):
+        os.truncate(f"{tree}/sparse", 1 << 40)
+        large = common.mke2fs(t.path("large"), tree, 48 << 20, "-t", "ext4")
+        equal(vmimg("cat", f"{large}:/sparse").code, 6)
+        result = vmimg("cp", f"{large}:/sparse", t.path("sparse"))
+        equal(result.code, 6, str(result))
+        check(result.seconds < 2, f"{result.seconds} s")
+        check(not os.path.exists(t.path("sparse")), "nothing is left")
     with t.sub("cp of more than agreed"):
         result = vmimg("cp", "--max-output", "1M", f"{image}:/bin/big", t.path("big"))
         equal(result.code, 6, str(result))
