@@ -236,11 +236,12 @@ static int pack(struct job *job, const struct cli_call *call, struct vmimg_error
 }
 
 /* One image and what starts it. */
-static int run_cloud(const struct args *args, const struct cli_call *call, struct vmimg_error *err)
+static int run_cloud(const struct args *args, const char *kind, const struct cli_call *call,
+	struct vmimg_error *err)
 {
 	struct cli_cloud_pack pack = { .common = &args->common,
 		.args = &args->cloud,
-		.kind = args->kind,
+		.kind = kind,
 		.output = args->output,
 		.source = call->words[0],
 		.name = args->machine.name,
@@ -257,10 +258,14 @@ static int run_cloud(const struct args *args, const struct cli_call *call, struc
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	struct job job = { .args = call->args };
+	const struct vmimg_bundle_format *by_name = job.args->output && !job.args->kind
+		? vmimg_bundle_format_for_name(job.args->output)
+		: NULL;
+	const char *kind = by_name ? by_name->name : job.args->kind;
 	int result = -1;
 
-	if (cli_is_cloud(job.args->kind))
-		return run_cloud(job.args, call, err);
+	if (cli_is_cloud(kind))
+		return run_cloud(job.args, kind, call, err);
 	job.images = vmimg_alloc_array(call->count + 1, sizeof(*job.images), err);
 	if (job.images)
 		result = pack(&job, call, err);

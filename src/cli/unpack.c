@@ -18,11 +18,12 @@ struct args {
 };
 
 struct job {
-	const char *folder; /* that it becomes */
-	char *temporary;    /* that it is meanwhile */
-	int fd;             /* of the temporary one */
-	size_t made;        /* members that were tried */
-	const struct vmimg_tar *tar;
+	const char *folder;          /* that it becomes */
+	char *temporary;             /* that it is meanwhile */
+	int fd;                      /* of the temporary one */
+	size_t made;                 /* members that were tried */
+	const struct vmimg_tar *tar; /* NULL: the drives of a bundle are taken out */
+	struct vmimg_bundle *bundle;
 };
 
 #define PIECE (1U << 20)
@@ -62,18 +63,52 @@ static int create_file(int folder, const char *name, struct vmimg_error *err)
 	return fd < 0 ? vmimg_fail_sys(err, errno, "a file of the archive") : fd;
 }
 
+/* The name of file number i; NULL: it is none that is unpacked, or there is none. */
+static const char *file_name(const struct job *job, size_t i)
+{
+	const struct vmimg_tar_member *member = job->tar ? vmimg_tar_member(job->tar, i) : NULL;
+	const struct vmimg_drive *drive;
+
+	if (member)
+		return member->kind == VMIMG_TAR_FILE &&
+				vmimg_tar_find(job->tar, member->name) == member
+			? member->name
+			: NULL;
+	drive = vmimg_bundle_drive(job->bundle, (unsigned)i + 1);
+	return drive && drive->file && vmimg_tar_name_is_safe(drive->file) ? drive->file : NULL;
+}
+
+static size_t file_count(const struct job *job)
+{
+	size_t count = 0;
+
+	if (job->tar)
+		return vmimg_tar_count(job->tar);
+	while (vmimg_bundle_drive(job->bundle, (unsigned)count + 1))
+		count++;
+	return count;
+}
+
+static struct vmimg_io *open_file(const struct job *job, size_t i, struct vmimg_error *err)
+{
+	if (job->tar)
+		return vmimg_tar_open_member(job->tar, vmimg_tar_member(job->tar, i), err);
+	return vmimg_bundle_open_drive(
+		job->bundle, vmimg_bundle_drive(job->bundle, (unsigned)i + 1), err);
+}
+
 static int unpack_member(struct job *job, size_t i, struct vmimg_error *err)
 {
-	const struct vmimg_tar_member *member = vmimg_tar_member(job->tar, i);
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *from = NULL;
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *to = NULL;
+	const char *name = file_name(job, i);
 	int fd;
 
-	if (member->kind != VMIMG_TAR_FILE || vmimg_tar_find(job->tar, member->name) != member)
+	if (!name)
 		return 0;
-	from = vmimg_tar_open_member(job->tar, member, err);
-	fd = from ? create_file(job->fd, member->name, err) : -1;
-	to = fd < 0 ? NULL : vmimg_file_from_fd(fd, true, member->name, err);
+	from = open_file(job, i, err);
+	fd = from ? create_file(job->fd, name, err) : -1;
+	to = fd < 0 ? NULL : vmimg_file_from_fd(fd, true, name, err);
 	if (!to || copy(from, to, err))
 		return vmimg_within(err, "%s", from ? vmimg_io_name(from) : "member");
 	return vmimg_io_sync(to, err);
@@ -85,12 +120,12 @@ static void clean(struct job *job)
 	char part[VMIMG_MAX_NAME + 1];
 
 	for (size_t i = job->made; i-- > 0;) {
-		const struct vmimg_tar_member *member = vmimg_tar_member(job->tar, i);
+		const char *name = file_name(job, i);
 		char *slash;
 
-		if (member->kind != VMIMG_TAR_FILE)
+		if (!name)
 			continue;
-		snprintf(part, sizeof(part), "%s", member->name);
+		snprintf(part, sizeof(part), "%s", name);
 		unlinkat(job->fd, part, 0);
 		while ((slash = strrchr(part, '/'))) {
 			*slash = '\0';
@@ -102,7 +137,7 @@ static void clean(struct job *job)
 
 static int unpack(struct job *job, struct vmimg_error *err)
 {
-	for (; job->made < vmimg_tar_count(job->tar); job->made++)
+	for (; job->made < file_count(job); job->made++)
 		if (unpack_member(job, job->made, err)) {
 			job->made++;
 			return -1;
@@ -133,6 +168,14 @@ static int make_folder(struct job *job, struct vmimg_error *err)
 	return job->fd < 0 ? vmimg_fail_sys(err, errno, "%.100s", job->temporary) : 0;
 }
 
+/* One that is no archive, and yet has its disk inside something else (EC2). */
+static bool is_packed(const struct vmimg_bundle *bundle)
+{
+	const struct vmimg_drive *drive = vmimg_bundle_drive(bundle, 1);
+
+	return drive && drive->compression && !strcmp(bundle->format->name, "ec2");
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	const struct args *args = call->args;
@@ -146,7 +189,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 
 	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
 		return -1;
-	if (!image.bundle || !image.bundle->tar)
+	job.bundle = image.bundle;
+	if (!image.bundle || (!image.bundle->tar && !is_packed(image.bundle)))
 		return vmimg_fail(err, VMIMG_EFORMAT, "%s is not an archive%s", call->words[0],
 			image.bundle ? ": its files lie beside it" : "");
 	job.tar = image.bundle->tar;

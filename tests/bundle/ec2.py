@@ -184,6 +184,10 @@ def test_write(t):
               ("good", ["ABC"], "ari-<&1"))
         equal(report["block-device-mappings"], [{"virtual": "ami", "device": "sda1"},
                                                 {"virtual": "root", "device": "/dev/sda1"}])
+        process.vmimg_ok("unpack", "--key", user[0], manifest, t.path("folder"))
+        equal(disks.sha256(t.path("folder/made")), disks.sha256(source))
+        equal(process.vmimg("unpack", manifest, t.path("locked")).code, 2)
+        check(not [f for f in os.listdir(t.tmp) if f.startswith("locked")], "a folder was left")
         for key in (user[0], cloud[0]):
             check(convert(t, manifest, "--key", key, "--force").code == 0, key)
             equal(disks.sha256(t.path("out.raw")), disks.sha256(source))
