@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "cli/gate.h"
 #include "cli/human.h"
 #include "cli/machine_args.h"
 #include "io/file.h"
@@ -208,6 +209,7 @@ int cli_bundle_print(
 	json_object_set_new(root, "schema", json_string("vmimg.info/1"));
 	json_object_update(root, told);
 	json_decref(told);
+	cli_gate_refuse(root, "not-a-disk", "it is a bundle: judge its disks (--disk=N)");
 	if (common->json)
 		return cli_print_json(stdout, root, err);
 	printf("image: %s\nfile format: %s\n", text_of(root, "filename"), text_of(root, "format"));

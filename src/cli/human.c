@@ -158,6 +158,19 @@ static void print_ours(const json_t *root)
 	json_array_foreach(warnings, i, warning) printf("    %s\n", json_string_value(warning));
 }
 
+/* One line, and only when there is something to say. */
+static void print_verdict(const json_t *root)
+{
+	const json_t *list = json_object_get(root, "unsafe-reasons"), *reason;
+	size_t i;
+
+	if (!json_is_false(json_object_get(root, "safe")))
+		return;
+	printf("Not safe to take from strangers: ");
+	json_array_foreach(list, i, reason) printf("%s%s", i ? "; " : "", get_text(reason, "text"));
+	putchar('\n');
+}
+
 void cli_print_info(const json_t *root)
 {
 	const json_t *specific = json_object_get(json_object_get(root, "format-specific"), "data");
@@ -185,4 +198,5 @@ void cli_print_info(const json_t *root)
 		cli_print_object(specific, 1);
 	}
 	print_ours(root);
+	print_verdict(root);
 }

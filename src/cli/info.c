@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include "cli/artifact.h"
 #include "cli/bundle.h"
+#include "cli/gate.h"
 #include "cli/human.h"
 #include "cli/open.h"
 #include "inspect/inspect.h"
@@ -54,7 +55,7 @@ static void set_content(json_t *root, struct vmimg_disk *disk)
 
 /* The well-known fields first, in an order that people grep by; then all others. */
 static json_t *describe(
-	struct vmimg_disk *disk, const struct cli_common *common, struct vmimg_error *err)
+	struct vmimg_disk *disk, const struct cli_common *common, bool top, struct vmimg_error *err)
 {
 	const char *path = vmimg_file_path(disk->io);
 	const char *filename = path ? path : vmimg_io_name(disk->io);
@@ -76,13 +77,18 @@ static json_t *describe(
 	set_content(root, disk);
 	if (!strcmp(disk->format->name, "raw"))
 		cli_describe_ami(disk->io, root);
+	/* what lies below was opened in the format that the image above states */
+	if (cli_gate_disk(root, disk, top ? common->format : NULL, err)) {
+		json_decref(root);
+		return NULL;
+	}
 	return root;
 }
 
 static int print_one(
 	struct vmimg_disk *disk, const struct cli_common *common, struct vmimg_error *err)
 {
-	json_t *root = describe(disk, common, err);
+	json_t *root = describe(disk, common, true, err);
 
 	if (!root)
 		return -1;
@@ -99,8 +105,8 @@ static int print_chain(
 	json_t *list = json_array(), *root;
 	size_t i;
 
-	for (; disk; disk = disk->parent) {
-		root = describe(disk, common, err);
+	for (bool top = true; disk; disk = disk->parent, top = false) {
+		root = describe(disk, common, top, err);
 		if (!root) {
 			json_decref(list);
 			return -1;
@@ -134,6 +140,7 @@ static int try_artifact(
 		return -1;
 	}
 	set_actual_size(root, io);
+	cli_gate_refuse(root, "not-a-disk", "it is no disk image");
 	if (common->json)
 		return cli_print_json(stdout, root, err);
 	cli_print_info(root);
@@ -150,7 +157,7 @@ static bool may_be_artifact(const struct cli_image *image, const struct cli_comm
 	return failed ? err->status == VMIMG_EFORMAT : !strcmp(image->disk->format->name, "raw");
 }
 
-static int run(const struct cli_call *call, struct vmimg_error *err)
+static int look(const struct cli_call *call, struct vmimg_error *err)
 {
 	const struct args *args = call->args;
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
@@ -173,6 +180,19 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		return -1;
 	return args->chain ? print_chain(image.disk, &args->common, err)
 			   : print_one(image.disk, &args->common, err);
+}
+
+/* A verdict is wanted on what cannot be opened too; the exit code stays that of the error. */
+static int run(const struct cli_call *call, struct vmimg_error *err)
+{
+	const struct args *args = call->args;
+	int code = look(call, err);
+	json_t *root = code < 0 && args->common.json ? cli_gate_failed(call->words[0], err) : NULL;
+	struct vmimg_error ignored;
+
+	if (root)
+		(void)!cli_print_json(stdout, root, &ignored);
+	return code;
 }
 
 static const struct cli_option options[] = {

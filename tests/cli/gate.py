@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+info --json as the gate of a service that takes uploads: "safe", and why not. At least as strict as
+OpenStack's format inspector, and where that sees nothing (a VHD footer after a qcow2, a fixed VHD, a
+GPT that two readers see differently) stricter.
+"""
+
+import struct
+import zlib
+
+from lib import disks, harness, process, qemu
+from lib.harness import check, equal
+from lib.process import vmimg, vmimg_ok
+
+MIB = 1 << 20
+
+
+def verdict(path, *options, code=0):
+    """(safe, set of codes), after the promises that hold for each."""
+    result = vmimg("info", "--json", *options, path)
+    equal(result.code, code, f"exit code ({result})")
+    report = result.json()
+    reasons = report["unsafe-reasons"]
+    equal(report["safe"], not reasons, "safe follows from the reasons")
+    check(all(reason["text"] for reason in reasons), f"a reason without words: {reasons}")
+    if code:
+        process.check_one_line(result)
+        equal(report["safe"], False, "what cannot be opened")
+    return report["safe"], {reason["code"] for reason in reasons}
+
+
+def unsafe(path, reason, *options, code=0):
+    safe, codes = verdict(path, *options, code=code)
+    check(not safe and reason in codes, f"want {reason}, got {codes}")
+
+
+def poke(path, at, data):
+    with open(path, "r+b") as file:
+        file.seek(at, 2 if at < 0 else 0)
+        file.write(data)
+    return path
+
+
+def fixed_footer(size):
+    """A fixed VHD's footer over size bytes."""
+    footer = bytearray(struct.pack(">8sIIQI4sI4sQQIII", b"conectix", 2, 0x10000, 2**64 - 1, 0, b"win ", 0x60001,
+                                   b"Wi2k", size, size, 0x00300410, 2, 0) + b"\x01" * 16 + bytes(428))
+    footer[64:68] = struct.pack(">I", ~sum(footer) & 0xffffffff)
+    return bytes(footer)
+
+
+def test_plain_images(t):
+    """What every writer makes without being asked for more is safe."""
+    raw = disks.pattern(t.path("disk.raw"), 4 * MIB, seed=30)
+    for fmt, options in (("raw", []), ("qcow2", []), ("qcow2", ["-c"]), ("vmdk", []), ("vdi", []), ("vhdx", []),
+                         ("vhd", []), ("vhd", ["-o", "subformat=fixed"]), ("vmdk", ["-o", "subformat=streamOptimized"])):
+        if fmt not in process.formats(writable=True):
+            continue
+        with t.sub(f"{fmt} {' '.join(options)}"), t.folder() as folder:
+            vmimg_ok("convert", "-O", fmt, *options, raw, f"{folder}/image")
+            equal(verdict(f"{folder}/image"), (True, set()))
+            check("strangers" not in vmimg_ok("info", f"{folder}/image").text, "a line about nothing")
+
+
+def test_references(t):
+    harness.need("qemu-img")
+    qemu.create(t.path("base.qcow2"), "qcow2", MIB)
+    qemu.img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", t.path("over.qcow2"))
+    qemu.create(t.path("data.qcow2"), "qcow2", MIB, data_file=t.path("data.raw"))
+    for name in "over", "data":
+        with t.sub(name):
+            unsafe(t.path(f"{name}.qcow2"), "reference")
+            check("Not safe to take from strangers: " in vmimg_ok("info", t.path(f"{name}.qcow2")).text, "human report")
+    with t.sub("a data file without a name"):
+        qemu.create(t.path("nameless.qcow2"), "qcow2", MIB)
+        poke(t.path("nameless.qcow2"), 79, b"\x04")
+        safe, _ = verdict(t.path("nameless.qcow2"), code=vmimg("info", t.path("nameless.qcow2")).code)
+        check(not safe, "the data is said to be elsewhere")
+    for fmt in "vhd", "vdi", "vhdx":
+        if fmt in process.formats(writable=True):
+            with t.sub(f"{fmt} with a parent"):
+                vmimg_ok("create", "-f", fmt, t.path(f"parent.{fmt}"), "4M")
+                vmimg_ok("create", "-f", fmt, "-b", f"parent.{fmt}", "-F", fmt, t.path(f"child.{fmt}"))
+                unsafe(t.path(f"child.{fmt}"), "reference")
+    with t.sub("chain"):
+        report = vmimg_ok("info", "--json", "--chain", t.path("over.qcow2")).json()
+        equal([layer["safe"] for layer in report], [False, True], "layers")
+
+
+def test_vmdk_variants(t):
+    harness.need("qemu-img")
+    for variant in "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat":
+        with t.sub(variant):
+            qemu.create(t.path(f"{variant}.vmdk"), "vmdk", 4 * MIB, subformat=variant)
+            unsafe(t.path(f"{variant}.vmdk"), "variant")
+            unsafe(t.path(f"{variant}.vmdk"), "reference")
+    with t.sub("monolithicSparse that names another file"):
+        image = qemu.create(t.path("sparse.vmdk"), "vmdk", 4 * MIB)
+        with open(image, "rb") as file:
+            head = file.read(64 << 10)
+        at = head.index(b"monolithicSparse")
+        poke(image, at, b"monolithicFlat\"\n")
+        result = vmimg("info", "--json", image)
+        equal(result.json()["safe"], False, "safe")
+
+
+def test_state(t):
+    harness.need("qemu-img")
+    for name, bit in (("dirty", 1), ("corrupt", 2)):
+        with t.sub(name):
+            qemu.create(t.path(f"{name}.qcow2"), "qcow2", MIB)
+            unsafe(poke(t.path(f"{name}.qcow2"), 79, bytes([bit])), name)
+    with t.sub("unknown feature"):
+        qemu.create(t.path("future.qcow2"), "qcow2", MIB)
+        unsafe(poke(t.path("future.qcow2"), 79, b"\x20"), "unsupported", code=4)
+    with t.sub("encrypted"):
+        qemu.create(t.path("aes.qcow2"), "qcow2", MIB)
+        unsafe(poke(t.path("aes.qcow2"), 35, b"\x01"), "encrypted")
+    with t.sub("a table past the end of the file, in what info reads"):
+        qemu.create(t.path("l1.qcow2"), "qcow2", MIB)
+        unsafe(poke(t.path("l1.qcow2"), 24, b"\xff" * 8), "malformed", code=4)
+
+
+def test_two_formats(t):
+    harness.need("qemu-img")
+    image = qemu.create(t.path("tail.qcow2"), "qcow2", 4 * MIB)
+    with open(image, "ab") as file:
+        file.write(fixed_footer(4 * MIB))
+    with t.sub("a qcow2 with a VHD footer"):
+        unsafe(image, "refused", code=5)
+    with t.sub("the same with -f"):
+        unsafe(image, "polyglot", "-f", "qcow2")
+    with t.sub("a fixed VHD is none but that"):
+        with open(t.path("fixed"), "wb") as file:
+            file.write(bytes(4 * MIB) + fixed_footer(4 * MIB))
+        equal(verdict(t.path("fixed")), (True, set()))
+        equal(vmimg_ok("info", "--json", t.path("fixed")).json()["format"], "vhd")
+        unsafe(t.path("fixed"), "format", "-f", "raw")
+    with t.sub("a qcow2 as raw"):
+        qemu.create(t.path("plain.qcow2"), "qcow2", MIB)
+        unsafe(t.path("plain.qcow2"), "format", "-f", "raw")
+    with t.sub("gzip"):
+        with open(t.path("disk.gz"), "wb") as file:
+            file.write(zlib.compress(bytes(MIB), wbits=31))
+        unsafe(t.path("disk.gz"), "format", code=4)
+
+
+def mbr(*entries):
+    table = b"".join(struct.pack("<B3sB3sII", boot, b"", kind, b"", start, count) for boot, kind, start, count in entries)
+    return bytes(446) + table.ljust(64, b"\0") + b"\x55\xaa"
+
+
+def gpt(sectors, sector=512, here=1, other=None, first=2):
+    entries = bytearray(128 * 128)
+    entries[:128] = struct.pack("<16s16sQQQ", b"\x01" * 16, b"\x02" * 16, 40, sectors - 40, 0).ljust(128, b"\0")
+    other = sectors - 1 if other is None else other
+    head = bytearray(struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, here, other, 34, sectors - 34,
+                                 b"\x03" * 16, first, 128, 128, zlib.crc32(entries)))
+    head[16:20] = struct.pack("<I", zlib.crc32(head))
+    return bytes(head).ljust(sector, b"\0"), bytes(entries)
+
+
+def gpt_disk(path, guard, size=4 * MIB):
+    sectors = size // 512
+    head, entries = gpt(sectors)
+    tail, _ = gpt(sectors, here=sectors - 1, other=1, first=sectors - 33)
+    with open(path, "wb") as file:
+        file.write(guard + head + entries)
+        file.seek((sectors - 33) * 512)
+        file.write(entries + tail)
+    return path
+
+
+GUARD = (0, 0xee, 1, 8191)
+
+
+def test_partition_tables(t):
+    good = {
+        "empty": bytes(512),
+        "mbr": mbr((0x80, 0x83, 2048, 4096)),
+        "fat boot sector": b"\xeb\x3c\x90mkfs.fat".ljust(54, b"\x11") + b"FAT16   ".ljust(448, b"\x77") + b"\x55\xaa",
+    }
+    for name, sector in good.items():
+        with t.sub(name), open(t.path("good.raw"), "wb") as file:
+            file.write(sector.ljust(4 * MIB, b"\0"))
+            file.flush()
+            equal(verdict(t.path("good.raw")), (True, set()))
+    with t.sub("gpt"):
+        equal(verdict(gpt_disk(t.path("gpt.raw"), mbr(GUARD))), (True, set()))
+    bad = {
+        "an invalid boot flag": mbr((0x80, 0x83, 2048, 2048), (0x11, 0x83, 4096, 2048)),
+        "a guard without a GPT": mbr(GUARD),
+    }
+    for name, sector in bad.items():
+        with t.sub(name), open(t.path("bad.raw"), "wb") as file:
+            file.write(sector.ljust(4 * MIB, b"\0"))
+            file.flush()
+            unsafe(t.path("bad.raw"), "partition-table")
+    with t.sub("a GPT whose MBR names partitions as well"):
+        unsafe(gpt_disk(t.path("hybrid.raw"), mbr(GUARD, (0x80, 0x83, 2048, 2048))), "partition-table")
+    with t.sub("a GPT without a guard"):
+        unsafe(gpt_disk(t.path("bare.raw"), bytes(512)), "partition-table")
+    with t.sub("a wrong checksum"):
+        unsafe(poke(gpt_disk(t.path("sum.raw"), mbr(GUARD)), 512 + 72, b"\x09"), "partition-table")
+
+
+if __name__ == "__main__":
+    harness.main()
