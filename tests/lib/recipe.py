@@ -201,7 +201,8 @@ def _make_base(steps, path, cache={}):
             raise Failure(f"base: {result}")
     # A base that names other files of its folder cannot be shared.
     if steps and not any(".." in step or "-b " in step for step in steps):
-        keep = os.path.join(os.path.dirname(os.path.dirname(path)), f"base-{len(cache)}")
+        place = os.path.dirname(os.path.dirname(path))
+        keep = os.path.join(place, f"base-{zlib.crc32(repr(steps).encode()):08x}")
         cache[steps] = disks.copy(path, keep)
 
 
