@@ -9,6 +9,8 @@
 #include "util/num.h"
 
 #define BATCH 512U /* table entries read in one go */
+/* Clusters may have 1 GiB: blocks and tables are read in slices of this many bytes. */
+#define SLICE (1U << 20)
 
 struct check {
 	struct vmimg_disk *disk;
@@ -16,6 +18,8 @@ struct check {
 	struct vmimg_report *report;
 	struct vmimg_qcow2_clusters clusters;
 	uint64_t l1_budget; /* bytes of L1 tables that may still be read */
+	uint8_t *slice;     /* of the block or table that is being read */
+	uint32_t slice_len; /* SLICE, or a cluster when that is smaller */
 };
 
 /* Counts refs references to the clusters that [at, at + len) touches. */
@@ -54,27 +58,41 @@ static bool found(struct check *c, const char *code, uint64_t at, const struct v
 
 /* ---- refcounts as the image states them ---- */
 
-static int keep_block(
-	struct check *c, uint64_t index, const uint8_t *block, struct vmimg_error *err)
+/* The counts in c->slice, which begin with that of cluster first. *past: those of clusters that the
+ * file does not have. */
+static int keep_counts(struct check *c, uint64_t first, uint64_t *past, struct vmimg_error *err)
 {
 	unsigned order = c->q->header.refcount_order;
-	uint64_t per_block = ((uint64_t)c->q->cluster * 8) >> order, past = 0;
+	uint64_t number = ((uint64_t)c->slice_len * 8) >> order;
 
-	for (uint64_t i = 0; i < per_block; i++) {
-		uint64_t stated = vmimg_qcow2_get_refcount(block, i, order),
-			 at = index * per_block + i;
+	for (uint64_t i = 0; i < number; i++) {
+		uint64_t stated = vmimg_qcow2_get_refcount(c->slice, i, order);
 		struct vmimg_qcow2_cluster *cluster;
 
 		if (!stated)
 			continue;
-		if (at >= c->clusters.count) {
-			past++;
+		if (first + i >= c->clusters.count) {
+			++*past;
 			continue;
 		}
-		cluster = vmimg_qcow2_clusters_at(&c->clusters, at, err);
+		cluster = vmimg_qcow2_clusters_at(&c->clusters, first + i, err);
 		if (!cluster)
 			return -1;
 		cluster->stated = (uint32_t)vmimg_min(stated, UINT32_MAX);
+	}
+	return 0;
+}
+
+static int read_slices(struct check *c, uint64_t index, uint64_t at, struct vmimg_error *err)
+{
+	unsigned order = c->q->header.refcount_order;
+	uint64_t first = index * (((uint64_t)c->q->cluster * 8) >> order), past = 0;
+
+	for (uint64_t done = 0; done < c->q->cluster; done += c->slice_len) {
+		if (vmimg_io_pread(c->disk->io, c->slice, c->slice_len, at + done, err))
+			return found(c, "refcount-block", at, err) ? 0 : -1;
+		if (keep_counts(c, first + ((done * 8) >> order), &past, err))
+			return -1;
 	}
 	if (past)
 		vmimg_report_add(c->report, VMIMG_FINDING_LEAK, "refcount-past-end", VMIMG_NOWHERE,
@@ -86,12 +104,13 @@ static int keep_block(
 	return 0;
 }
 
-static int read_block(
-	struct check *c, uint64_t index, uint64_t at, uint8_t *block, struct vmimg_error *err)
+static int read_block(struct check *c, uint64_t index, uint64_t at, struct vmimg_error *err)
 {
+	uint64_t entry_at = c->q->header.refcount_table + index * 8;
+	struct vmimg_qcow2_cluster *cluster;
+
 	if (at % c->q->cluster || at / c->q->cluster >= c->clusters.count) {
-		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "refcount-block",
-			c->q->header.refcount_table + index * 8,
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "refcount-block", entry_at,
 			"refcount block %" PRIu64 " at 0x%" PRIx64 " is %s", index, at,
 			at % c->q->cluster ? "not at a multiple of the cluster size"
 					   : "past the end of the file");
@@ -99,9 +118,17 @@ static int read_block(
 	}
 	if (count(c, "refcount block", at, c->q->cluster, 1, err))
 		return -1;
-	if (vmimg_io_pread(c->disk->io, block, c->q->cluster, at, err))
-		return found(c, "refcount-block", at, err) ? 0 : -1;
-	return keep_block(c, index, block, err);
+	cluster = vmimg_qcow2_clusters_at(&c->clusters, at / c->q->cluster, err);
+	if (!cluster)
+		return -1;
+	if (cluster->counted > 1) { /* and must not be read again for every entry */
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "refcount-block", entry_at,
+			"refcount block %" PRIu64 " at 0x%" PRIx64
+			" lies where something else does",
+			index, at);
+		return 0;
+	}
+	return read_slices(c, index, at, err);
 }
 
 static int read_refcounts(struct check *c, struct vmimg_error *err)
@@ -109,7 +136,6 @@ static int read_refcounts(struct check *c, struct vmimg_error *err)
 	const struct vmimg_qcow2_header *h = &c->q->header;
 	uint64_t len = (uint64_t)h->refcount_table_clusters << h->cluster_bits;
 	uint64_t size = vmimg_io_size(c->disk->io);
-	VMIMG_AUTO(free) uint8_t *block = NULL;
 	uint8_t raw[8];
 
 	if (count(c, "refcount table", h->refcount_table, len, 1, err))
@@ -120,13 +146,10 @@ static int read_refcounts(struct check *c, struct vmimg_error *err)
 			"the refcount table (%" PRIu32 " clusters at 0x%" PRIx64
 			") reaches past the end of the file",
 			h->refcount_table_clusters, h->refcount_table);
-	block = vmimg_alloc_buffer(c->q->cluster, err);
-	if (!block)
-		return -1;
 	for (uint64_t at = 0; at + 8 <= len && h->refcount_table + at + 8 <= size; at += 8) {
 		if (vmimg_table_read(c->q->table, raw, 8, h->refcount_table + at, err))
 			return -1;
-		if (vmimg_get_be64(raw) && read_block(c, at / 8, vmimg_get_be64(raw), block, err))
+		if (vmimg_get_be64(raw) && read_block(c, at / 8, vmimg_get_be64(raw), err))
 			return -1;
 	}
 	return 0;
@@ -315,25 +338,25 @@ static int check_l2_entry(struct check *c, struct table *t, const uint8_t *raw, 
 	return entry & QCOW2_OFFSET ? check_data(c, t, entry, entry_at, err) : 0;
 }
 
-static int check_l2(struct check *c, struct table *t, uint8_t *raw, struct vmimg_error *err)
+static int check_l2(struct check *c, struct table *t, struct vmimg_error *err)
 {
 	unsigned entry_size = c->q->extended ? 16 : 8;
+	uint64_t slot = 0;
 
-	if (vmimg_io_pread(c->disk->io, raw, c->q->cluster, t->at, err))
-		return found(c, "l2-table", t->at, err) ? 0 : -1;
-	for (uint64_t slot = 0; slot < UINT64_C(1) << c->q->l2_bits; slot++)
-		if (check_l2_entry(c, t, raw + slot * entry_size, slot, err))
-			return -1;
+	for (uint64_t done = 0; done < c->q->cluster; done += c->slice_len) {
+		if (vmimg_io_pread(c->disk->io, c->slice, c->slice_len, t->at + done, err))
+			return found(c, "l2-table", t->at, err) ? 0 : -1;
+		for (uint32_t at = 0; at < c->slice_len; at += entry_size)
+			if (check_l2_entry(c, t, c->slice + at, slot++, err))
+				return -1;
+	}
 	return 0;
 }
 
 static int check_all_l2(struct check *c, struct vmimg_error *err)
 {
-	VMIMG_AUTO(free) uint8_t *raw = vmimg_alloc_buffer(c->q->cluster, err);
 	struct vmimg_qcow2_cluster *cluster;
 
-	if (!raw)
-		return -1;
 	for (uint64_t i = 0; vmimg_qcow2_clusters_next(&c->clusters, &i, &cluster); i++) {
 		struct table t = { .at = i * c->q->cluster,
 			.refs = cluster->l2_refs,
@@ -344,7 +367,7 @@ static int check_all_l2(struct check *c, struct vmimg_error *err)
 		if (t.active)
 			t.guest = (uint64_t)(cluster->l1_index - 1) * c->q->cluster
 				<< c->q->l2_bits;
-		if (check_l2(c, &t, raw, err))
+		if (check_l2(c, &t, err))
 			return -1;
 	}
 	return 0;
@@ -461,6 +484,10 @@ int vmimg_qcow2_check(struct vmimg_disk *disk, struct vmimg_report *report, stru
 	int result;
 
 	c.l1_budget = size + (UINT64_C(1) << 20);
+	c.slice_len = (uint32_t)vmimg_min(q->cluster, SLICE);
+	c.slice = vmimg_alloc_buffer(c.slice_len, err);
+	if (!c.slice)
+		return -1;
 	result = vmimg_qcow2_clusters_init(&c.clusters, vmimg_div_up(size, q->cluster), err);
 	if (!result)
 		result = check_all(&c, err);
@@ -470,5 +497,6 @@ int vmimg_qcow2_check(struct vmimg_disk *disk, struct vmimg_report *report, stru
 		report->total_blocks = vmimg_div_up(disk->size, q->cluster);
 	}
 	vmimg_qcow2_clusters_done(&c.clusters);
+	free(c.slice);
 	return result;
 }
