@@ -44,5 +44,6 @@ const struct vmimg_format vmimg_vhd = {
 	.identity = vhd_identity,
 	.create = vmimg_vhd_create,
 	.measure = vmimg_vhd_measure,
+	.edit = &vmimg_vhd_edit,
 	.options = vhd_options,
 };

@@ -85,6 +85,8 @@ struct vmimg_sink *vmimg_vhd_create(struct vmimg_io *io, const struct vmimg_crea
 int vmimg_vhd_measure(const struct vmimg_create *create, uint64_t data, uint64_t *bytes,
 	struct vmimg_error *err) VMIMG_CHECKED;
 
+extern const struct vmimg_edit_ops vmimg_vhd_edit;
+
 /* BAT entry i: a sector number or VMIMG_VHD_UNUSED. */
 int vmimg_vhd_bat_entry(
 	struct vmimg_vhd *vhd, uint64_t i, uint32_t *sector, struct vmimg_error *err) VMIMG_CHECKED;

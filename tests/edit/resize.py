@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes changed in place, of every format but QCOW2: content, peers, and a crash at every write."""
+
+import os
+import shutil
+
+from lib import disks, env, harness, qemu
+from lib.harness import check, equal
+from lib.process import run, vmimg, vmimg_ok
+
+SIZE = (21 << 20) + 1536
+CALLS = ["pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync", "renameat", "linkat"]
+
+
+def sound(path, what):
+    result = vmimg("check", path)
+    check(result.code in (0, 3), f"{what}: {result}{result.text[:400]}")
+
+
+def digest_of(path, out, *program):
+    result = run(*program, path, out)
+    check(result.code == 0, f"{program}: {result.text[:300]}")
+    digest = disks.sha256(out)
+    os.unlink(out)
+    return digest
+
+
+def ours(t, path):
+    return digest_of(path, t.path("ours.raw"), env.VMIMG, "convert", "-O", "raw")
+
+
+def theirs(t, path, driver):
+    return digest_of(path, t.path("theirs.raw"), "qemu-img", "convert", "-f", driver, "-O", "raw")
+
+
+def expected(t, raw, size):
+    copy = t.path("expected.raw")
+    shutil.copyfile(raw, copy)
+    os.truncate(copy, size)
+    digest = disks.sha256(copy)
+    os.unlink(copy)
+    return digest
+
+
+def make(t, options, suffix):
+    """An image of SIZE bytes, and the raw disk that is in it."""
+    raw = disks.pattern(t.path("disk.raw"), SIZE, seed=7, data=6 << 20)
+    with open(raw, "r+b") as file:  # data up to the last byte
+        file.seek(SIZE - 512)
+        file.write(b"\xa5" * 512)
+    path = t.path("disk." + suffix)
+    vmimg_ok("convert", "--force", *options, raw, path)
+    return path, raw
+
+
+def states(t, path, words):
+    """The image as it is after a kill at every call that changes it, and after none."""
+    for call in CALLS:
+        for number in range(1, 500):
+            folder = t.path("copy")
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(os.path.dirname(path), folder, ignore=lambda d, names: [
+                n for n in names if not n.startswith("disk") or n.endswith(".raw")])
+            copy = os.path.join(folder, os.path.basename(path))
+            result = run("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}",
+                         "-e", f"inject={call}:signal=KILL:when={number}", env.VMIMG, "resize", *words, copy, t.target)
+            yield f"killed at {call} {number}", copy
+            if result.code == 0:
+                break
+            check(number < 499, f"it never ends: {result.text[:300]}")
+
+
+def both_ways(t, options, suffix, driver, sizes):
+    """Grows, lets a peer write, shrinks, grows again. sizes: (size, what qemu-io writes there)."""
+    path, raw = make(t, options, suffix)
+    for size, where in sizes:
+        vmimg_ok("resize", path, str(size))
+        sound(path, f"grown to {size}")
+        equal(ours(t, path), expected(t, raw, size), f"content at {size}")
+        if driver:
+            equal(theirs(t, path, driver), expected(t, raw, size), f"content at {size}, as the peer sees it")
+            qemu.io(path, f"write -P 77 {where} 128k", fmt=driver)
+            sound(path, f"written to at {size}")
+        equal(vmimg("resize", path, str(SIZE)).code, 5 if driver else 0, "shrinking over data, unasked")
+        if driver:
+            vmimg_ok("resize", "--shrink", path, str(SIZE))
+        sound(path, "shrunk")
+        equal(ours(t, path), expected(t, raw, SIZE), "content after shrinking")
+    cut = (5 << 20) + 512
+    vmimg_ok("resize", "--shrink", path, str(cut))
+    os.truncate(raw, cut)
+    sound(path, "cut")
+    equal(ours(t, path), expected(t, raw, cut), "content, cut")
+    vmimg_ok("resize", path, str(SIZE))
+    equal(ours(t, path), expected(t, raw, SIZE), "what was cut stays away")
+    sound(path, "whole again")
+
+
+def crashes(t, options, suffix, targets, calls=5):
+    harness.need("strace")
+    path, raw = make(t, options, suffix)
+    for words, size in targets:
+        with t.sub(f"{' '.join(options)} to {size}"):
+            t.target, count = str(size), 0
+            allowed = expected(t, raw, SIZE), expected(t, raw, size)
+            for what, copy in states(t, path, words):
+                sound(copy, what)
+                check(ours(t, copy) in allowed, f"{what}: neither old nor new")
+                count += 1
+            check(count >= calls + len(CALLS), f"only {count} states were tried")
+
+
+def test_vhd(t):
+    for options, grown in ([], SIZE + (100 << 20)), (["-o", "block_size=512k,creator=qemu"], 1 << 30), \
+            (["-o", "subformat=fixed"], 99 << 20):
+        with t.sub(" ".join(options) or "dynamic"):
+            both_ways(t, ["-O", "vhd", *options], "vhd", "vpc", [(grown, "90M")])
+
+
+def test_vhd_killed(t):
+    small = ["-O", "vhd", "-o", "block_size=64k"]
+    crashes(t, small, "vhd", [([], 100 << 20), ([], SIZE + 4096), (["--shrink"], 3 << 20)])
+    crashes(t, ["-O", "vhd", "-o", "subformat=fixed"], "vhd",
+            [([], 100 << 20), ([], SIZE + 512), (["--shrink"], 3 << 20), (["--shrink"], SIZE - 512)], 3)
+
+
+if __name__ == "__main__":
+    harness.main()
