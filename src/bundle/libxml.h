@@ -25,8 +25,8 @@
 	F(xmlSetNsProp)         \
 	F(xmlRemoveProp)        \
 	F(xmlSearchNsByHref)    \
-	F(xmlSearchNs)          \
 	F(xmlNewNs)             \
+	F(xmlStrdup)            \
 	F(xmlSetNs)             \
 	F(xmlDocDumpFormatMemoryEnc)
 

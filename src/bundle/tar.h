@@ -38,6 +38,9 @@ void vmimg_tar_free(struct vmimg_tar *tar);
 VMIMG_AUTO_DEFINE(vmimg_tar_free, struct vmimg_tar *)
 size_t vmimg_tar_count(const struct vmimg_tar *tar);
 const struct vmimg_tar_member *vmimg_tar_member(const struct vmimg_tar *tar, size_t i);
+/* Whether it has pax headers or sparse members, which tar programs read and importers of OVA do not.
+ */
+bool vmimg_tar_is_odd(const struct vmimg_tar *tar);
 /* The regular file of that name, the last one when there are several; NULL: there is none. */
 const struct vmimg_tar_member *vmimg_tar_find(const struct vmimg_tar *tar, const char *name);
 /* The bytes of a regular file, in place. */

@@ -16,6 +16,7 @@ struct vmimg_tar {
 	struct vmimg_tar_member *members;
 	size_t count, cap;
 	size_t runs; /* stretches of all sparse members */
+	bool odd;    /* pax headers or sparse members */
 };
 
 /* What came before a member's own header and changes it. */
@@ -283,6 +284,7 @@ static int take_member(struct vmimg_tar *tar, uint64_t at, const uint8_t *block,
 		vmimg_grow_array(
 			&tar->members, &tar->cap, tar->count + 1, sizeof(*tar->members), err))
 		return -1;
+	tar->odd |= member.runs != NULL;
 	tar->members[tar->count++] = member;
 	return 0;
 }
@@ -295,6 +297,7 @@ static int take_extended(struct vmimg_tar *tar, uint64_t at, uint8_t type, uint6
 
 	if (!text)
 		return -1;
+	tar->odd |= type == 'x' || type == 'g';
 	if (type == 'L') {
 		free(before->long_name);
 		before->long_name = text;
@@ -457,6 +460,11 @@ void vmimg_tar_free(struct vmimg_tar *tar)
 	vmimg_pool_done(&tar->pool);
 	free(tar->members);
 	free(tar);
+}
+
+bool vmimg_tar_is_odd(const struct vmimg_tar *tar)
+{
+	return tar->odd;
 }
 
 size_t vmimg_tar_count(const struct vmimg_tar *tar)

@@ -342,27 +342,33 @@ int vmimg_xml_set_text(
 	return xml->lib->xmlAddChild(node, content) ? 0 : vmimg_fail_nomem(err);
 }
 
-/* The name space of that URI as seen from node; declared at the root when there is none. Attributes
- * need one with a prefix. */
-static xmlNs *space_of(
-	struct vmimg_xml *xml, xmlNode *node, const char *href, const char *prefix, bool for_attr)
+/* The name space of that URI as seen from node, declared at the root when there is none. */
+static xmlNs *space_of(struct vmimg_xml *xml, xmlNode *node, const char *href, const char *prefix)
 {
 	xmlNs *ns = xml->lib->xmlSearchNsByHref(xml->doc, node, X(href));
-	xmlNode *root = vmimg_xml_root(xml);
 
-	if (ns && for_attr && !ns->prefix) {
-		ns = xml->lib->xmlSearchNs(xml->doc, node, X(prefix));
-		if (ns && strcmp((const char *)ns->href, href))
-			ns = NULL;
-	}
-	return ns ? ns : xml->lib->xmlNewNs(root, X(href), X(prefix));
+	return ns ? ns : xml->lib->xmlNewNs(vmimg_xml_root(xml), X(href), X(prefix));
+}
+
+/* The same for attributes, which need one with a prefix. */
+static xmlNs *attr_space_of(struct vmimg_xml *xml, xmlNode *node, const char *href)
+{
+	unsigned declared = 0;
+	char prefix[16];
+
+	for (const xmlNode *n = node; n && n->type == XML_ELEMENT_NODE; n = n->parent)
+		for (xmlNs *ns = n->nsDef; ns; ns = ns->next, declared++)
+			if (ns->prefix && !strcmp((const char *)ns->href, href))
+				return ns;
+	snprintf(prefix, sizeof(prefix), "ns%u", declared);
+	return xml->lib->xmlNewNs(vmimg_xml_root(xml), X(href), X(prefix));
 }
 
 int vmimg_xml_set_attr(struct vmimg_xml *xml, xmlNode *node, const char *href, const char *name,
 	const char *value, struct vmimg_error *err)
 {
 	const xmlAttr *old = find_attr(node, name);
-	xmlNs *ns = old ? old->ns : href ? space_of(xml, node, href, "ovf", true) : NULL;
+	xmlNs *ns = old ? old->ns : href ? attr_space_of(xml, node, href) : NULL;
 
 	if ((href && !ns && !old) || !xml->lib->xmlSetNsProp(node, ns, X(name), X(value)))
 		return vmimg_fail_nomem(err);
@@ -380,7 +386,7 @@ void vmimg_xml_drop_attr(struct vmimg_xml *xml, xmlNode *node, const char *name)
 xmlNode *vmimg_xml_add(struct vmimg_xml *xml, xmlNode *parent, xmlNode *before, const char *href,
 	const char *prefix, const char *name, struct vmimg_error *err)
 {
-	xmlNs *ns = space_of(xml, parent, href, prefix, false);
+	xmlNs *ns = space_of(xml, parent, href, prefix);
 	xmlNode *node = ns ? xml->lib->xmlNewDocNode(xml->doc, ns, X(name), NULL) : NULL;
 	xmlNode *put = !node ? NULL
 		: before     ? xml->lib->xmlAddPrevSibling(before, node)
@@ -405,11 +411,28 @@ void vmimg_xml_rename(struct vmimg_xml *xml, xmlNode *node, const char *name)
 int vmimg_xml_set_space(struct vmimg_xml *xml, xmlNode *node, const char *href, const char *prefix,
 	struct vmimg_error *err)
 {
-	xmlNs *ns = space_of(xml, node, href, prefix, false);
+	xmlNs *ns = space_of(xml, node, href, prefix);
 
 	if (!ns)
 		return vmimg_fail_nomem(err);
 	xml->lib->xmlSetNs(node, ns);
+	return 0;
+}
+
+int vmimg_xml_move_space(
+	struct vmimg_xml *xml, const char *from, const char *to, struct vmimg_error *err)
+{
+	for (xmlNs *ns = vmimg_xml_root(xml)->nsDef; ns; ns = ns->next) {
+		xmlChar *copy;
+
+		if (strcmp((const char *)ns->href, from))
+			continue;
+		copy = xml->lib->xmlStrdup(X(to));
+		if (!copy)
+			return vmimg_fail_nomem(err);
+		xml->lib->release((void *)(uintptr_t)ns->href);
+		ns->href = copy;
+	}
 	return 0;
 }
 

@@ -41,8 +41,7 @@ int vmimg_xml_child_text(const xmlNode *parent, const char *name, struct vmimg_p
 
 int vmimg_xml_set_text(struct vmimg_xml *xml, xmlNode *node, const char *text,
 	struct vmimg_error *err) VMIMG_CHECKED;
-/* Changes the attribute of that local name, or adds it in node's own name space style: with the
- * prefix of name space href when href is not NULL. */
+/* Changes the attribute of that local name, or adds it in the name space href (NULL: in none). */
 int vmimg_xml_set_attr(struct vmimg_xml *xml, xmlNode *node, const char *href, const char *name,
 	const char *value, struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_xml_drop_attr(struct vmimg_xml *xml, xmlNode *node, const char *name);
@@ -54,6 +53,9 @@ void vmimg_xml_remove(struct vmimg_xml *xml, xmlNode *node);
 void vmimg_xml_rename(struct vmimg_xml *xml, xmlNode *node, const char *name);
 /* Moves node into another name space, declared as for add. */
 int vmimg_xml_set_space(struct vmimg_xml *xml, xmlNode *node, const char *href, const char *prefix,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Gives the name space that is declared at the root as `from` the URI `to`. */
+int vmimg_xml_move_space(struct vmimg_xml *xml, const char *from, const char *to,
 	struct vmimg_error *err) VMIMG_CHECKED;
 /* UTF-8, indented; to be freed with free(). */
 char *vmimg_xml_write(struct vmimg_xml *xml, size_t *len, struct vmimg_error *err) VMIMG_CHECKED;
