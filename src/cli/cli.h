@@ -96,9 +96,10 @@ struct cli_verb {
 	V(snapshot)  \
 	V(resize)    \
 	V(bitmap)    \
-	V(pack) \
-	V(unpack) \
-	V(ovf) \
+	V(pack)      \
+	V(unpack)    \
+	V(ovf)       \
+	V(lint)      \
 	V(boot_disk) \
 	V(split)     \
 	V(formats)

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vmimg ovf: what is special to OVF: show, verify. */
+/* vmimg ovf: what is special to OVF: show, verify, sign and edit. */
 #include <stdio.h>
 #include <string.h>
 #include "cli/bundle.h"
-#include "cli/machine_args.h"
+#include "cli/ovf_edit.h"
+#include "bundle/ovf_targets.h"
 
 struct args {
 	struct cli_common common;
 	const char *roots;
+	struct cli_ovf_edit edit;
 };
 
 static int open_bundle(struct cli_image *image, const char *path, const struct cli_common *common,
@@ -131,26 +133,81 @@ static int verify(const struct cli_call *call, struct vmimg_error *err)
 	return result;
 }
 
+/* ---- edit, sign -------------------------------------------------------------------------- */
+
+/* What is read and written beside the bundle. */
+static void reach(struct cli_sandbox *sandbox, const struct cli_ovf_edit *edit)
+{
+	const char *const read[] = { edit->key, edit->certificate, edit->machine.eula };
+
+	for (size_t i = 0; sandbox && i < sizeof(read) / sizeof(read[0]); i++)
+		if (read[i])
+			cli_sandbox_read(sandbox, read[i]);
+	if (sandbox && edit->output)
+		cli_sandbox_write(sandbox, edit->output);
+}
+
+static int edit(const struct cli_call *call, struct vmimg_error *err)
+{
+	const struct args *args = call->args;
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	const char *name;
+
+	reach(args->common.sandbox, &args->edit);
+	if (open_bundle(&image, call->words[1], &args->common, err))
+		return -1;
+	name = image.bundle->format->name;
+	if (strcmp(name, "ova") && strcmp(name, "ovf"))
+		return vmimg_fail(
+			err, VMIMG_EFORMAT, "%.200s is neither OVF nor OVA", call->words[1]);
+	return cli_ovf_rewrite(&image, &args->edit, &args->common, err);
+}
+
+static int sign(const struct cli_call *call, struct vmimg_error *err)
+{
+	const struct args *args = call->args;
+
+	if (!args->edit.key)
+		return vmimg_fail(err, VMIMG_EINVAL, "it takes --key FILE and --cert FILE");
+	return edit(call, err);
+}
+
 /* ---- the verb ---------------------------------------------------------------------------- */
 
 static const struct {
 	const char *name;
 	int (*run)(const struct cli_call *, struct vmimg_error *);
-} actions[] = { { "show", show }, { "verify", verify } };
+} actions[] = { { "show", show }, { "verify", verify }, { "sign", sign }, { "edit", edit } };
 
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++)
 		if (!strcmp(actions[i].name, call->words[0]))
 			return actions[i].run(call, err);
-	return vmimg_fail(err, VMIMG_EINVAL, "it is show or verify, not '%.40s'", call->words[0]);
+	return vmimg_fail(
+		err, VMIMG_EINVAL, "it is show, verify, sign or edit, not '%.40s'", call->words[0]);
 }
 
 static const struct cli_option options[] = {
 	{ 0, "trusted", "FILE", "verify: certificates (PEM), one of which must have signed",
 		cli_set_text, offsetof(struct args, roots) },
-	{ 'q', "quiet", NULL, "verify: print nothing but errors", cli_set_flag,
+	{ 'q', "quiet", NULL, "print nothing but errors", cli_set_flag,
 		offsetof(struct args, common.quiet) },
+	{ 'o', NULL, "FILE", "sign, edit: the new bundle, .ova or .ovf", cli_set_text,
+		offsetof(struct args, edit.output) },
+	{ 'O', NULL, "KIND", "its kind, ova or ovf", cli_set_text,
+		offsetof(struct args, edit.kind) },
+	{ 0, "target", "TARGET", "edit: change what it refuses: " VMIMG_OVF_TARGETS, cli_set_text,
+		offsetof(struct args, edit.target) },
+	CLI_MACHINE_OPTIONS(struct args, edit.machine),
+	{ 0, "hash", "NAME", "of the manifest: sha1, sha256 or sha512 (sha256)", cli_set_text,
+		offsetof(struct args, edit.hash) },
+	{ 0, "key", "FILE", "sign with this RSA key (PEM)", cli_set_text,
+		offsetof(struct args, edit.key) },
+	{ 0, "cert", "FILE", "and put this certificate beside it (PEM)", cli_set_text,
+		offsetof(struct args, edit.certificate) },
+	{ 0, "force", NULL, "replace an existing file", cli_set_flag,
+		offsetof(struct args, edit.force) },
 	{ 0 },
 };
 
@@ -159,11 +216,13 @@ static const struct cli_option *const groups[] = { options, cli_format_options, 
 
 const struct cli_verb cli_ovf = {
 	.name = "ovf",
-	.operands = "show|verify BUNDLE",
-	.summary = "Shows or verifies an OVF or OVA",
+	.operands = "show|verify|sign|edit BUNDLE",
+	.summary = "Shows, verifies, signs or changes an OVF or OVA",
 	.detail = "show prints all of the description as JSON. verify compares every file with the "
 		  "manifest,\nand the manifest with its signature; what fails is named, and the "
-		  "exit code is 4.",
+		  "exit code is 4.\n"
+		  "sign and edit write a new bundle with the files as they are, and list what they "
+		  "changed.",
 	.least = 2,
 	.most = 2,
 	.args_size = sizeof(struct args),

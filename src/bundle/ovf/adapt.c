@@ -28,7 +28,7 @@ static int make_plain(struct adapting *a, xmlNode *item, struct vmimg_error *err
 {
 	if (vmimg_xml_is(item, "Item"))
 		return 0;
-	vmimg_ovf_changed(&a->edit, "a %s becomes an Item", (const char *)item->name);
+	vmimg_ovf_changed(&a->edit, "%s becomes Item", (const char *)item->name);
 	vmimg_xml_rename(a->edit.xml, item, "Item");
 	for (xmlNode *child = vmimg_xml_child(item, NULL); child;
 		child = vmimg_xml_next(child, NULL)) {
