@@ -63,7 +63,11 @@ static int copy_content(struct copier *copier, const struct vmimg_node *node, st
 	uint64_t at = 0;
 	size_t got;
 
-	/* the limit first: a size that a stranger made up may take years to read as zeroes */
+	/* A size that a stranger made up may take years to read as zeroes: the limit comes first.
+	 * Before it the last byte, for a file that is not all there is not merely too large. */
+	if (node->size &&
+		vmimg_fs_read(copier->fs, node, copier->buf, 1, node->size - 1, &got, err))
+		return -1;
 	if (vmimg_io_resize(out, node->size, err))
 		return -1;
 	for (;; at += got) {
