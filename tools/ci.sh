@@ -58,7 +58,6 @@ run_tests() {
 stage_deps() {
 	tools/deps.sh test
 	count $? deps
-	tools/deps.sh boot || say "tests that start a machine will be skipped"
 	tools/deps.sh boot || say "without what the boot tests need: they will be skipped"
 }
 
