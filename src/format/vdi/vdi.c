@@ -40,5 +40,6 @@ const struct vmimg_format vmimg_vdi = {
 	.identity = vdi_identity,
 	.create = vmimg_vdi_create,
 	.measure = vmimg_vdi_measure,
+	.edit = &vmimg_vdi_edit,
 	.options = vdi_options,
 };

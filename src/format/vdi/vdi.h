@@ -65,3 +65,4 @@ struct vmimg_sink *vmimg_vdi_create(struct vmimg_io *io, const struct vmimg_crea
 	struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vdi_measure(const struct vmimg_create *create, uint64_t data, uint64_t *bytes,
 	struct vmimg_error *err) VMIMG_CHECKED;
+extern const struct vmimg_edit_ops vmimg_vdi_edit;

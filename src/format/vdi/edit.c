@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Resizing. What makes an image larger or smaller is in the header's first sector: the size, the
+ * number of blocks, where the block map and the first block lie. That sector is written when the
+ * new state is complete, in places that the old one does not use.
+ *
+ * A map that outgrows its room takes the place of the first blocks, which go to the end of the file
+ * before; as blocks are numbered from the first, all numbers become smaller with that same write.
+ */
+#include "disk/edit.h"
+#include <inttypes.h>
+#include <string.h>
+#include "format/vdi/vdi.h"
+#include "util/num.h"
+
+#define SECTOR 512U
+#define STRIDE 8192U        /* entries of the map in one go */
+#define CHUNK  (256U << 10) /* bytes copied in one go */
+
+struct resize {
+	struct vmimg_disk *disk;
+	const struct vmimg_vdi_header *header; /* as it was */
+	uint64_t stride;                       /* from one block in the file to the next */
+	uint32_t below;                        /* entries of the disk before this one count */
+	uint64_t next;                         /* number of the next block in the file */
+	uint32_t entries;                      /* of the map, as it shall be */
+	uint64_t map_at;
+	uint32_t dropped; /* numbers of blocks that make room for the map */
+	uint8_t *buffer;  /* CHUNK bytes */
+};
+
+static uint64_t place(const struct resize *r, uint64_t number)
+{
+	return r->header->data_at + number * r->stride;
+}
+
+/* Flushes, writes the header's numbers, all in its first sector, and flushes. */
+static int put_header(const struct resize *r, uint64_t size, uint32_t entries, uint64_t map_at,
+	uint32_t dropped, struct vmimg_error *err)
+{
+	uint8_t bytes[SECTOR];
+	struct vmimg_io *io = r->disk->io;
+	struct vmimg_vdi_header1 header;
+	size_t len = VMIMG_VDI_PRE_SIZE + VMIMG_VDI_HEADER1_LEAST;
+
+	if (vmimg_io_sync(io, err) || vmimg_io_pread(io, bytes, sizeof(bytes), 0, err))
+		return -1;
+	vmimg_vdi_header1_decode(&header, bytes);
+	if (header.header_size >= VMIMG_VDI_HEADER1_SIZE - VMIMG_VDI_PRE_SIZE)
+		len = VMIMG_VDI_HEADER1_SIZE;
+	header.map_at = (uint32_t)map_at;
+	header.data_at = (uint32_t)place(r, dropped);
+	header.disk_size = size;
+	header.blocks = entries;
+	header.allocated = (uint32_t)(r->next - dropped);
+	vmimg_vdi_header1_encode(&header, bytes); /* what was read goes back as it was */
+	if (vmimg_io_pwrite(io, bytes, len, 0, err))
+		return -1;
+	return vmimg_io_sync(io, err);
+}
+
+/* ---- blocks ---- */
+
+static int count_block(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
+{
+	struct resize *r = ctx;
+
+	(void)err;
+	if (i < r->below)
+		r->next = vmimg_max(r->next, (uint64_t)entry + 1);
+	return 0;
+}
+
+/* What the last block holds past the disk's end would be the guest's: it becomes zero. */
+static int clear_rest(const struct resize *r, struct vmimg_error *err)
+{
+	struct vmimg_disk *disk = r->disk;
+	const struct vmimg_vdi *vdi = disk->state;
+	uint64_t inside = disk->size % disk->block, index = disk->size / disk->block;
+	uint8_t entry[4];
+
+	if (!inside)
+		return 0;
+	if (vmimg_io_pread(disk->io, entry, sizeof(entry), r->header->map_at + 4 * index, err))
+		return -1;
+	if (vmimg_get_le32(entry) >= VMIMG_VDI_ZERO)
+		return 0;
+	return vmimg_io_zero(disk->io, vmimg_vdi_block_at(vdi, vmimg_get_le32(entry)) + inside,
+		disk->block - inside, err);
+}
+
+static int copy_block(struct resize *r, uint64_t from, uint64_t to, struct vmimg_error *err)
+{
+	struct vmimg_io *io = r->disk->io;
+	uint64_t at = place(r, from);
+	uint64_t len = vmimg_min(r->stride, vmimg_io_size(io) - at);
+
+	for (uint64_t done = 0, step; done < len; done += step) {
+		step = vmimg_min(len - done, CHUNK);
+		if (vmimg_io_pread(io, r->buffer, (size_t)step, at + done, err) ||
+			vmimg_io_pwrite(io, r->buffer, (size_t)step, place(r, to) + done, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int copy_if_dropped(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
+{
+	struct resize *r = ctx;
+
+	(void)i;
+	return entry < r->dropped ? copy_block(r, entry, r->next++, err) : 0;
+}
+
+/* The entries follow the copies, in the same order. */
+static int point_to_copy(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
+{
+	struct resize *r = ctx;
+	uint8_t bytes[4];
+
+	if (entry >= r->dropped)
+		return 0;
+	vmimg_put_le32(bytes, (uint32_t)r->next++);
+	return vmimg_io_pwrite(r->disk->io, bytes, sizeof(bytes), r->header->map_at + 4 * i, err);
+}
+
+static int grow_file(const struct resize *r, struct vmimg_error *err)
+{
+	struct vmimg_io *io = r->disk->io;
+	uint64_t end = place(r, r->next);
+
+	return vmimg_io_size(io) < end ? vmimg_io_resize(io, end, err) : 0;
+}
+
+/* Takes the first blocks, as many as the new map needs room for, to the end of the file: copies,
+ * then the count of blocks, then the entries. The image is the same all the time. */
+static int move_blocks(struct resize *r, struct vmimg_error *err)
+{
+	struct vmimg_vdi *vdi = r->disk->state;
+	uint64_t first;
+
+	r->next = first = vmimg_max(r->next, r->dropped);
+	if (vmimg_vdi_walk(vdi, copy_if_dropped, r, err) || grow_file(r, err) ||
+		put_header(r, r->disk->size, r->header->blocks, r->header->map_at, 0, err))
+		return -1;
+	r->next = first;
+	if (vmimg_vdi_walk(vdi, point_to_copy, r, err))
+		return -1;
+	return vmimg_io_sync(r->disk->io, err);
+}
+
+/* ---- the map ---- */
+
+static uint32_t new_entry(struct resize *r)
+{
+	return r->header->type == VMIMG_VDI_FIXED ? (uint32_t)(r->next++ - r->dropped)
+						  : VMIMG_VDI_ABSENT;
+}
+
+static void convert_entries(struct resize *r, uint32_t at, uint32_t count, uint32_t old_count)
+{
+	for (uint32_t k = 0; k < count; k++) {
+		uint8_t *bytes = r->buffer + 4 * (size_t)k;
+		uint32_t entry = vmimg_get_le32(bytes);
+
+		if (at + k >= old_count)
+			entry = new_entry(r);
+		else if (entry < VMIMG_VDI_ZERO)
+			entry -= r->dropped;
+		vmimg_put_le32(bytes, entry);
+	}
+}
+
+/* Writes the entries that are new, or differ: those past the disk's end, or all. */
+static int put_map(struct resize *r, struct vmimg_error *err)
+{
+	const struct vmimg_vdi *vdi = r->disk->state;
+	struct vmimg_io *io = r->disk->io;
+
+	for (uint32_t i = r->dropped ? 0 : vdi->entries, count; i < r->entries; i += count) {
+		uint32_t old = i < vdi->entries ? vdi->entries - i : 0;
+
+		count = (uint32_t)vmimg_min(STRIDE, r->entries - i);
+		old = (uint32_t)vmimg_min(old, count);
+		if (vmimg_io_pread(io, r->buffer, (size_t)old * 4,
+			    r->header->map_at + 4 * (uint64_t)i, err))
+			return -1;
+		convert_entries(r, i, count, vdi->entries);
+		if (vmimg_io_pwrite(
+			    io, r->buffer, (size_t)count * 4, r->map_at + 4 * (uint64_t)i, err))
+			return -1;
+	}
+	return 0;
+}
+
+/* ---- the operation ---- */
+
+/* Whether the map stays where it is, and if not, how many blocks make room for it. */
+static int plan_map(struct resize *r, struct vmimg_error *err)
+{
+	const struct vmimg_vdi_header *header = r->header;
+	uint64_t len = vmimg_align_up(4 * (uint64_t)r->entries, SECTOR);
+
+	r->map_at = header->map_at;
+	if (header->map_at + 4 * (uint64_t)header->blocks > header->data_at)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"the blocks do not begin after the block map: convert it");
+	if (header->map_at + 4 * (uint64_t)r->entries <= header->data_at)
+		return 0;
+	r->dropped = (uint32_t)vmimg_div_up(len, r->stride);
+	r->map_at = header->data_at;
+	if (place(r, r->dropped) > UINT32_MAX)
+		return vmimg_fail(
+			err, VMIMG_EUNSUPPORTED, "the block map would end past 4 GiB: convert it");
+	return 0;
+}
+
+static int grow(struct resize *r, uint64_t size, struct vmimg_error *err)
+{
+	if (vmimg_vdi_walk(r->disk->state, count_block, r, err) || plan_map(r, err))
+		return -1;
+	if (r->dropped && move_blocks(r, err))
+		return -1;
+	if (clear_rest(r, err) || put_map(r, err) || grow_file(r, err))
+		return -1;
+	return put_header(r, size, r->entries, r->map_at, r->dropped, err);
+}
+
+/* What is cut off is out of the image with the header; then the file may end earlier. */
+static int shrink(struct resize *r, uint64_t size, struct vmimg_error *err)
+{
+	struct vmimg_io *io = r->disk->io;
+
+	r->below = r->entries;
+	if (vmimg_vdi_walk(r->disk->state, count_block, r, err) ||
+		put_header(r, size, r->entries, r->header->map_at, 0, err))
+		return -1;
+	if (vmimg_io_size(io) <= place(r, r->next))
+		return 0;
+	return vmimg_io_resize(io, place(r, r->next), err) || vmimg_io_sync(io, err) ? -1 : 0;
+}
+
+static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	const struct vmimg_vdi *vdi = disk->state;
+
+	if (!vdi->header.major || disk->io->is_device)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			vdi->header.major ? "it lies on a device"
+					  : "a VDI of version 0 is not changed: convert it");
+	if (vmimg_vdi_has_parent(&vdi->header))
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"a differencing image is as large as its parent: flatten it first "
+			"(convert)");
+	if (vmimg_div_up(size, disk->block) > VMIMG_VDI_MAX_BLOCKS)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"%" PRIu64 " bytes are more than %" PRIu32 " blocks of %" PRIu32, size,
+			VMIMG_VDI_MAX_BLOCKS, disk->block);
+	return 0;
+}
+
+static int vdi_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	const struct vmimg_vdi *vdi = disk->state;
+	struct resize r = { .disk = disk,
+		.header = &vdi->header,
+		.stride = (uint64_t)vdi->header.block_extra + vdi->header.block_size,
+		.below = vdi->entries };
+	int result;
+
+	size = vmimg_align_up(size, SECTOR);
+	if (size == disk->size)
+		return 0;
+	if (check_resize(disk, size, err))
+		return -1;
+	r.entries = (uint32_t)vmimg_div_up(size, disk->block);
+	r.buffer = vmimg_alloc_buffer(CHUNK, err);
+	if (!r.buffer)
+		return -1;
+	result = size > disk->size ? grow(&r, size, err) : shrink(&r, size, err);
+	free(r.buffer);
+	return result;
+}
+
+const struct vmimg_edit_ops vmimg_vdi_edit = {
+	.resize = vdi_resize,
+};
