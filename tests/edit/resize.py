@@ -138,5 +138,33 @@ def test_vdi_killed(t):
     crashes(t, ["-O", "vdi", "-o", "static=on"], "vdi", [([], 30 << 20)], 1)
 
 
+def test_vhdx(t):
+    for options, grown, driver in ([], SIZE + (100 << 20), "vhdx"), (["-o", "block_size=1M"], 1 << 40, None), \
+            (["-o", "subformat=fixed,block_size=1M"], 99 << 20, "vhdx"):
+        with t.sub(f"{' '.join(options) or 'dynamic'} to {grown}"):
+            both_ways(t, ["-O", "vhdx", *options], "vhdx", driver, [(grown, "90M")], plain=grown < 1 << 39)
+
+
+def test_vhdx_moved_table(t):
+    """A block table that moved is found by a peer, which goes on writing."""
+    path, raw = make(t, ["-O", "vhdx", "-o", "block_size=1M"], "vhdx")
+    vmimg_ok("resize", path, str(1 << 40))
+    qemu.io(path, "write -P 77 900G 128k", "read -P 77 900G 128k", fmt="vhdx")
+    sound(path, "written")
+    vmimg_ok("resize", "--shrink", path, str(SIZE))
+    equal(theirs(t, path, "vhdx"), expected(t, raw, SIZE), "content")
+
+
+def test_vhdx_killed(t):
+    crashes(t, ["-O", "vhdx", "-o", "block_size=1M"], "vhdx", [([], 100 << 20), (["--shrink"], 3 << 20)], 1)
+    crashes(t, ["-O", "vhdx", "-o", "block_size=1M,subformat=fixed"], "vhdx", [([], 30 << 20)], 1)
+    path, raw = make(t, ["-O", "vhdx", "-o", "block_size=1M"], "vhdx")
+    t.target = str(200 << 30)  # more than the table has room for
+    for what, copy in states(t, path, []):
+        sound(copy, what)
+        vmimg_ok("resize", "--shrink", copy, str(SIZE))
+        equal(ours(t, copy), expected(t, raw, SIZE), what)
+
+
 if __name__ == "__main__":
     harness.main()

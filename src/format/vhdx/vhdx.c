@@ -46,5 +46,6 @@ const struct vmimg_format vmimg_vhdx = {
 	.check = vmimg_vhdx_check,
 	.create = vmimg_vhdx_create,
 	.measure = vmimg_vhdx_measure,
+	.edit = &vmimg_vhdx_edit,
 	.options = options,
 };

@@ -150,6 +150,7 @@ int vmimg_vhdx_write_head(struct vmimg_io *io, const struct vhdx_plan *plan,
 
 /* The room's half of struct vmimg_format. */
 extern const struct vmimg_format vmimg_vhdx;
+extern const struct vmimg_edit_ops vmimg_vhdx_edit;
 int vmimg_vhdx_open(
 	struct vmimg_disk *disk, const struct vmimg_open *options, struct vmimg_error *err);
 void vmimg_vhdx_close(struct vmimg_disk *disk);
