@@ -14,6 +14,8 @@ int cli_change_open(struct cli_image *image, const char *path, const struct cli_
 		&image->files, common, cli_resolver(common, CLI_REFS_BESIDE), VMIMG_LOCK_READ);
 	image->io = vmimg_file_open(path, true, err);
 	if (!image->io || vmimg_io_lock(image->io, VMIMG_LOCK_WRITE, err))
+		return common->face ? vmimg_within(err, "Could not open '%.100s'", path) : -1;
+	if (common->face && !options.format && !(options.format = cli_face_format(image->io, err)))
 		return -1;
 	image->disk = vmimg_disk_open(image->io, &options, err);
 	return image->disk ? 0 : -1;

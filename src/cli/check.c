@@ -58,7 +58,13 @@ static double percent(uint64_t part, uint64_t whole)
 	return whole ? 100.0 * (double)part / (double)whole : 0;
 }
 
-static void print_totals(const struct vmimg_report *report)
+/* Callers of qemu-img know it from qcow2 alone. */
+static bool tells_end(const struct vmimg_disk *disk, const struct cli_common *common)
+{
+	return !common->face || !strcmp(disk->format->name, "qcow2");
+}
+
+static void print_totals(const struct vmimg_report *report, bool end)
 {
 	uint64_t errors = report->count[VMIMG_FINDING_ERROR];
 	uint64_t corruptions = report->count[VMIMG_FINDING_CORRUPTION];
@@ -83,7 +89,7 @@ static void print_totals(const struct vmimg_report *report)
 			percent(report->allocated_blocks, report->total_blocks),
 			percent(report->fragmented_blocks, report->allocated_blocks),
 			percent(report->compressed_blocks, report->allocated_blocks));
-	if (report->image_end)
+	if (end)
 		printf("Image end offset: %" PRIu64 "\n", report->image_end);
 }
 
@@ -171,7 +177,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		return -1;
 	if (!common->json && !common->quiet) {
 		print_findings(report);
-		print_totals(report);
+		print_totals(report, report->image_end && tells_end(image.disk, common));
 	}
 	return verdict(report);
 }

@@ -39,11 +39,13 @@ struct cli_common {
 	const char *key, *certificate; /* files, for bundles that are encrypted or signed */
 	bool strict;                   /* warnings are errors */
 	bool free;                     /* --no-sandbox */
+	bool face;                     /* asked for by a caller of qemu-img: cli/face */
 	struct cli_sandbox *sandbox;   /* NULL: the verb runs without one */
 	bool ignored;                  /* options without effect end here */
 	bool percent;                  /* -p: progress as qemu-img prints it */
 	enum cli_refs refs;
 	enum cli_progress_kind progress;
+	uint64_t rate;                         /* bytes a second; 0: as fast as it goes */
 	uint64_t max_virtual_size, max_output; /* 0: no limit */
 	unsigned disk;                         /* of a bundle, from 1; 0: the only one */
 	unsigned threads;                      /* 0: as many as there are processors */
@@ -114,9 +116,13 @@ extern const struct cli_option cli_source_options[]; /* -U, --refs, --untrusted,
 extern const struct cli_option cli_work_options[];   /* -p, -q, -m, --progress */
 
 int cli_exit_code(enum vmimg_status status);
+/* What qemu-img calls the format; NULL: it does not know it. */
+const char *cli_qemu_name(const struct vmimg_format *format);
 /* The policy that the options ask for; otherwise when they do not. */
 const struct vmimg_resolver *cli_resolver(const struct cli_common *common, enum cli_refs otherwise);
 
+/* Whose name lines on standard error begin with, if it is not vmimg; a constant. */
+void cli_set_program(const char *name);
 /* One line on standard error: "vmimg: …". */
 void cli_warn(const char *fmt, ...) VMIMG_PRINTF(1, 2);
 /* Pretty-prints root, and gives it back. A NULL root is a lack of memory. */

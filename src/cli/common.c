@@ -72,9 +72,10 @@ const struct cli_option cli_source_options[] = {
 		IN(free) },
 	{ 0, "max-virtual-size", "SIZE", "refuse a disk that is larger", cli_set_size,
 		IN(max_virtual_size) },
-	{ 0, "key", "FILE", "the private key (PEM) that decrypts a bundle, or signs one", cli_set_text, IN(key) },
-	{ 0, "cert", "FILE", "the certificate (PEM) that verifies a bundle, or belongs to --key", cli_set_text,
-		IN(certificate) },
+	{ 0, "key", "FILE", "the private key (PEM) that decrypts a bundle, or signs one",
+		cli_set_text, IN(key) },
+	{ 0, "cert", "FILE", "the certificate (PEM) that verifies a bundle, or belongs to --key",
+		cli_set_text, IN(certificate) },
 	{ 0, "disk", "N", "of a bundle: its Nth disk (the only one)", set_disk, IN(disk) },
 	{ 0, "image-opts", NULL, NULL, cli_refuse, 0 },
 	{ 0, "object", "OBJECT", NULL, cli_refuse, 0 },
@@ -116,6 +117,16 @@ int cli_exit_code(enum vmimg_status status)
 		break;
 	}
 	return CLI_SYSTEM;
+}
+
+const char *cli_qemu_name(const struct vmimg_format *format)
+{
+	static const char *const same[] = { "qcow", "qcow2", "vhdx", "vdi", "vmdk", "raw" };
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(same); i++)
+		if (!strcmp(format->name, same[i]))
+			return same[i];
+	return !strcmp(format->name, "vhd") ? "vpc" : NULL;
 }
 
 const struct vmimg_resolver *cli_resolver(const struct cli_common *common, enum cli_refs otherwise)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "cli/lost.h"
 #include "cli/progress.h"
+#include "cli/sources.h"
 #include "cli/target.h"
 #include "disk/report.h"
 #include "engine/convert.h"
@@ -16,12 +17,17 @@ struct args {
 	const char *snapshot;
 	struct cli_size sparse; /* -S */
 	const char *digest;     /* --digest: an algorithm */
+	bool bitmaps;           /* --bitmaps: asked for by name */
+	struct cli_window window;
 };
 
 struct job {
 	const struct args *args;
-	const char *from, *to;
-	struct cli_image source;
+	const char *const *from; /* names of the sources */
+	size_t from_count;
+	const char *to;
+	struct cli_sources sources;
+	struct vmimg_disk *disk; /* what they are together */
 	struct cli_target target;
 	struct vmimg_converted done;
 	json_t *lost;
@@ -34,7 +40,8 @@ static int refuse_same(const struct job *job, struct vmimg_error *err)
 {
 	struct stat st;
 
-	if (!strcmp(job->to, "-") || stat(job->to, &st) || !cli_files_has(&job->source.files, &st))
+	if (!strcmp(job->to, "-") || stat(job->to, &st) ||
+		!cli_files_has(&job->sources.images[0].files, &st))
 		return 0;
 	return vmimg_fail(err, VMIMG_EINVAL,
 		"%.100s is being read: it cannot be the output as well", job->to);
@@ -43,7 +50,7 @@ static int refuse_same(const struct job *job, struct vmimg_error *err)
 /* What the source's top layer lacks is left to the new backing file, which must be as large. */
 static int check_backing(const struct job *job, struct vmimg_error *err)
 {
-	const struct vmimg_disk *old = job->source.disk->parent;
+	const struct vmimg_disk *old = job->disk->parent;
 	const struct vmimg_disk *new = job->target.parent.disk;
 
 	if (!old || !new || old->size == new->size)
@@ -57,7 +64,7 @@ static int check_backing(const struct job *job, struct vmimg_error *err)
 /* --strict: what check would call wrong is not converted. */
 static int check_strictly(struct job *job, struct vmimg_error *err)
 {
-	const struct vmimg_disk *disk = job->source.disk;
+	const struct vmimg_disk *disk = job->disk;
 	VMIMG_AUTO(free) struct vmimg_report *report = NULL;
 	size_t warnings = json_array_size(disk->warnings);
 
@@ -69,7 +76,7 @@ static int check_strictly(struct job *job, struct vmimg_error *err)
 	report = vmimg_new(struct vmimg_report, err);
 	if (!report)
 		return -1;
-	if (disk->format->check && disk->format->check(job->source.disk, report, err))
+	if (disk->format->check && disk->format->check(job->disk, report, err))
 		return -1;
 	for (unsigned i = 0; i < report->kept_count; i++)
 		if (report->kept[i].severity >= VMIMG_FINDING_CORRUPTION)
@@ -86,10 +93,14 @@ static int open_source(struct job *job, struct vmimg_error *err)
 		.spool_for = job->to,
 		.refs = CLI_REFS_BESIDE };
 
-	if (cli_image_open(&job->source, job->from, common, &how, err) || refuse_same(job, err) ||
-		check_strictly(job, err))
+	if (cli_sources_open(&job->sources, job->from, job->from_count, &job->args->window, common,
+		    &how, err))
 		return -1;
-	cli_image_warn(&job->source, common);
+	job->disk = cli_sources_disk(&job->sources);
+	if (refuse_same(job, err) || check_strictly(job, err))
+		return -1;
+	for (size_t i = 0; i < job->sources.count; i++)
+		cli_image_warn(&job->sources.images[i], common);
 	return 0;
 }
 
@@ -98,7 +109,7 @@ static int copy(struct job *job, struct vmimg_error *err)
 	const struct cli_common *common = &job->args->common;
 	struct vmimg_sink *sink = job->target.sink;
 	struct cli_progress progress;
-	struct vmimg_convert convert = { .disk = job->source.disk,
+	struct vmimg_convert convert = { .disk = job->disk,
 		.sink = sink,
 		.keep_zeroes = job->args->sparse.given && !job->args->sparse.bytes,
 		.how = { .threads = common->threads,
@@ -123,7 +134,24 @@ static int take_digest(struct job *job, struct vmimg_error *err)
 
 	if (!job->args->digest)
 		return 0;
-	return vmimg_digest_run(job->source.disk, job->args->digest, &how, job->digest, err);
+	return vmimg_digest_run(job->disk, job->args->digest, &how, job->digest, err);
+}
+
+/* As they are carried whenever they can be, asking for them is asking for an error where they
+ * cannot. A caller of qemu-img gets them only then. *carries: they will be in the target. */
+static int carry_bitmaps(struct job *job, bool *carries, struct vmimg_error *err)
+{
+	const struct args *args = job->args;
+	struct vmimg_sink *sink = job->target.sink;
+
+	*carries = sink->ops->carry_bitmaps && !args->snapshot &&
+		(args->bitmaps || !args->common.face);
+	if (args->bitmaps && !*carries)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "format %s does not take bitmaps",
+			job->target.format->name);
+	if (!*carries || !job->disk->bitmap_count)
+		return 0;
+	return sink->ops->carry_bitmaps(sink, job->disk, err);
 }
 
 static int convert(struct job *job, struct vmimg_error *err)
@@ -131,18 +159,14 @@ static int convert(struct job *job, struct vmimg_error *err)
 	const struct args *args = job->args;
 	bool carries;
 
-	job->target.source = &job->source.files;
 	if (cli_target_open(&job->target, job->to, &args->target, &args->common, err) ||
-		open_source(job, err) ||
-		cli_target_begin(
-			&job->target, &args->target, &args->common, job->source.disk->size, err) ||
-		check_backing(job, err))
+		open_source(job, err))
 		return -1;
-	carries = job->target.sink->ops->carry_bitmaps && !args->snapshot;
-	if (carries && job->source.disk->bitmap_count &&
-		job->target.sink->ops->carry_bitmaps(job->target.sink, job->source.disk, err))
+	job->target.source = &job->sources.images[0].files;
+	if (cli_target_begin(&job->target, &args->target, &args->common, job->disk->size, err) ||
+		check_backing(job, err) || carry_bitmaps(job, &carries, err))
 		return -1;
-	job->lost = cli_lost(job->source.disk, carries, err);
+	job->lost = cli_lost(job->disk, carries, err);
 	return job->lost && !take_digest(job, err) ? copy(job, err) : -1;
 }
 
@@ -162,7 +186,7 @@ static int print_summary(struct job *job, struct vmimg_error *err)
 
 	vmimg_json_uint(root, "virtual-size", job->target.sink->size);
 	json_object_set_new(root, "schema", json_string("vmimg.convert/1"));
-	json_object_set_new(root, "source", side_json(job->from, job->source.disk->format->name));
+	json_object_set_new(root, "source", side_json(job->from[0], job->disk->format->name));
 	json_object_set_new(root, "target", side_json(job->to, job->target.format->name));
 	vmimg_json_uint(root, "bytes-read", done->bytes_read);
 	vmimg_json_uint(root, "bytes-written", done->bytes_written);
@@ -186,8 +210,7 @@ static void warn_shared(const struct job *job)
 		cli_warn("warning: %s is damaged: %" PRIu64
 			 " blocks of it serve more than one place, first at guest offset 0x%" PRIx64
 			 " (vmimg check says more; --strict refuses)",
-			vmimg_io_name(job->source.io), job->done.shared_blocks,
-			job->done.shared_at);
+			vmimg_io_name(job->disk->io), job->done.shared_blocks, job->done.shared_at);
 }
 
 static int report(struct job *job, struct vmimg_error *err)
@@ -196,10 +219,11 @@ static int report(struct job *job, struct vmimg_error *err)
 
 	if (!job->args->common.quiet) {
 		warn_shared(job);
-		cli_print_lost(job->lost);
-		if (!strcmp(job->target.format->name, "raw") &&
-			strcmp(job->source.disk->format->name, "raw"))
-			cli_warn_disguise(job->source.disk, job->to);
+		if (!job->args->common.face)
+			cli_print_lost(job->lost);
+		if (!job->args->common.face && !strcmp(job->target.format->name, "raw") &&
+			strcmp(job->disk->format->name, "raw"))
+			cli_warn_disguise(job->disk, job->to);
 	}
 	if (job->args->common.json)
 		return print_summary(job, err);
@@ -215,8 +239,9 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	struct job job = { .args = args };
 	int result;
 
-	job.from = call->count ? call->words[0] : "";
-	job.to = call->count > 1 ? call->words[1] : "";
+	job.from = call->words;
+	job.from_count = call->count ? call->count - 1 : 0;
+	job.to = call->count ? call->words[call->count - 1] : "";
 	job.target.format = cli_target_format(args->target.format, job.to, err);
 	if (!job.target.format)
 		return -1;
@@ -224,16 +249,28 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		cli_print_create_options(job.target.format);
 		return CLI_OK;
 	}
-	if (call->count < 2)
-		return vmimg_fail(err, VMIMG_EINVAL, "it takes SRC and DST");
+	if (!job.from_count)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			args->common.face ? "Must specify image file name"
+					  : "it takes SRC and DST");
 	result = cli_target_split_options(&args->target, NULL, err) || convert(&job, err)
 		? -1
 		: report(&job, err);
 	cli_target_close(&job.target);
-	cli_image_close(&job.source);
+	cli_sources_close(&job.sources);
 	vmimg_options_done(&args->target.options.list);
 	json_decref(job.lost);
 	return result;
+}
+
+static int set_skip(void *to, const char *value, struct vmimg_error *err)
+{
+	struct cli_size size;
+
+	if (cli_set_length(&size, value, err))
+		return -1;
+	*(uint64_t *)to = size.bytes;
+	return 0;
 }
 
 static int set_sparse(void *to, const char *value, struct vmimg_error *err)
@@ -267,6 +304,10 @@ static const struct cli_option options[] = {
 		cli_set_nothing, 0 },
 	{ 0, "digest", "NAME", "a digest of the disk as well: sha256, tree ...", cli_set_text,
 		offsetof(struct args, digest) },
+	{ 0, "bitmaps", NULL, NULL, cli_set_flag, offsetof(struct args, bitmaps) },
+	{ 0, "rate", "SIZE", NULL, cli_set_size, offsetof(struct args, common.rate) },
+	{ 0, "skip", "SIZE", NULL, set_skip, offsetof(struct args, window.skip) },
+	{ 0, "length", "SIZE", NULL, cli_set_length, offsetof(struct args, window.length) },
 	{ 0, "strict", NULL, "refuse what check would complain about", cli_set_flag,
 		offsetof(struct args, common.strict) },
 	{ 0, "max-output", "SIZE", "do not let DST become larger", cli_set_size,
@@ -279,10 +320,12 @@ static const struct cli_option *const groups[] = { options, cli_format_options, 
 
 const struct cli_verb cli_convert = {
 	.name = "convert",
-	.operands = "SRC DST",
+	.operands = "SRC... DST",
 	.summary = "Writes a disk in another format",
-	.detail = "DST appears when it is whole, and not at all when something fails.",
-	.most = 2,
+	.detail = "DST appears when it is whole, and not at all when something fails. Several SRC "
+		  "become one\n"
+		  "disk, one after the other.",
+	.most = SIZE_MAX,
 	.args_size = sizeof(struct args),
 	.reach = CLI_READS_TO_LAST,
 	.options = groups,

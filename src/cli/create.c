@@ -2,6 +2,7 @@
 /* vmimg create: an image of an empty disk, or of one that is all in its backing file. */
 #include <inttypes.h>
 #include <stdio.h>
+#include "cli/face/formatting.h"
 #include "cli/target.h"
 #include "engine/blank.h"
 #include "util/text.h"
@@ -55,7 +56,9 @@ static int print_made(const struct args *args, const struct cli_target *target, 
 	json_t *root;
 
 	vmimg_escape(name, sizeof(name), target->path, strlen(target->path));
-	if (!args->common.json && !args->common.quiet)
+	if (args->common.face && !args->common.quiet)
+		face_print_formatting(target, &args->target, size);
+	else if (!args->common.json && !args->common.quiet)
 		printf("Created %s, format %s, %" PRIu64 " bytes\n", name, target->format->name,
 			size);
 	if (!args->common.json)

@@ -171,7 +171,7 @@ static void print_verdict(const json_t *root)
 	putchar('\n');
 }
 
-void cli_print_info(const json_t *root)
+void cli_print_qemu_info(const json_t *root)
 {
 	const json_t *specific = json_object_get(json_object_get(root, "format-specific"), "data");
 	const json_t *actual = json_object_get(root, "actual-size");
@@ -197,6 +197,11 @@ void cli_print_info(const json_t *root)
 		printf("Format specific information:\n");
 		cli_print_object(specific, 1);
 	}
+}
+
+void cli_print_info(const json_t *root)
+{
+	cli_print_qemu_info(root);
 	print_ours(root);
 	print_verdict(root);
 }

@@ -7,6 +7,7 @@
 #include "cli/bundle.h"
 #include "cli/gate.h"
 #include "cli/human.h"
+#include "cli/face/prune.h"
 #include "cli/open.h"
 #include "inspect/inspect.h"
 #include "io/file.h"
@@ -64,6 +65,8 @@ static json_t *describe(
 
 	if (vmimg_disk_info(disk, cli_resolver(common, CLI_REFS_BESIDE), &info, err))
 		return NULL;
+	if (common->face && cli_qemu_name(disk->format))
+		vmimg_json_text(info.root, "format", cli_qemu_name(disk->format));
 	root = json_object();
 	json_object_set(root, "virtual-size", json_object_get(info.root, "virtual-size"));
 	vmimg_json_text(root, "filename", filename);
@@ -74,6 +77,10 @@ static json_t *describe(
 	json_object_update(root, info.root);
 	json_decref(info.root);
 	set_full_backing(root, filename);
+	if (common->face) {
+		face_prune_info(root);
+		return root;
+	}
 	set_content(root, disk);
 	if (!strcmp(disk->format->name, "raw"))
 		cli_describe_ami(disk->io, root);
@@ -85,6 +92,14 @@ static json_t *describe(
 	return root;
 }
 
+static void print_info(const json_t *root, const struct cli_common *common)
+{
+	if (common->face)
+		cli_print_qemu_info(root);
+	else
+		cli_print_info(root);
+}
+
 static int print_one(
 	struct vmimg_disk *disk, const struct cli_common *common, struct vmimg_error *err)
 {
@@ -94,7 +109,7 @@ static int print_one(
 		return -1;
 	if (common->json)
 		return cli_print_json(stdout, root, err);
-	cli_print_info(root);
+	print_info(root, common);
 	json_decref(root);
 	return CLI_OK;
 }
@@ -119,7 +134,7 @@ static int print_chain(
 	{
 		if (i)
 			putchar('\n');
-		cli_print_info(root);
+		print_info(root, common);
 	}
 	json_decref(list);
 	return CLI_OK;
@@ -143,7 +158,7 @@ static int try_artifact(
 	cli_gate_refuse(root, "not-a-disk", "it is no disk image");
 	if (common->json)
 		return cli_print_json(stdout, root, err);
-	cli_print_info(root);
+	print_info(root, common);
 	json_decref(root);
 	return 0;
 }
@@ -152,7 +167,7 @@ static int try_artifact(
 static bool may_be_artifact(const struct cli_image *image, const struct cli_common *common,
 	bool failed, const struct vmimg_error *err)
 {
-	if (common->format || !image->io)
+	if (common->format || common->face || !image->io)
 		return false;
 	return failed ? err->status == VMIMG_EFORMAT : !strcmp(image->disk->format->name, "raw");
 }

@@ -2,6 +2,7 @@
 /* vmimg map: which stretches of the disk lie where. Printed while it is walked, as an image may
  * have any number of them. */
 #include <inttypes.h>
+#include <string.h>
 #include "cli/open.h"
 #include "inspect/allocation.h"
 #include "util/num.h"
@@ -23,7 +24,7 @@ struct entry {
 };
 
 struct printer {
-	bool json;
+	bool json, face;
 	bool any;
 	struct entry held; /* len 0: none */
 };
@@ -80,8 +81,21 @@ static bool has_place(const struct vmimg_disk *layer, const struct vmimg_run *ru
 		(run->kind == VMIMG_RUN_ZERO && (run->allocated || (run->io && !layer->block)));
 }
 
-static struct entry entry_of(
-	const struct vmimg_disk *disk, const struct vmimg_run *run, uint64_t at, unsigned depth)
+static const struct vmimg_disk *layer_of(const struct vmimg_disk *disk, unsigned depth)
+{
+	for (unsigned i = 0; i < depth && disk->parent; i++)
+		disk = disk->parent;
+	return disk;
+}
+
+/* To qemu-img nothing is absent where its driver knows no backing files. */
+static bool never_absent(const struct vmimg_disk *disk)
+{
+	return !strcmp(disk->format->name, "vdi") || !strcmp(disk->format->name, "vhd");
+}
+
+static struct entry entry_of(const struct vmimg_disk *disk, const struct vmimg_run *run,
+	uint64_t at, unsigned depth, bool face)
 {
 	struct entry e = { .start = at,
 		.len = run->len,
@@ -90,9 +104,9 @@ static struct entry entry_of(
 		.zero = run->kind == VMIMG_RUN_ABSENT || run->kind == VMIMG_RUN_ZERO,
 		.compressed = run->kind == VMIMG_RUN_PACKED };
 
-	for (unsigned i = 0; i < depth && disk->parent; i++)
-		disk = disk->parent;
+	disk = layer_of(disk, depth);
 	e.data = !e.zero;
+	e.present |= face && never_absent(disk);
 	e.has_offset = has_place(disk, run);
 	e.at = e.has_offset ? run->at : 0;
 	e.file = run->io ? vmimg_io_name(run->io)
@@ -112,7 +126,7 @@ static int walk(struct vmimg_disk *disk, uint64_t at, uint64_t end, struct print
 		if (vmimg_disk_resolve(disk, at, &run, &depth, err))
 			return vmimg_within(err, "guest offset 0x%" PRIx64, at);
 		run.len = vmimg_min(run.len, end - at);
-		e = entry_of(disk, &run, at, depth);
+		e = entry_of(disk, &run, at, depth, p->face);
 		if (!continues(&p->held, &e)) {
 			flush_entry(p);
 			p->held = e;
@@ -127,7 +141,7 @@ static int walk(struct vmimg_disk *disk, uint64_t at, uint64_t end, struct print
 
 static int print_map(struct vmimg_disk *disk, const struct args *args, struct vmimg_error *err)
 {
-	struct printer p = { .json = args->common.json };
+	struct printer p = { .json = args->common.json, .face = args->common.face };
 	uint64_t start = args->start.bytes, end = disk->size;
 
 	if (start > disk->size)

@@ -162,7 +162,18 @@ static struct vmimg_io *open_io(struct cli_files *files, const char *path,
 	return spool(vmimg_file_fd(io), vmimg_io_name(io), common, how, err);
 }
 
-int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,
+const char *cli_face_format(struct vmimg_io *io, struct vmimg_error *err)
+{
+	struct vmimg_error why;
+	const struct vmimg_format *format = vmimg_disk_probe(io, &why);
+
+	if (format || why.status == VMIMG_EFORMAT)
+		return format && cli_qemu_name(format) ? format->name : "raw";
+	*err = why;
+	return NULL;
+}
+
+static int open_any(struct cli_image *image, const char *path, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err)
 {
 	struct vmimg_open options = { .format = how->format,
@@ -171,8 +182,6 @@ int cli_image_open(struct cli_image *image, const char *path, const struct cli_c
 		.alone = how->alone,
 		.lenient = how->lenient };
 
-	cli_files_init(&image->files, common, cli_resolver(common, how->refs),
-		how->look ? VMIMG_LOCK_LOOK : VMIMG_LOCK_READ);
 	image->io = open_io(&image->files, path, common, how, err);
 	if (!image->io || check_untrusted(image->io, common, err))
 		return -1;
@@ -185,6 +194,34 @@ int cli_image_open(struct cli_image *image, const char *path, const struct cli_c
 	if (!common->quiet && !image->bundle)
 		warn_if_not_raw(image->io, how->format);
 	return 0;
+}
+
+/* qemu-img sees through no wrapping and into no bundle: what it does not know is raw. */
+static int open_for_face(struct cli_image *image, const char *path, const struct cli_common *common,
+	const struct cli_open *how, struct vmimg_error *err)
+{
+	struct vmimg_open options = { .format = how->format,
+		.resolver = &image->files.resolver,
+		.snapshot = snapshot_word(how->snapshot),
+		.alone = how->alone,
+		.lenient = how->lenient };
+	struct cli_open as_it_is = { .format = "raw" };
+
+	image->io = open_io(&image->files, path, common, &as_it_is, err);
+	if (image->io && !options.format)
+		options.format = cli_face_format(image->io, err);
+	if (image->io && options.format)
+		image->disk = vmimg_disk_open(image->io, &options, err);
+	return image->disk ? 0 : vmimg_within(err, "Could not open '%.100s'", path);
+}
+
+int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,
+	const struct cli_open *how, struct vmimg_error *err)
+{
+	cli_files_init(&image->files, common, cli_resolver(common, how->refs),
+		how->look ? VMIMG_LOCK_LOOK : VMIMG_LOCK_READ);
+	return common->face ? open_for_face(image, path, common, how, err)
+			    : open_any(image, path, common, how, err);
 }
 
 void cli_image_warn(const struct cli_image *image, const struct cli_common *common)

@@ -25,6 +25,9 @@ struct cli_open {
 
 int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err) VMIMG_CHECKED;
+/* What a caller of qemu-img means who states no format: the one that qemu-img would know the io by,
+ * or else raw. NULL: it is refused, being two things. */
+const char *cli_face_format(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 /* Closes what is open; an image that is all zero is fine. */
 void cli_image_close(struct cli_image *image);
 /* For locals: VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 }; */

@@ -6,6 +6,13 @@
 #include <string.h>
 #include "cli/cli.h"
 
+static const char *program = "vmimg";
+
+void cli_set_program(const char *name)
+{
+	program = name;
+}
+
 void cli_warn(const char *fmt, ...)
 {
 	char text[400];
@@ -18,7 +25,7 @@ void cli_warn(const char *fmt, ...)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = '?';
 	fflush(stdout); /* so that a terminal or a log shows both in the order they happened */
-	fprintf(stderr, "vmimg: %s\n", text);
+	fprintf(stderr, "%s: %s\n", program, text);
 }
 
 int cli_print_json(FILE *to, json_t *root, struct vmimg_error *err)

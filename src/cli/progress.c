@@ -10,6 +10,8 @@
 #define BAR_WIDTH 24
 #define SECONDS   0.1 /* between two showings */
 
+static atomic_bool interrupted;
+
 double cli_seconds_since(const struct timespec *begun)
 {
 	struct timespec now;
@@ -79,6 +81,7 @@ void cli_progress_begin(struct cli_progress *p, const struct cli_common *common,
 
 	memset(p, 0, sizeof(*p));
 	p->to = stderr;
+	p->rate = common->rate;
 	clock_gettime(CLOCK_MONOTONIC, &p->begun);
 	if (common->quiet)
 		return;
@@ -94,10 +97,26 @@ void cli_progress_begin(struct cli_progress *p, const struct cli_common *common,
 	}
 }
 
+/* Steps come one at a time, so all wait when one does. */
+static void hold_back(const struct cli_progress *p, uint64_t done)
+{
+	double early = (double)done / (double)p->rate - cli_seconds_since(&p->begun);
+
+	while (early > 0 && !atomic_load(&interrupted)) {
+		double nap = early < SECONDS ? early : SECONDS;
+		struct timespec time = { .tv_nsec = (long)(nap * 1e9) };
+
+		nanosleep(&time, NULL);
+		early -= nap;
+	}
+}
+
 void cli_progress_step(void *progress, uint64_t done, uint64_t total)
 {
 	struct cli_progress *p = progress;
 
+	if (p->rate)
+		hold_back(p, done);
 	if (p->show)
 		p->show(p, done, total);
 }
@@ -111,8 +130,6 @@ void cli_progress_end(struct cli_progress *p)
 	p->show = NULL;
 	fflush(p->to);
 }
-
-static atomic_bool interrupted;
 
 static void interrupt(int signal)
 {

@@ -14,6 +14,7 @@ struct cli_progress {
 	FILE *to;
 	struct timespec begun, shown;
 	double percent; /* as shown last */
+	uint64_t rate;  /* bytes a second, kept to by waiting; 0: none */
 };
 
 /* stdout_taken: an image goes there. */

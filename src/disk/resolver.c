@@ -35,8 +35,9 @@ static char *join(const char *folder, const char *name, struct vmimg_error *err)
 {
 	char *path;
 
-	if (asprintf(&path, "%s%s%s", name[0] == '/' ? "" : folder, name[0] == '/' ? "" : "/",
-		    name) < 0) {
+	bool alone = name[0] == '/' || !strcmp(folder, ".");
+
+	if (asprintf(&path, "%s%s%s", alone ? "" : folder, alone ? "" : "/", name) < 0) {
 		vmimg_fail_nomem(err);
 		return NULL;
 	}
