@@ -4,10 +4,37 @@
 #include <string.h>
 #include "util/num.h"
 
+static int zero_and_sync(struct vmimg_io *io, uint64_t at, uint64_t len, struct vmimg_error *err)
+{
+	return vmimg_io_write_zeroes(io, at, len, err) || vmimg_io_sync(io, err) ? -1 : 0;
+}
+
+/*
+ * Takes from a device what makes it an image now, before anything of it is overwritten: the last
+ * sector first, whose footer alone makes a fixed VHD; then the first; then the rest of what
+ * detection looks at. Single sectors, for these are written whole or not at all.
+ */
+static int disown(struct vmimg_io *io, struct vmimg_error *err)
+{
+	uint64_t size = vmimg_io_size(io);
+	uint64_t sector = vmimg_min(size, 512);
+	uint64_t head = vmimg_min(size, VMIMG_PROBE_HEAD);
+
+	if (zero_and_sync(io, size - sector, sector, err) || zero_and_sync(io, 0, sector, err))
+		return -1;
+	return zero_and_sync(io, sector, head - sector, err);
+}
+
+int vmimg_sink_barrier(struct vmimg_io *io, struct vmimg_error *err)
+{
+	return io->is_device ? vmimg_io_sync(io, err) : 0;
+}
+
 struct vmimg_sink *vmimg_sink_create(const struct vmimg_format *format, struct vmimg_io *io,
 	const struct vmimg_create *create, struct vmimg_error *err)
 {
 	static const struct vmimg_options none;
+	struct vmimg_sink *sink;
 
 	if (!format->create) {
 		vmimg_fail(err, VMIMG_EUNSUPPORTED, "format %s can be read, not written",
@@ -17,7 +44,15 @@ struct vmimg_sink *vmimg_sink_create(const struct vmimg_format *format, struct v
 	if (vmimg_options_verify(
 		    create->options ? create->options : &none, format->options, format->name, err))
 		return NULL;
-	return format->create(io, create, err);
+	sink = format->create(io, create, err);
+	if (!sink)
+		return NULL;
+	if ((io->is_device && disown(io, err)) ||
+		(sink->ops->start && sink->ops->start(sink, err))) {
+		vmimg_sink_close(sink);
+		return NULL;
+	}
+	return sink;
 }
 
 void vmimg_sink_close(struct vmimg_sink *sink)

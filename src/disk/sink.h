@@ -73,6 +73,9 @@ struct vmimg_sink {
 };
 
 struct vmimg_sink_ops {
+	/* Once, before all others: what has to be written first. NULL: nothing. create() itself
+	 * writes nothing, for the device may still hold an image. */
+	int (*start)(struct vmimg_sink *, struct vmimg_error *);
 	/* NULL: nothing to do. packer is this thread's, of sink->codec at the level asked for, or
 	 * NULL when the sink has no codec. */
 	int (*pack)(struct vmimg_sink *, struct vmimg_chunk *, struct vmimg_packer *,
@@ -106,10 +109,16 @@ struct vmimg_create {
 	uint64_t epoch; /* seconds: what is written where a time must be */
 };
 
+/* What a device held is no image any more when this returns; unless it fails for the options. */
 struct vmimg_sink *vmimg_sink_create(const struct vmimg_format *format, struct vmimg_io *io,
 	const struct vmimg_create *create, struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_sink_close(struct vmimg_sink *sink);
 VMIMG_AUTO_DEFINE(vmimg_sink_close, struct vmimg_sink *)
+
+/* For finish(), before what makes the file an image is written: on a device all else must have
+ * arrived by then, or a crash leaves what looks whole and is not. A file needs no such care: it has
+ * no name yet. */
+int vmimg_sink_barrier(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* For place(): adds a write; neighbours in memory and in the file become one. */
 void vmimg_chunk_store(struct vmimg_chunk *chunk, struct vmimg_io *io, uint64_t at,

@@ -6,6 +6,7 @@
 #include "util/num.h"
 
 #define HEADER_LENGTH 112
+#define SECTOR        512
 
 /* A cluster being filled from the front. */
 struct page {
@@ -109,6 +110,17 @@ static int add_backing(struct vmimg_qcow2_sink *s, struct page *page, struct vmi
 	return 0;
 }
 
+/* The first sector is written whole or not at all, so it comes when all else is there. */
+static int write_page(struct vmimg_qcow2_sink *s, const uint8_t *bytes, struct vmimg_error *err)
+{
+	if (!s->io->is_device)
+		return vmimg_io_pwrite(s->io, bytes, s->cluster, 0, err);
+	if (s->cluster > SECTOR &&
+		vmimg_io_pwrite(s->io, bytes + SECTOR, s->cluster - SECTOR, SECTOR, err))
+		return -1;
+	return vmimg_sink_barrier(s->io, err) ? -1 : vmimg_io_pwrite(s->io, bytes, SECTOR, 0, err);
+}
+
 int vmimg_qcow2_write_header(struct vmimg_qcow2_sink *s, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) uint8_t *bytes = vmimg_alloc_array(s->cluster, 1, err);
@@ -125,5 +137,5 @@ int vmimg_qcow2_write_header(struct vmimg_qcow2_sink *s, struct vmimg_error *err
 		return -1;
 	vmimg_qcow2_header_encode(&s->header, raw);
 	memcpy(bytes, raw, s->header.version == 3 ? HEADER_LENGTH : QCOW2_V2_LENGTH);
-	return vmimg_io_pwrite(s->io, bytes, s->cluster, 0, err);
+	return write_page(s, bytes, err);
 }

@@ -209,12 +209,10 @@ static int vdi_finish(struct vmimg_sink *sink, struct vmimg_error *err)
 
 	if (fill_up(s, s->entries, err) || write_rest(s, err))
 		return -1;
-	if (s->io->is_device) {
-		if (vmimg_io_sync(s->io, err))
-			return -1;
-	} else if (vmimg_io_resize(s->io, place_of(s, s->allocated), err)) {
+	if (!s->io->is_device && vmimg_io_resize(s->io, place_of(s, s->allocated), err))
 		return -1;
-	}
+	if (vmimg_sink_barrier(s->io, err))
+		return -1;
 	return write_header(s, err);
 }
 

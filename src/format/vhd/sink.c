@@ -166,21 +166,23 @@ static int dynamic_place(
 	return 0;
 }
 
-/* The copy of the footer at the start comes last: without it and the footer at the end this is no
- * VHD. */
+/* The footers come last, at the start and at the end of the file, or of the device: without them
+ * this is no VHD. The one at the start is enough for all readers, and so comes first. */
 static int dynamic_finish(struct vmimg_sink *sink, struct vmimg_error *err)
 {
 	struct vmimg_vhd_sink *s = sink_of(sink);
 	uint8_t footer[VMIMG_VHD_FOOTER_SIZE];
+	uint64_t end = s->end;
 
+	if (s->io->is_device && vmimg_io_size(s->io) >= end + sizeof(footer))
+		end = vmimg_io_size(s->io) - sizeof(footer);
 	if (leave_block(s, err) || write_rest(s, err) || vmimg_vhd_make_footer(s, footer, err) ||
-		vmimg_vhd_write_header(s, err))
+		vmimg_vhd_write_header(s, err) || vmimg_sink_barrier(s->io, err))
 		return -1;
-	if (vmimg_io_pwrite(s->io, footer, sizeof(footer), s->end, err))
+	if (vmimg_io_pwrite(s->io, footer, sizeof(footer), 0, err) ||
+		vmimg_sink_barrier(s->io, err))
 		return -1;
-	if (s->io->is_device && vmimg_io_sync(s->io, err))
-		return -1;
-	return vmimg_io_pwrite(s->io, footer, sizeof(footer), 0, err);
+	return vmimg_io_pwrite(s->io, footer, sizeof(footer), end, err);
 }
 
 void vmimg_vhd_sink_close(struct vmimg_sink *sink)

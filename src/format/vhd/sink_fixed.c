@@ -34,7 +34,7 @@ static int fixed_finish(struct vmimg_sink *sink, struct vmimg_error *err)
 	struct vmimg_vhd_sink *s = (struct vmimg_vhd_sink *)sink;
 	uint8_t footer[VMIMG_VHD_FOOTER_SIZE];
 
-	if (vmimg_vhd_make_footer(s, footer, err))
+	if (vmimg_vhd_make_footer(s, footer, err) || vmimg_sink_barrier(s->io, err))
 		return -1;
 	return vmimg_io_pwrite(s->io, footer, sizeof(footer), sink->size, err);
 }

@@ -233,6 +233,14 @@ static int place_data(struct vhdx_sink *vhdx, struct vmimg_chunk *chunk, struct 
 	return 0;
 }
 
+/* A device has old bytes where the head of the file will be. */
+static int start(struct vmimg_sink *sink, struct vmimg_error *err)
+{
+	struct vhdx_sink *vhdx = sink_of(sink);
+
+	return vhdx->io->is_device ? vmimg_io_zero(vhdx->io, 0, vhdx->plan.data_at, err) : 0;
+}
+
 static int place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
 {
 	struct vhdx_sink *vhdx = sink_of(sink);
@@ -284,6 +292,7 @@ static void close_sink(struct vmimg_sink *sink)
 }
 
 static const struct vmimg_sink_ops sink_ops = {
+	.start = start,
 	.place = place,
 	.finish = finish,
 	.close = close_sink,
@@ -301,8 +310,6 @@ static int prepare(struct vhdx_sink *vhdx, struct vmimg_error *err)
 		vhdx->bitmap = vmimg_alloc_array(VHDX_MIB, 1, err);
 	if (!vhdx->window || (plan->params.has_parent && !vhdx->bitmap))
 		return -1;
-	if (vhdx->io->is_device)
-		return vmimg_io_zero(vhdx->io, 0, plan->data_at, err);
 	return plan->reserve
 		? vmimg_io_reserve(vhdx->io, 0,
 			  plan->data_at + plan->geometry.blocks * plan->params.block, err)

@@ -2,6 +2,7 @@
 /* The small structures of a new file: metadata, region tables, headers, identifier, in that order,
  * so that a file which is not complete is not taken for a VHDX. */
 #include <string.h>
+#include "disk/sink.h"
 #include "format/vhdx/vhdx.h"
 #include "util/utf16.h"
 
@@ -134,7 +135,7 @@ int vmimg_vhdx_write_head(struct vmimg_io *io, const struct vhdx_plan *plan,
 	if (write_metadata(io, plan, err) || write_regions(io, plan, err) ||
 		write_header(io, 0, &header, err) || write_header(io, 1, &header, err))
 		return -1;
-	if (io->is_device && vmimg_io_sync(io, err))
+	if (vmimg_sink_barrier(io, err))
 		return -1;
 	return write_identifier(io, err);
 }

@@ -84,6 +84,16 @@ static int sparse_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, stru
 	return 0;
 }
 
+static int sparse_start(struct vmimg_sink *sink, struct vmimg_error *err)
+{
+	struct sparse_sink *s = sparse_of(sink);
+
+	for (size_t i = 0; i < s->count; i++)
+		if (vmimg_vmdk_tables_start(&s->extents[i], err))
+			return -1;
+	return 0;
+}
+
 static int sparse_finish(struct vmimg_sink *sink, struct vmimg_error *err)
 {
 	struct sparse_sink *s = sparse_of(sink);
@@ -94,6 +104,8 @@ static int sparse_finish(struct vmimg_sink *sink, struct vmimg_error *err)
 		if (vmimg_vmdk_tables_finish(&s->extents[i], err))
 			return -1;
 	if (!s->split && vmimg_vmdk_embed_text(s->io, &s->settings, s->lines, err))
+		return -1;
+	if (vmimg_sink_barrier(s->io, err))
 		return -1;
 	for (size_t i = 0; i < s->count; i++)
 		if (vmimg_vmdk_tables_header(&s->extents[i], &s->settings, !s->split, err))
@@ -114,6 +126,7 @@ static void sparse_close(struct vmimg_sink *sink)
 }
 
 static const struct vmimg_sink_ops sparse_ops = {
+	.start = sparse_start,
 	.place = sparse_place,
 	.finish = sparse_finish,
 	.close = sparse_close,

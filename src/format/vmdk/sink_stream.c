@@ -25,6 +25,7 @@ struct stream_sink {
 	uint32_t entry[VMDK_TABLE_ENTRIES];
 	uint32_t *directory;
 	uint64_t tables;
+	uint64_t directory_at;     /* sector, when it is written */
 	uint8_t out[2][TABLE_LEN]; /* tables being stored: a chunk may end two of them */
 	unsigned out_next;
 };
@@ -161,13 +162,18 @@ static int write_front(struct stream_sink *s, struct vmimg_error *err)
 	uint64_t end = VMDK_SECTOR * (1 + VMDK_DESCRIPTOR_SECTORS);
 	uint8_t header[512];
 
-	encode_header(s, VMDK_GD_AT_END, header);
+	/* readers look for the footer at the end of a file; that of a device is elsewhere */
+	encode_header(s, s->io->is_device ? s->directory_at : VMDK_GD_AT_END, header);
 	if (s->io->in_order && vmimg_io_pwrite(s->io, header, sizeof(header), 0, err))
 		return -1;
 	if (vmimg_vmdk_embed_text(s->io, &s->settings, &line, err) ||
 		vmimg_io_write_zeroes(s->io, end, OVERHEAD * VMDK_SECTOR - end, err))
 		return -1;
-	return s->io->in_order ? 0 : vmimg_io_pwrite(s->io, header, sizeof(header), 0, err);
+	if (s->io->in_order)
+		return 0;
+	return vmimg_sink_barrier(s->io, err)
+		? -1
+		: vmimg_io_pwrite(s->io, header, sizeof(header), 0, err);
 }
 
 /* The directory in windows, padded to a sector. */
@@ -204,7 +210,8 @@ static int write_tail(struct stream_sink *s, struct vmimg_error *err)
 		return -1;
 	memset(sectors[0], 0, VMDK_SECTOR);
 	put_marker(sectors[0], 1, 0, VMDK_MARKER_FOOTER);
-	encode_header(s, at / VMDK_SECTOR + 1, sectors[1]);
+	s->directory_at = at / VMDK_SECTOR + 1;
+	encode_header(s, s->directory_at, sectors[1]);
 	put_marker(sectors[2], 0, 0, VMDK_MARKER_EOS);
 	return vmimg_io_pwrite(
 		s->io, sectors, sizeof(sectors), at + (1 + directory) * VMDK_SECTOR, err);

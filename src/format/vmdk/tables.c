@@ -39,10 +39,16 @@ int vmimg_vmdk_tables_init(struct vmdk_tables *t, struct vmimg_io *io, uint64_t 
 	t->io = vmimg_io_ref(io);
 	t->next = t->place.overhead;
 	t->table = NO_TABLE;
-	if (!io->is_device)
-		return 0;
-	return vmimg_io_zero(io, t->place.rgd * VMDK_SECTOR,
-		(t->place.overhead - t->place.rgd) * VMDK_SECTOR, err);
+	return 0;
+}
+
+int vmimg_vmdk_tables_start(struct vmdk_tables *t, struct vmimg_error *err)
+{
+	uint64_t at = t->place.rgd * VMDK_SECTOR;
+
+	return t->io->is_device
+		? vmimg_io_zero(t->io, at, t->place.overhead * VMDK_SECTOR - at, err)
+		: 0;
 }
 
 void vmimg_vmdk_tables_done(struct vmdk_tables *t)

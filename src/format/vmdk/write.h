@@ -88,6 +88,8 @@ struct vmdk_tables {
 	bool used; /* something is in it */
 };
 
+/* A device has old bytes where the tables will be. */
+int vmimg_vmdk_tables_start(struct vmdk_tables *t, struct vmimg_error *err) VMIMG_CHECKED;
 /* Takes a share of io. */
 int vmimg_vmdk_tables_init(struct vmdk_tables *t, struct vmimg_io *io, uint64_t capacity,
 	bool embedded, struct vmimg_error *err) VMIMG_CHECKED;
