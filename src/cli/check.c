@@ -58,13 +58,13 @@ static double percent(uint64_t part, uint64_t whole)
 	return whole ? 100.0 * (double)part / (double)whole : 0;
 }
 
-/* Callers of qemu-img know it from qcow2 alone. */
-static bool tells_end(const struct vmimg_disk *disk, const struct cli_common *common)
+/* Callers of qemu-img know how the file is used from qcow2 alone. */
+static bool tells_all(const struct vmimg_disk *disk, const struct cli_common *common)
 {
 	return !common->face || !strcmp(disk->format->name, "qcow2");
 }
 
-static void print_totals(const struct vmimg_report *report, bool end)
+static void print_totals(const struct vmimg_report *report, bool all)
 {
 	uint64_t errors = report->count[VMIMG_FINDING_ERROR];
 	uint64_t corruptions = report->count[VMIMG_FINDING_CORRUPTION];
@@ -82,14 +82,14 @@ static void print_totals(const struct vmimg_report *report, bool end)
 			leaks);
 	if (errors)
 		printf("\n%" PRIu64 " internal errors have occurred during the check.\n", errors);
-	if (report->total_blocks && report->allocated_blocks)
+	if (all && report->total_blocks && report->allocated_blocks)
 		printf("%" PRIu64 "/%" PRIu64 " = %0.2f%% allocated, %0.2f%% fragmented, "
 		       "%0.2f%% compressed clusters\n",
 			report->allocated_blocks, report->total_blocks,
 			percent(report->allocated_blocks, report->total_blocks),
 			percent(report->fragmented_blocks, report->allocated_blocks),
 			percent(report->compressed_blocks, report->allocated_blocks));
-	if (end)
+	if (all && report->image_end)
 		printf("Image end offset: %" PRIu64 "\n", report->image_end);
 }
 
@@ -177,7 +177,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		return -1;
 	if (!common->json && !common->quiet) {
 		print_findings(report);
-		print_totals(report, report->image_end && tells_end(image.disk, common));
+		print_totals(report, tells_all(image.disk, common));
 	}
 	return verdict(report);
 }

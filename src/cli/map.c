@@ -127,6 +127,9 @@ static int walk(struct vmimg_disk *disk, uint64_t at, uint64_t end, struct print
 			return vmimg_within(err, "guest offset 0x%" PRIx64, at);
 		run.len = vmimg_min(run.len, end - at);
 		e = entry_of(disk, &run, at, depth, p->face);
+		if (p->face && !p->json && e.data && !e.zero && !e.has_offset)
+			return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+				"File contains external, encrypted or compressed clusters.");
 		if (!continues(&p->held, &e)) {
 			flush_entry(p);
 			p->held = e;

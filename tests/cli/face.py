@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The program called qemu-img: the command lines of existing callers, run by it and by the real one in
+two folders that are alike; exit codes, texts, JSON and disks must be the same. What differs on
+purpose is in doc/qemu-img-face.md.
+"""
+
+import os
+import re
+import shutil
+
+from lib import disks, env, harness, qemu
+from lib.harness import check, equal
+from lib.process import run
+
+OPENSTACK = 1 << 30  # bytes of address space that Nova, Glance and Cinder allow qemu-img
+
+
+class Pair:
+    """Two folders with the same images, one for each program."""
+
+    def __init__(self, t, changes=True):
+        """Without changes one folder serves both: space on storage is the same, too."""
+        harness.need("qemu-img", "qemu-io")
+        self.theirs = self.ours = t.path("theirs")
+        self.program = t.path("qemu-img")
+        os.symlink(os.path.abspath(env.VMIMG), self.program)
+        os.mkdir(self.theirs)
+        make_images(self.theirs)
+        if changes:
+            self.ours = t.path("ours")
+            shutil.copytree(self.theirs, self.ours)
+
+    def run(self, *args, **how):
+        """Results of both, after the exit codes were compared."""
+        theirs = run(env.find("qemu-img"), *args, cwd=self.theirs, **how)
+        ours = run(self.program, *args, cwd=self.ours, **how)
+        equal(ours.code, theirs.code, f"exit code of {' '.join(args)} ({ours.errors}{theirs.errors})")
+        if theirs.code and theirs.errors:
+            check(ours.errors.startswith("qemu-img: "), f"{ours}: does not say qemu-img")
+        return theirs, ours
+
+    def same(self, *args, **how):
+        """The same text on standard output."""
+        theirs, ours = self.run(*args, **how)
+        space = re.compile(r"^disk size: .*$", re.M)  # copies of a file may take more or less
+        equal(space.sub("", ours.text), space.sub("", theirs.text), " ".join(args))
+        return ours
+
+    def same_disk(self, name, fmt):
+        """What both have made under that name holds the same, and is of that format."""
+        result = run(env.find("qemu-img"), "compare", "-f", fmt, "-F", fmt,
+                     f"{self.theirs}/{name}", f"{self.ours}/{name}")
+        equal(result.code, 0, str(result))
+
+
+def make_images(folder):
+    def path(name):
+        return os.path.join(folder, name)
+
+    raw = disks.pattern(path("disk.raw"), 5 << 20, seed=3, data=1 << 20)
+    qemu.convert(raw, path("disk.qcow2"), "raw", "qcow2")
+    qemu.convert(raw, path("packed.qcow2"), "raw", "qcow2", "-c")
+    for fmt in ("vmdk", "vdi", "vpc", "vhdx"):
+        qemu.convert(raw, path(f"disk.{fmt}"), "raw", fmt)
+    qemu.convert(raw, path("stream.vmdk"), "raw", "vmdk", subformat="streamOptimized")
+    qemu.img("create", "-q", "-f", "qcow2", "-b", "disk.qcow2", "-F", "qcow2", path("over.qcow2"))
+    qemu.io(path("over.qcow2"), "write -P 7 65536 65536", "write -z 262144 65536", fmt="qcow2")
+    shutil.copy(path("disk.qcow2"), path("snap.qcow2"))
+    qemu.img("snapshot", "-c", "first", path("snap.qcow2"))
+    with open(path("archive.gz"), "wb") as file:  # raw to qemu-img, whatever it is
+        file.write(b"\x1f\x8b\x08" + bytes(1021))
+
+
+ALL = ("disk.raw", "disk.qcow2", "packed.qcow2", "disk.vmdk", "disk.vdi", "disk.vpc", "disk.vhdx",
+       "over.qcow2", "snap.qcow2", "archive.gz")
+
+
+def test_reports(t):
+    pair = Pair(t, changes=False)
+    for name in ALL:
+        with t.sub(f"info {name}"):
+            theirs, ours = pair.run("info", name)
+            if name != "disk.vmdk":  # 7.2 leaves the format of extents blank
+                equal(ours.text, theirs.text, "text")
+        with t.sub(f"info --output=json {name}"):
+            theirs, ours = (r.json() for r in pair.run("info", "--output=json", name))
+            for key, value in theirs.items():
+                if key == "snapshots":
+                    for mine, other in zip(ours[key], value, strict=True):
+                        equal({k: mine.get(k) for k in other}, other, "a snapshot")
+                elif (name, key) != ("disk.vmdk", "format-specific"):
+                    equal(ours.get(key), value, key)
+        with t.sub(f"map {name}"):
+            if name != "disk.vhdx":  # not done by 7.2
+                pair.same("map", name)
+            theirs, ours = (r.json() for r in pair.run("map", "--output", "json", name))
+            for entry in ours:
+                entry.pop("compressed")  # of QEMU 8.2 and later
+            if name != "disk.vhdx":
+                equal(ours, theirs, "map")
+        with t.sub(f"snapshot -l {name}"):
+            pair.same("snapshot", "-l", name)
+    for name in ("disk.raw", "disk.qcow2", "packed.qcow2", "over.qcow2", "snap.qcow2", "disk.vmdk"):
+        with t.sub(f"check {name}"):
+            pair.same("check", name)
+    with t.sub("the whole chain"):
+        pair.same("info", "--backing-chain", "over.qcow2")
+    with t.sub("compare"):
+        pair.same("compare", "disk.raw", "packed.qcow2")
+        pair.same("compare", "-s", "disk.raw", "over.qcow2")
+        pair.same("compare", "-f", "raw", "-F", "qcow2", "disk.raw", "over.qcow2")
+        pair.run("compare", "disk.raw", "nothing")
+    with t.sub("measure"):
+        pair.same("measure", "-O", "qcow2", "disk.raw")
+        theirs, ours = pair.run("measure", "--size", "10G", "-O", "qcow2", "--output=json")
+        equal({key: ours.json().get(key) for key in theirs.json()}, theirs.json(), "sizes")
+
+
+def test_create(t):
+    pair = Pair(t)
+    for args in (("-f", "qcow2", "x", "10G"), ("x", "1M"), ("-f", "vmdk", "x", "64M"),
+                 ("-f", "vdi", "x", "64M"), ("-f", "vpc", "x", "64M"), ("-f", "vhdx", "x", "64M"),
+                 ("-f", "qcow2", "-o", "cluster_size=4k,preallocation=metadata", "x", "1M"),
+                 ("-f", "qcow2", "-b", "disk.qcow2", "-F", "qcow2", "x"),
+                 ("-f", "vmdk", "-o", "subformat=streamOptimized,adapter_type=lsilogic", "x", "1M"),
+                 ("-q", "-f", "qcow2", "x", "1M"), ("x", "1M", "-f", "qcow2")):
+        with t.sub(" ".join(args)):  # each over the one before it
+            ours = pair.run("create", *args)
+            line = ours[0].text.replace("size=67125248", "size=67108864")
+            equal(ours[1].text, line, "the line on what is made")
+    for args in (("-f", "qcow2", "x"), ("-f", "nonsense", "x", "1M"), ("x", "much"),
+                 ("-f", "qcow2", "-b", "disk.qcow2", "x")):
+        with t.sub("refused: " + " ".join(args)):
+            pair.run("create", *args)
+
+
+def test_kubevirt(t):
+    """CDI: sizes from info, a conversion with progress, then the resize to the volume's size."""
+    pair = Pair(t)
+    report = pair.run("info", "--output=json", "disk.qcow2")[1].json()
+    for key in ("virtual-size", "actual-size", "format"):
+        check(key in report, key)
+    ours = pair.run("convert", "-t", "writeback", "-p", "-O", "raw", "disk.qcow2", "disk.img")[1]
+    found = re.findall(r"\((\d?\d\.\d\d)/100%\)", ours.text)
+    check(found and found[0] == "0.00", ours.text)
+    check("(100.00/100%)" in ours.text, ours.text)
+    pair.same_disk("disk.img", "raw")
+    pair.same("resize", "-f", "raw", "--preallocation=falloc", "disk.img", str(6 << 20))
+    pair.same("resize", "-f", "raw", "disk.img", "7M")
+    equal(os.stat(f"{pair.ours}/disk.img").st_size, 7 << 20, "size")
+    pair.run("create", "-f", "raw", "blank.img", "8388608")
+    pair.run("info", "--output=json", "nothing.img")
+
+
+def test_openstack(t):
+    """Nova, Glance and Cinder, which cap the memory."""
+    pair = Pair(t)
+    pair.run("info", "disk.qcow2", "--force-share", "--output=json", memory=OPENSTACK)
+    for fmt in ("qcow2", "vmdk", "vdi", "vhdx"):
+        with t.sub(fmt):
+            pair.run("convert", "-O", "raw", "-t", "none", "-f", fmt, f"disk.{fmt}", "part.raw",
+                     memory=OPENSTACK)
+            pair.same_disk("part.raw", "raw")
+    with t.sub("back to qcow2, compressed"):
+        pair.run("convert", "-f", "raw", "-O", "qcow2", "-c", "-W", "-m", "8", "disk.raw", "x.qcow2")
+        pair.same_disk("x.qcow2", "qcow2")
+    with t.sub("a snapshot of a snapshot"):
+        pair.run("convert", "-l", "snapshot.name=first", "-O", "raw", "snap.qcow2", "s.raw")
+        pair.same_disk("s.raw", "raw")
+    with t.sub("descriptions of local files"):
+        pair.same("info", 'json:{"driver": "qcow2", "file": {"driver": "file", "filename": '
+                  '"disk.qcow2"}}')
+        pair.same("info", "--image-opts", "driver=qcow2,file.filename=disk.qcow2")
+        pair.run("info", "json:{")
+        pair.run("info", "nowhere:disk")
+
+
+def test_packer(t):
+    pair = Pair(t)
+    pair.same("create", "-f", "qcow2", "box.qcow2", "40960M")
+    pair.same("resize", "-f", "qcow2", "disk.qcow2", "+1G")
+    pair.run("convert", "-O", "qcow2", "-c", "disk.qcow2", "box.qcow2")
+    pair.same_disk("box.qcow2", "qcow2")
+
+
+def test_libguestfs(t):
+    pair = Pair(t)
+    help_text, version = pair.run("--help")[1].text, pair.run("--version")[1].text
+    check(re.match(r"qemu-img version \d+\.\d+", version), version)
+    formats = re.search(r"^Supported formats: (.*)$", help_text, re.M)[1].split()
+    for fmt in ("qcow2", "raw", "vmdk", "vdi", "vpc", "vhdx"):
+        check(fmt in formats, f"{fmt} in {formats}")
+    pair.run("info", "--output", "json", "disk.raw")
+    pair.run("create", "-f", "qcow2", "-o", "backing_file=disk.raw,backing_fmt=raw", "over", "-q")
+    equal(pair.run("info", "--output", "json", "over")[1].json()["backing-filename-format"], "raw",
+          "format of the backing file")
+    pair.same_disk("over", "qcow2")
+
+
+def test_proxmox_and_lima(t):
+    pair = Pair(t)
+    for folder in (pair.theirs, pair.ours):
+        with open(f"{folder}/volume", "wb") as file:
+            file.truncate(5 << 20)
+    pair.run("convert", "-p", "-n", "-f", "qcow2", "-O", "raw", "over.qcow2", "volume")
+    pair.same_disk("volume", "raw")
+    pair.run("convert", "-O", "raw", "disk.qcow2", "lima")
+    pair.same("resize", "-f", "raw", "lima", "20G")
+    pair.same_disk("lima", "raw")
+    with t.sub("snapshots"):
+        pair.same("snapshot", "-c", "second", "disk.qcow2")
+        pair.same("snapshot", "-a", "second", "disk.qcow2")
+        pair.same("snapshot", "-d", "second", "disk.qcow2")
+        pair.same("snapshot", "-l", "disk.qcow2")
+
+
+def test_several_sources_and_dd(t):
+    pair = Pair(t)
+    pair.run("convert", "disk.raw", "over.qcow2", "-O", "qcow2", "both.qcow2")
+    pair.same_disk("both.qcow2", "qcow2")
+    for args in (("bs=1M",), ("bs=64k", "skip=3"), ("bs=4k", "count=100"), ("count=0",)):
+        with t.sub("dd " + " ".join(args)):
+            pair.run("dd", "-f", "qcow2", "-O", "raw", *args, "if=packed.qcow2", "of=part")
+            pair.same_disk("part", "raw")
+    with t.sub("dd: count is counted from where it begins"):
+        run(pair.program, "dd", "-f", "raw", "bs=4k", "skip=2", "count=10", "if=disk.raw", "of=part",
+            cwd=pair.ours)
+        with open(f"{pair.ours}/disk.raw", "rb") as whole, open(f"{pair.ours}/part", "rb") as part:
+            equal(part.read(), whole.read()[8192:8192 + 40960], "bytes")
+    for args in (("bs=0",), ("nonsense=1",), ("of=x",)):
+        with t.sub("refused: dd " + " ".join(args)):
+            pair.run("dd", "if=disk.raw", *args)
+
+
+def test_errors(t):
+    pair = Pair(t)
+    for args in ((), ("nonsense",), ("convert",), ("convert", "--nonsense", "a", "b"),
+                 ("convert", "-O"), ("info",), ("info", "a", "b"), ("info", "--output=x", "disk.raw"),
+                 ("resize", "-f", "raw", "disk.raw", "1M"), ("resize", "disk.raw"),
+                 ("resize", "-f", "raw", "disk.raw", "--", "-1M"), ("resize", "disk.vmdk", "+1M"),
+                 ("info", "-f", "nonsense", "disk.raw"), ("convert", "-O", "nonsense", "disk.raw", "x"),
+                 ("convert", "disk.raw", "nowhere/x"), ("check", "nothing"), ("measure",),
+                 ("snapshot", "-c", "x", "disk.raw")):
+        with t.sub(" ".join(args) or "nothing"):
+            pair.run(*args)
+    with t.sub("bundled, abbreviated and late options"):
+        pair.same("info", "disk.qcow2", "--out", "human", "-U")
+        pair.run("convert", "-pqO", "raw", "disk.qcow2", "x")
+    with t.sub("a failed conversion leaves what was there"):
+        before = disks.sha256(f"{pair.ours}/disk.vdi")
+        with open(f"{pair.ours}/broken.qcow2", "wb") as file:
+            file.write(open(f"{pair.ours}/disk.qcow2", "rb").read()[:400000])
+        result = run(pair.program, "convert", "-O", "raw", "broken.qcow2", "disk.vdi", cwd=pair.ours)
+        equal(result.code, 1, str(result))
+        equal(disks.sha256(f"{pair.ours}/disk.vdi"), before, "the old file")
+    with t.sub("a link's target is replaced"):
+        os.symlink("disk.vdi", f"{pair.ours}/link")
+        result = run(pair.program, "convert", "-O", "raw", "disk.qcow2", "link", cwd=pair.ours)
+        equal(result.code, 0, str(result))
+        check(os.path.islink(f"{pair.ours}/link"), "the link is gone")
+        equal(os.stat(f"{pair.ours}/disk.vdi").st_size, 5 << 20, "size of the target")
+
+
+if __name__ == "__main__":
+    harness.main()
