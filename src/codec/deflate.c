@@ -51,7 +51,7 @@ struct fast_packer {
 	struct vmimg_packer base;
 	struct isal_zstream stream;
 	uint16_t wrapper; /* IGZIP_DEFLATE or IGZIP_ZLIB */
-	uint8_t level_buf[ISAL_DEF_LVL1_DEFAULT];
+	uint8_t level_buf[ISAL_DEF_LVL1_DEFAULT] __attribute__((aligned(64)));
 };
 
 static size_t pack_fast(
@@ -80,10 +80,11 @@ static void fast_free(struct vmimg_packer *packer)
 
 static struct vmimg_packer *fast_new(uint16_t wrapper, struct vmimg_error *err)
 {
-	struct fast_packer *p = vmimg_new(struct fast_packer, err);
+	struct fast_packer *p = vmimg_alloc_buffer(sizeof(*p), err);
 
 	if (!p)
 		return NULL;
+	memset(p, 0, sizeof(*p));
 	p->base = (struct vmimg_packer){ pack_fast, fast_free };
 	p->wrapper = wrapper;
 	return &p->base;
