@@ -9,7 +9,7 @@ from lib.harness import check, equal
 from lib.process import run, vmimg, vmimg_ok
 
 SIZE = (21 << 20) + 1536
-CALLS = ["pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync", "renameat", "linkat"]
+CALLS = ["pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync", "renameat2", "linkat"]
 
 
 def sound(path, what):
@@ -164,6 +164,26 @@ def test_vhdx_killed(t):
         sound(copy, what)
         vmimg_ok("resize", "--shrink", copy, str(SIZE))
         equal(ours(t, copy), expected(t, raw, SIZE), what)
+
+
+def test_vmdk(t):
+    for options, grown in ([], SIZE + (100 << 20)), ([], 9 << 30), (["-o", "subformat=monolithicFlat"], 99 << 20), \
+            (["-o", "subformat=vmfs"], 99 << 20):
+        with t.sub(f"{' '.join(options) or 'sparse'} to {grown}"):
+            both_ways(t, ["-O", "vmdk", *options], "vmdk", "vmdk", [(grown, "90M")], plain=grown < 1 << 30)
+
+
+def test_vmdk_killed(t):
+    crashes(t, ["-O", "vmdk"], "vmdk", [([], 100 << 20), (["--shrink"], 3 << 20)], 1)
+    crashes(t, ["-O", "vmdk", "-o", "subformat=monolithicFlat"], "vmdk", [([], 30 << 20), (["--shrink"], 3 << 20)], 1)
+
+
+def test_vmdk_refused(t):
+    for options in ["-o", "subformat=streamOptimized"], ["-o", "subformat=twoGbMaxExtentFlat"]:
+        path, _ = make(t, ["-O", "vmdk", *options], "vmdk")
+        before = disks.sha256(path)
+        equal(vmimg("resize", path, "1G").code, 4, str(options))
+        equal(disks.sha256(path), before, "the image")
 
 
 if __name__ == "__main__":

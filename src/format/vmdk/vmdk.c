@@ -28,5 +28,6 @@ const struct vmimg_format vmimg_vmdk = {
 	.check = vmimg_vmdk_check,
 	.create = vmimg_vmdk_create,
 	.measure = vmimg_vmdk_measure,
+	.edit = &vmimg_vmdk_edit,
 	.options = vmimg_vmdk_options,
 };

@@ -175,3 +175,4 @@ struct vmimg_sink *vmimg_vmdk_create(struct vmimg_io *io, const struct vmimg_cre
 int vmimg_vmdk_measure(const struct vmimg_create *create, uint64_t data, uint64_t *bytes,
 	struct vmimg_error *err) VMIMG_CHECKED;
 extern const struct vmimg_option_spec vmimg_vmdk_options[];
+extern const struct vmimg_edit_ops vmimg_vmdk_edit;

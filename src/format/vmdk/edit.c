@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Resizing disks of one extent. A flat extent grows before its descriptor is replaced (by a rename)
+ * and shrinks after; for sparse ones see edit_sparse.c.
+ */
+#include "format/vmdk/edit.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "io/file.h"
+#include "io/output.h"
+#include "util/num.h"
+
+/* The extent's file, which was opened for reading, for writing. The policy on references chose it.
+ */
+static struct vmimg_io *reopen(struct vmimg_io *io, struct vmimg_error *err)
+{
+	char path[40];
+	int fd = vmimg_file_fd(io);
+
+	if (fd < 0 || io->is_device) {
+		vmimg_fail(
+			err, VMIMG_EUNSUPPORTED, "extent %s is no regular file", vmimg_io_name(io));
+		return NULL;
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		vmimg_fail_sys(err, errno, "extent %s", vmimg_io_name(io));
+		return NULL;
+	}
+	return vmimg_file_from_fd(fd, true, vmimg_io_name(io), err);
+}
+
+/* A new file in the place of the descriptor, with the same permissions. */
+static int replace_text(struct vmimg_io *old, const char *text, struct vmimg_error *err)
+{
+	struct vmimg_output_how how = { .replace = true };
+	const char *name = vmimg_file_path(old);
+	VMIMG_AUTO(free) char *path = name ? realpath(name, NULL) : NULL;
+	VMIMG_AUTO(vmimg_output_close) struct vmimg_output *output = NULL;
+	struct stat st;
+
+	if (!path || fstat(vmimg_file_fd(old), &st))
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the descriptor's place is not known");
+	output = vmimg_output_open(path, &how, err);
+	if (!output || vmimg_io_pwrite(vmimg_output_io(output), text, strlen(text), 0, err))
+		return -1;
+	if (fchmod(vmimg_file_fd(vmimg_output_io(output)), st.st_mode & 07777))
+		return vmimg_fail_sys(err, errno, "the descriptor's permissions");
+	return vmimg_output_publish(output, err);
+}
+
+static int resize_flat(struct vmimg_disk *disk, const struct vmdk_extent *e, const char *text,
+	uint64_t size, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = reopen(e->io, err);
+	uint64_t end = e->at + size, old = e->at + e->len;
+
+	if (!io)
+		return -1;
+	if (size > e->len) {
+		uint64_t held = vmimg_min(vmimg_io_size(io), end);
+
+		if (held > old && vmimg_io_zero(io, old, held - old, err))
+			return -1;
+		if (vmimg_io_size(io) < end && vmimg_io_resize(io, end, err))
+			return -1;
+		if (vmimg_io_sync(io, err))
+			return -1;
+	}
+	if (replace_text(disk->io, text, err))
+		return -1;
+	if (vmimg_io_size(io) <= end)
+		return 0;
+	return vmimg_io_resize(io, end, err) || vmimg_io_sync(io, err) ? -1 : 0;
+}
+
+/* The descriptor's text as it is, in fresh memory. */
+static char *read_text(
+	struct vmimg_disk *disk, const struct vmdk_extent *e, struct vmimg_error *err)
+{
+	uint64_t at = e->sparse ? e->g.descriptor_at : 0;
+	uint64_t len = e->sparse ? e->g.descriptor_len : vmimg_io_size(disk->io);
+	char *text = vmimg_alloc_array((size_t)len + 1, 1, err); /* as long as when it was opened */
+
+	if (text && !vmimg_io_pread(disk->io, text, (size_t)len, at, err))
+		return text;
+	free(text);
+	return NULL;
+}
+
+static int check_sparse(const struct vmdk_extent *e, uint64_t size, struct vmimg_error *err)
+{
+	const struct vmdk_grains *g = &e->g;
+
+	if (g->kind != VMDK_HOSTED || g->packed || (g->flags & VMDK_FLAG_MARKERS))
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "%s",
+			g->kind == VMDK_HOSTED ? "a streamOptimized disk is not changed: convert it"
+					       : "sparse extents of ESX are not changed");
+	if (!g->descriptor_at || !g->capacity)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"only a sparse disk in one file, with its descriptor inside, is resized");
+	if (g->through_rgd || g->unclean)
+		return vmimg_fail(err, VMIMG_EREFUSED, "%s: repair it before it is changed",
+			g->unclean ? "it was not closed" : "its grain directory is damaged");
+	if (size / VMDK_SECTOR > UINT32_MAX)
+		return vmimg_fail(err, VMIMG_EINVAL, "a sparse extent holds 2 TiB at most");
+	return 0;
+}
+
+static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	const struct vmdk *v = vmdk_of(disk);
+	const struct vmdk_extent *e = v->extents;
+	int fd = vmimg_file_fd(disk->io);
+
+	if (!v->has_descriptor || v->header_differs || v->extent_count != 1 || !e->line ||
+		v->missing || e->zero)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"only a disk of one extent with a sound descriptor is resized: convert it");
+	if (fd < 0 || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+		return vmimg_fail(err, VMIMG_EINVAL, "this is an extent: name the descriptor, %s",
+			vmimg_io_name(disk->io));
+	if (v->descriptor.parent_cid != VMDK_NO_PARENT)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"a disk with a parent is as large as that: flatten it first (convert)");
+	if (v->descriptor.create_type && !strncasecmp(v->descriptor.create_type, "twoGb", 5))
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"a disk split into extents of 2 GiB is not resized: convert it");
+	if (v->descriptor.track_path)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"it has a record of changes, which would no longer fit");
+	if (disk->io->is_device || size / VMDK_SECTOR > VMIMG_MAX_DISK / VMDK_SECTOR)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "%s",
+			disk->io->is_device ? "it lies on a device" : "no disk is that large");
+	if (!e->sparse && strcmp(e->line->word, "FLAT") && strcmp(e->line->word, "VMFS"))
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "its extent is a device of the host");
+	return e->sparse ? check_sparse(e, size, err) : 0;
+}
+
+static int vmdk_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	const struct vmdk *v = vmdk_of(disk);
+	const struct vmdk_extent *e = v->extents;
+	VMIMG_AUTO(free) char *text = NULL;
+	VMIMG_AUTO(free) char *now = NULL;
+
+	size = vmimg_align_up(size, VMDK_SECTOR);
+	if (size == disk->size)
+		return 0;
+	if (!size)
+		return vmimg_fail(err, VMIMG_EINVAL, "a VMDK of no sectors");
+	if (check_resize(disk, size, err))
+		return -1;
+	text = read_text(disk, e, err);
+	now = text ? vmimg_vmdk_resized_text(&v->descriptor, text, size / VMDK_SECTOR, err) : NULL;
+	if (!now)
+		return -1;
+	if (!e->sparse)
+		return resize_flat(disk, e, now, size, err);
+	if (strlen(now) >= e->g.descriptor_len)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the descriptor has no room");
+	return vmimg_vmdk_resize_sparse(disk->io, &e->g, now, size, err);
+}
+
+const struct vmimg_edit_ops vmimg_vmdk_edit = {
+	.resize = vmdk_resize,
+};

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A descriptor's text with another size in it; all else stays as it was, comments included. */
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include "format/vmdk/edit.h"
+#include "util/num.h"
+
+/* Bytes of the line's access word and the blanks around it; 0: it describes no extent. */
+static size_t extent_start(const char *line)
+{
+	static const char *const words[] = { "RW", "RDONLY", "NOACCESS" };
+	size_t blanks = strspn(line, " \t"), len;
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(words); i++) {
+		len = strlen(words[i]);
+		if (!strncasecmp(line + blanks, words[i], len) &&
+			(line[blanks + len] == ' ' || line[blanks + len] == '\t'))
+			return blanks + len + strspn(line + blanks + len, " \t");
+	}
+	return 0;
+}
+
+static uint64_t number_of(const struct vmdk_descriptor *d, const char *key)
+{
+	const char *value = vmimg_vmdk_ddb(d, key);
+
+	return value && strlen(value) < 10 ? strtoull(value, NULL, 10) : 0;
+}
+
+/* As many cylinders as the size has with the same heads and sectors; 0: they are not known. */
+static uint64_t cylinders_for(const struct vmdk_descriptor *d, uint64_t sectors)
+{
+	uint64_t heads = number_of(d, "ddb.geometry.heads");
+	uint64_t track = number_of(d, "ddb.geometry.sectors"), cylinders;
+
+	if (!heads || !track)
+		return 0;
+	cylinders = vmimg_max(sectors / (heads * track), 1);
+	return heads == 16 && track == 63 ? vmimg_min(cylinders, 16383) : cylinders;
+}
+
+/* A line of len bytes, its end not counted. */
+static void print_line(
+	FILE *out, const char *line, size_t len, uint64_t sectors, uint64_t cylinders)
+{
+	static const char key[] = "ddb.geometry.cylinders";
+	size_t start = extent_start(line), digits;
+
+	if (start && start < len) {
+		digits = strspn(line + start, "0123456789");
+		fprintf(out, "%.*s%" PRIu64 "%.*s", (int)start, line, sectors,
+			(int)(len - start - digits), line + start + digits);
+	} else if (cylinders && len > sizeof(key) && !strncasecmp(line, key, sizeof(key) - 1)) {
+		fprintf(out, "%s = \"%" PRIu64 "\"%s", key, cylinders,
+			line[len - 1] == '\r' ? "\r" : "");
+	} else {
+		fwrite(line, 1, len, out);
+	}
+}
+
+char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text, uint64_t sectors,
+	struct vmimg_error *err)
+{
+	uint64_t cylinders = cylinders_for(d, sectors);
+	char *result = NULL;
+	size_t size;
+	FILE *out = open_memstream(&result, &size);
+
+	while (out && *text) {
+		size_t len = strcspn(text, "\n");
+
+		print_line(out, text, len, sectors, cylinders);
+		text += len;
+		if (*text) {
+			fputc('\n', out);
+			text++;
+		}
+	}
+	if (out && !fclose(out) && result)
+		return result;
+	free(result);
+	vmimg_fail_nomem(err);
+	return NULL;
+}
