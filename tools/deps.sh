@@ -36,15 +36,15 @@ test_apt='qemu-utils strace clang openssl 7zip libvhdi-utils dosfstools mtools x
 	btrfs-progs exfatprogs ntfs-3g udftools cryptsetup-bin'
 test_dnf='qemu-img strace clang openssl compiler-rt dosfstools mtools xfsprogs util-linux xorriso genisoimage'
 
-# What disks are started with, to see that they do.
+# What disks are started with, to see that they do, and what imports them.
 boot_there() {
-	all_on_path qemu-system-x86_64 syslinux mcopy mke2fs cpio fsck.fat &&
+	all_on_path qemu-system-x86_64 virt-v2v syslinux mcopy mke2fs cpio fsck.fat &&
 		[ -f /usr/share/OVMF/OVMF_CODE_4M.fd ] &&
 		[ -f /usr/lib/systemd/boot/efi/linuxx64.efi.stub ] &&
 		[ -f /usr/lib/syslinux/mbr/gptmbr.bin ]
 }
-boot_apt='qemu-system-x86 ovmf syslinux syslinux-common systemd-boot-efi mtools dosfstools busybox-static e2fsprogs cpio'
-boot_dnf='qemu-system-x86 edk2-ovmf syslinux systemd-boot-unsigned mtools dosfstools busybox e2fsprogs cpio'
+boot_apt='qemu-system-x86 virt-v2v libxml2-utils ovmf syslinux syslinux-common systemd-boot-efi mtools dosfstools busybox-static e2fsprogs cpio'
+boot_dnf='qemu-system-x86 virt-v2v libxml2 edk2-ovmf syslinux systemd-boot-unsigned mtools dosfstools busybox e2fsprogs cpio'
 
 # libFuzzer comes with clang's own runtime.
 fuzz_there() (

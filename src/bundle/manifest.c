@@ -166,6 +166,31 @@ char *vmimg_manifest_line(
 	return NULL;
 }
 
+char *vmimg_manifest_sign(struct vmimg_signer *signer, const char *hash, const char *name,
+	const char *manifest, size_t len, const char *certificate, size_t *text_len,
+	struct vmimg_error *err)
+{
+	size_t size = vmimg_signer_size(signer);
+	VMIMG_AUTO(free) uint8_t *signature = vmimg_alloc_array(1, size, err);
+	VMIMG_AUTO(free) char *hex = vmimg_alloc_array(2, size + 1, err);
+	VMIMG_AUTO(free) char *line = NULL;
+	char *text;
+	int made;
+
+	if (!signature || !hex || vmimg_signer_sign(signer, manifest, len, signature, err))
+		return NULL;
+	line = vmimg_manifest_line(hash, name, vmimg_hex(hex, signature, size), err);
+	if (!line)
+		return NULL;
+	made = asprintf(&text, "%s%s", line, certificate);
+	if (made < 0) {
+		vmimg_fail_nomem(err);
+		return NULL;
+	}
+	*text_len = (size_t)made;
+	return text;
+}
+
 int vmimg_manifest_digest(struct vmimg_io *io, const char *hash, char hex[2 * VMIMG_HASH_MAX + 1],
 	struct vmimg_error *err)
 {

@@ -6,6 +6,7 @@
  */
 #pragma once
 #include <stdbool.h>
+#include "bundle/sign.h"
 #include "io/io.h"
 #include "util/hash.h"
 #include "util/pool.h"
@@ -35,6 +36,11 @@ const struct vmimg_manifest_line *vmimg_manifest_find(
 /* "SHA256(name)= hex\n", to be freed. */
 char *vmimg_manifest_line(
 	const char *hash, const char *name, const char *hex, struct vmimg_error *err) VMIMG_CHECKED;
+/* A certificate file: the signature of manifest, len bytes of it, and certificate, a PEM text. To
+ * be freed. */
+char *vmimg_manifest_sign(struct vmimg_signer *signer, const char *hash, const char *name,
+	const char *manifest, size_t len, const char *certificate, size_t *text_len,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* The digest of all bytes of io, in hexadecimal. */
 int vmimg_manifest_digest(struct vmimg_io *io, const char *hash, char hex[2 * VMIMG_HASH_MAX + 1],
 	struct vmimg_error *err) VMIMG_CHECKED;

@@ -147,24 +147,8 @@ static char *manifest_text(struct rewriting *r, size_t *len, struct vmimg_error 
 static char *cert_text(struct rewriting *r, const char *manifest, size_t manifest_len, size_t *len,
 	struct vmimg_error *err)
 {
-	size_t size = vmimg_signer_size(r->signer);
-	VMIMG_AUTO(free) uint8_t *signature = vmimg_alloc_array(1, size, err);
-	VMIMG_AUTO(free) char *hex = vmimg_alloc_array(2, size + 1, err);
-	VMIMG_AUTO(free) char *line = NULL;
-	char *text;
-	int made;
-
-	if (!signature || !hex ||
-		vmimg_signer_sign(r->signer, manifest, manifest_len, signature, err))
-		return NULL;
-	line = vmimg_manifest_line(r->hash, r->manifest_name, vmimg_hex(hex, signature, size), err);
-	made = line ? asprintf(&text, "%s%s", line, r->create->certificate) : -1;
-	if (made < 0) {
-		vmimg_fail_nomem(err);
-		return NULL;
-	}
-	*len = (size_t)made;
-	return text;
+	return vmimg_manifest_sign(r->signer, r->hash, r->manifest_name, manifest, manifest_len,
+		r->create->certificate, len, err);
 }
 
 /* ---- writing ----------------------------------------------------------------------------- */

@@ -76,30 +76,11 @@ static char *manifest_text(
 	return text;
 }
 
-/* The line with the signature, and the certificates as they were given. */
 static char *cert_text(struct ovf_sink *s, const char *manifest, size_t manifest_len, size_t *len,
 	struct vmimg_error *err)
 {
-	size_t size = vmimg_signer_size(s->signer);
-	VMIMG_AUTO(free) uint8_t *signature = vmimg_alloc_array(1, size + 4096, err);
-	VMIMG_AUTO(free) char *hex = vmimg_alloc_array(2, size + 1, err);
-	VMIMG_AUTO(free) char *line = NULL;
-	char *text;
-	int made;
-
-	if (!signature || !hex ||
-		vmimg_signer_sign(s->signer, manifest, manifest_len, signature, err))
-		return NULL;
-	line = vmimg_manifest_line(s->hash, s->manifest.name, vmimg_hex(hex, signature, size), err);
-	if (!line)
-		return NULL;
-	made = asprintf(&text, "%s%s", line, s->certificate);
-	if (made < 0) {
-		vmimg_fail_nomem(err);
-		return NULL;
-	}
-	*len = (size_t)made;
-	return text;
+	return vmimg_manifest_sign(s->signer, s->hash, s->manifest.name, manifest, manifest_len,
+		s->certificate, len, err);
 }
 
 /* ---- drives ------------------------------------------------------------------------------ */
