@@ -16,6 +16,8 @@ struct args {
 static int choose_size(const struct cli_call *call, const struct cli_target *target,
 	struct cli_size *size, struct vmimg_error *err)
 {
+	if (call->count > 1 && size->given)
+		return vmimg_fail(err, VMIMG_EINVAL, "the size is given twice: once is enough");
 	if (call->count > 1)
 		return cli_set_length(size, call->words[1], err);
 	if (size->given)

@@ -72,7 +72,10 @@ int cli_set_create(void *to, const char *value, struct vmimg_error *err)
 		options->help = true;
 		return 0;
 	}
-	return vmimg_options_add(&options->list, value, err);
+	if (vmimg_options_add(&options->list, value, err))
+		return -1;
+	options->help |= vmimg_options_text(&options->list, "help", NULL) != NULL;
+	return 0;
 }
 
 int cli_set_level(void *to, const char *value, struct vmimg_error *err)

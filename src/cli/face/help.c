@@ -15,9 +15,9 @@ static void print_option(const struct face_option *option)
 	if (option->act == FACE_REFUSE)
 		return;
 	if (option->letter)
-		printf(" [-%c%s]", option->letter, option->name ? "" : value);
-	if (option->name)
-		printf("%s--%s%s%s", option->letter ? "/[" : " [", option->name, value, "]");
+		printf(" [-%c%s]", option->letter, value);
+	else
+		printf(" [--%s%s]", option->name, value);
 }
 
 /* Formats that qemu-img knows as well, by its names. */
