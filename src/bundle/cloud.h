@@ -19,6 +19,10 @@ int vmimg_uec_write(const struct vmimg_uec_plan *plan, struct vmimg_io *io,
 int vmimg_ami_write(const struct vmimg_uec_plan *plan, struct vmimg_siblings *siblings,
 	struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 
+struct vmimg_kernel;
+/* The object without the files' names; NULL without memory. */
+json_t *vmimg_ami_properties(const char *name, const struct vmimg_kernel *kernel);
+
 struct vmimg_ec2_mapping {
 	const char *virtual, *device;
 };

@@ -4,8 +4,6 @@
 #include <string.h>
 #include "bundle/kernel.h"
 #include "bundle/ramdisk.h"
-#include "inspect/fs.h"
-#include "inspect/parts.h"
 #include "io/file.h"
 
 static json_t *new_report(struct vmimg_io *io, const char *format, const char *variant)
@@ -89,23 +87,18 @@ static void add_system(struct vmimg_io *io, json_t *object)
 	vmimg_json_bytes(object, "system", name, strcspn(name, "\"'\n"));
 }
 
-void cli_describe_ami(struct vmimg_io *io, json_t *root)
+void cli_describe_ami(struct vmimg_io *io, const struct vmimg_fs_info *info, json_t *root)
 {
-	__attribute__((cleanup(vmimg_parts_done_auto))) struct vmimg_parts parts = { 0 };
-	struct vmimg_error ignored;
-	struct vmimg_fs_info info;
 	json_t *object;
 
-	if (vmimg_parts_read(io, 0, &parts, &ignored) || parts.count ||
-		vmimg_fs_recognise(io, &info, &ignored) || !info.type ||
-		!strcmp(info.type, "iso9660"))
+	if (!strcmp(info->type, "iso9660"))
 		return;
 	object = json_object();
-	vmimg_json_text(object, "type", info.type);
-	if (*info.label)
-		vmimg_json_text(object, "label", info.label);
-	if (*info.uuid)
-		vmimg_json_text(object, "uuid", info.uuid);
+	vmimg_json_text(object, "type", info->type);
+	if (*info->label)
+		vmimg_json_text(object, "label", info->label);
+	if (*info->uuid)
+		vmimg_json_text(object, "uuid", info->uuid);
 	add_system(io, object);
 	vmimg_json_text(root, "variant", "ami: a file system without a partition table");
 	json_object_set_new(root, "file-system", object);

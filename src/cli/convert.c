@@ -286,6 +286,7 @@ static const struct cli_option options[] = {
 	{ 'O', NULL, "FMT", "the format of DST (by its suffix)", cli_set_text,
 		offsetof(struct args, target.format) },
 	CLI_TARGET_OPTIONS(struct args, target),
+	CLI_BACKING_FORMAT_OPTION(struct args, target),
 	{ 'c', NULL, NULL, "compress", cli_set_flag, offsetof(struct args, target.compress) },
 	{ 0, "level", "LEVEL", "of compression: fast, default or best", cli_set_level,
 		offsetof(struct args, target.level) },

@@ -104,6 +104,7 @@ static const struct cli_option options[] = {
 	{ 'b', NULL, "FILE", "the backing file, as it is to be written into the image",
 		cli_set_text, offsetof(struct args, target.backing) },
 	CLI_TARGET_OPTIONS(struct args, target),
+	CLI_BACKING_FORMAT_OPTION(struct args, target),
 	{ 'u', NULL, NULL, "do not open the backing file; SIZE must be given", cli_set_flag,
 		offsetof(struct args, target.blind) },
 	{ 'q', "quiet", NULL, "print nothing but errors", cli_set_flag,

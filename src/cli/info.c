@@ -14,6 +14,7 @@
 
 struct args {
 	struct cli_common common;
+	struct cli_named named;
 	bool chain;
 };
 
@@ -43,15 +44,20 @@ static void set_full_backing(json_t *root, const char *filename)
 	}
 }
 
-/* One line about what is on a disk that is as it is: it takes a few reads. */
+/* What is on a disk that is as it is, in a line, and more of it when it is one file system: it
+ * takes a few reads. */
 static void set_content(json_t *root, struct vmimg_disk *disk)
 {
-	bool plain = !strcmp(disk->format->name, "raw") || !strcmp(disk->format->name, "iso");
-	char text[200];
+	bool raw = !strcmp(disk->format->name, "raw"), iso = !strcmp(disk->format->name, "iso");
+	struct vmimg_summary summary;
 	struct vmimg_error ignored;
 
-	if (plain && !vmimg_inspection_summary(disk->io, 0, text, sizeof(text), &ignored) && *text)
-		json_object_set_new(root, "content", json_string(text));
+	if ((!raw && !iso) || vmimg_inspection_summary(disk->io, 0, &summary, &ignored))
+		return;
+	if (*summary.text)
+		json_object_set_new(root, "content", json_string(summary.text));
+	if (raw && summary.alone.type)
+		cli_describe_ami(disk->io, &summary.alone, root);
 }
 
 /* The well-known fields first, in an order that people grep by; then all others. */
@@ -82,8 +88,6 @@ static json_t *describe(
 		return root;
 	}
 	set_content(root, disk);
-	if (!strcmp(disk->format->name, "raw"))
-		cli_describe_ami(disk->io, root);
 	/* what lies below was opened in the format that the image above states */
 	if (cli_gate_disk(root, disk, top ? common->format : NULL, err)) {
 		json_decref(root);
@@ -172,12 +176,18 @@ static bool may_be_artifact(const struct cli_image *image, const struct cli_comm
 	return failed ? err->status == VMIMG_EFORMAT : !strcmp(image->disk->format->name, "raw");
 }
 
+static bool is_named(const struct args *args)
+{
+	return args->named.aki || args->named.ari || args->named.ami;
+}
+
 static int look(const struct cli_call *call, struct vmimg_error *err)
 {
 	const struct args *args = call->args;
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
 	struct cli_open how = { .format = args->common.format,
 		.refs = CLI_REFS_BESIDE,
+		.named = is_named(args) ? &args->named : NULL,
 		.look = true,
 		.bundle = true,
 		.alone = !args->chain };
@@ -201,10 +211,17 @@ static int look(const struct cli_call *call, struct vmimg_error *err)
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	const struct args *args = call->args;
-	int code = look(call, err);
-	json_t *root = code < 0 && args->common.json ? cli_gate_failed(call->words[0], err) : NULL;
 	struct vmimg_error ignored;
+	json_t *root;
+	int code;
 
+	if (!is_named(args) != (call->count == 1))
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"it takes IMAGE, or the files of an AMI (--aki, --ari, --ami)");
+	code = look(call, err);
+	root = code < 0 && args->common.json
+		? cli_gate_failed(call->count ? call->words[0] : args->named.ami, err)
+		: NULL;
 	if (root)
 		(void)!cli_print_json(stdout, root, &ignored);
 	return code;
@@ -213,6 +230,11 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 static const struct cli_option options[] = {
 	{ 0, "chain", NULL, "describe the backing files too, which are opened for it", cli_set_flag,
 		offsetof(struct args, chain) },
+	{ 0, "aki", "FILE", "instead of IMAGE: the kernel of an AMI,", cli_set_text,
+		offsetof(struct args, named.aki) },
+	{ 0, "ari", "FILE", "its ramdisk", cli_set_text, offsetof(struct args, named.ari) },
+	{ 0, "ami", "FILE", "and its root file system", cli_set_text,
+		offsetof(struct args, named.ami) },
 	{ 0, "backing-chain", NULL, NULL, cli_set_flag, offsetof(struct args, chain) },
 	{ 0 },
 };
@@ -222,10 +244,10 @@ static const struct cli_option *const groups[] = { options, cli_format_options, 
 
 const struct cli_verb cli_info = {
 	.name = "info",
-	.operands = "IMAGE",
+	.operands = "IMAGE | --aki KERNEL [--ari RAMDISK] --ami ROOT",
 	.summary = "Describes an image",
-	.detail = "Opens no other file than IMAGE, unless --chain is given.",
-	.least = 1,
+	.detail = "Opens no other file than IMAGE, unless --chain is given. IMAGE may be a folder "
+		  "with the\nfiles of an AMI.",
 	.most = 1,
 	.args_size = sizeof(struct args),
 	.reach = CLI_READS,

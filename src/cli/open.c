@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <libgen.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cli/bundle.h"
@@ -21,6 +22,7 @@ void cli_image_close(struct cli_image *image)
 	vmimg_bundle_close(image->bundle);
 	vmimg_io_unref(image->io);
 	cli_files_done(&image->files);
+	cli_triple_done(&image->triple);
 	free(image->key);
 	free(image->certificate);
 	memset(image, 0, sizeof(*image));
@@ -173,6 +175,28 @@ const char *cli_face_format(struct vmimg_io *io, struct vmimg_error *err)
 	return NULL;
 }
 
+/* The three files of an AMI, and the description of them that io then is. */
+static struct vmimg_io *open_triple(struct cli_image *image, const char *path,
+	const struct cli_common *common, const struct cli_open *how, struct vmimg_error *err)
+{
+	struct cli_triple *triple = &image->triple;
+
+	if (how->format && strcasecmp(how->format, "ami") != 0) {
+		vmimg_fail(err, VMIMG_EINVAL, "-f %.40s is for one file, not for those of an AMI",
+			how->format);
+		return NULL;
+	}
+	if (how->named ? cli_triple_named(triple, how->named, common, err)
+		       : cli_triple_folder(triple, path, common, err))
+		return NULL;
+	for (size_t i = 0; i < CLI_TRIPLE; i++)
+		if (triple->parts[i].io && cli_files_add(&image->files, triple->parts[i].io, err))
+			return NULL;
+	image->files.policy = &triple->resolver;
+	image->files.resolver.search = NULL;
+	return cli_triple_describe(triple, how->named ? how->named->ami : path, err);
+}
+
 static int open_any(struct cli_image *image, const char *path, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err)
 {
@@ -182,7 +206,9 @@ static int open_any(struct cli_image *image, const char *path, const struct cli_
 		.alone = how->alone,
 		.lenient = how->lenient };
 
-	image->io = open_io(&image->files, path, common, how, err);
+	image->io = how->named || cli_is_folder(path)
+		? open_triple(image, path, common, how, err)
+		: open_io(&image->files, path, common, how, err);
 	if (!image->io || check_untrusted(image->io, common, err))
 		return -1;
 	if (cli_bundle_open(image, common, how, err))

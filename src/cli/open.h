@@ -3,6 +3,7 @@
 #pragma once
 #include "bundle/bundle.h"
 #include "cli/files.h"
+#include "cli/triple.h"
 
 struct cli_image {
 	struct vmimg_io *io;
@@ -10,16 +11,18 @@ struct cli_image {
 	struct vmimg_bundle *bundle; /* that the disk is in; NULL: none */
 	char *key, *certificate;     /* PEM texts that it was opened with */
 	struct cli_files files;      /* all that were opened for it */
+	struct cli_triple triple;    /* those that it is, when it is no one file */
 };
 
 struct cli_open {
-	const char *format;    /* NULL: detect */
-	const char *snapshot;  /* as -l has it; may be NULL */
-	const char *spool_for; /* the file beside which a piped or compressed source may be
-				* unpacked; NULL: none is taken */
-	enum cli_refs refs;    /* when --refs does not say */
-	bool look;             /* the disk's content is not read */
-	bool bundle;           /* a bundle is taken as such, unless --disk names one of its disks */
+	const char *format;            /* NULL: detect */
+	const char *snapshot;          /* as -l has it; may be NULL */
+	const char *spool_for;         /* the file beside which a piped or compressed source may be
+					* unpacked; NULL: none is taken */
+	enum cli_refs refs;            /* when --refs does not say */
+	const struct cli_named *named; /* the files of an AMI, instead of a path; NULL: none */
+	bool look;                     /* the disk's content is not read */
+	bool bundle; /* a bundle is taken as such, unless --disk names one of its disks */
 	bool alone, lenient;
 };
 

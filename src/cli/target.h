@@ -20,8 +20,6 @@ struct cli_target_args {
 #define CLI_TARGET_OPTIONS(type, member)                                                           \
 	{ 'o', NULL, "KEY=VALUE,...", "options of the format; -o help lists them", cli_set_create, \
 		offsetof(type, member.options) },                                                  \
-		{ 'F', NULL, "FMT", "the format of the backing file", cli_set_text,                \
-			offsetof(type, member.backing_format) },                                   \
 		{ 0, "force", NULL, "replace an existing file", cli_set_flag,                      \
 			offsetof(type, member.force) },                                            \
 		{ 0, "unique", NULL, "random identities, not derived ones", cli_set_flag,          \
@@ -29,6 +27,13 @@ struct cli_target_args {
 	{                                                                                          \
 		't', NULL, "CACHE", "unsafe: do not wait for storage; anything else waits",        \
 			cli_set_cache, offsetof(type, member.no_sync)                              \
+	}
+
+/* For the verbs that take a backing file. */
+#define CLI_BACKING_FORMAT_OPTION(type, member)                                   \
+	{                                                                         \
+		'F', NULL, "FMT", "the format of the backing file", cli_set_text, \
+			offsetof(type, member.backing_format)                     \
 	}
 
 struct cli_target {

@@ -63,6 +63,19 @@ static int create_file(int folder, const char *name, struct vmimg_error *err)
 	return fd < 0 ? vmimg_fail_sys(err, errno, "a file of the archive") : fd;
 }
 
+/* Through all machines. Kernels and ramdisks count here too. NULL: there is none. */
+static const struct vmimg_drive *drive_at(const struct job *job, size_t i)
+{
+	for (size_t m = 0; m < job->bundle->machine_count; m++) {
+		const struct vmimg_machine *machine = &job->bundle->machines[m];
+
+		if (i < machine->drive_count)
+			return &machine->drives[i];
+		i -= machine->drive_count;
+	}
+	return NULL;
+}
+
 /* The name of file number i; NULL: it is none that is unpacked, or there is none. */
 static const char *file_name(const struct job *job, size_t i)
 {
@@ -74,7 +87,7 @@ static const char *file_name(const struct job *job, size_t i)
 				vmimg_tar_find(job->tar, member->name) == member
 			? member->name
 			: NULL;
-	drive = vmimg_bundle_drive(job->bundle, (unsigned)i + 1);
+	drive = drive_at(job, i);
 	return drive && drive->file && vmimg_tar_name_is_safe(drive->file) ? drive->file : NULL;
 }
 
@@ -84,8 +97,8 @@ static size_t file_count(const struct job *job)
 
 	if (job->tar)
 		return vmimg_tar_count(job->tar);
-	while (vmimg_bundle_drive(job->bundle, (unsigned)count + 1))
-		count++;
+	for (size_t m = 0; m < job->bundle->machine_count; m++)
+		count += job->bundle->machines[m].drive_count;
 	return count;
 }
 
@@ -93,8 +106,7 @@ static struct vmimg_io *open_file(const struct job *job, size_t i, struct vmimg_
 {
 	if (job->tar)
 		return vmimg_tar_open_member(job->tar, vmimg_tar_member(job->tar, i), err);
-	return vmimg_bundle_open_drive(
-		job->bundle, vmimg_bundle_drive(job->bundle, (unsigned)i + 1), err);
+	return vmimg_bundle_open_drive(job->bundle, drive_at(job, i), err);
 }
 
 static int unpack_member(struct job *job, size_t i, struct vmimg_error *err)
@@ -168,12 +180,14 @@ static int make_folder(struct job *job, struct vmimg_error *err)
 	return job->fd < 0 ? vmimg_fail_sys(err, errno, "%.100s", job->temporary) : 0;
 }
 
-/* One that is no archive, and yet has its disk inside something else (EC2). */
-static bool is_packed(const struct vmimg_bundle *bundle)
+/* One that is no archive, and yet something to take apart: for EC2, the disk is inside something
+ * else; an AMI is three files wherever they are. */
+static bool has_files(const struct vmimg_bundle *bundle)
 {
 	const struct vmimg_drive *drive = vmimg_bundle_drive(bundle, 1);
 
-	return drive && drive->compression && !strcmp(bundle->format->name, "ec2");
+	return !strcmp(bundle->format->name, "ami") ||
+		(drive && drive->compression && !strcmp(bundle->format->name, "ec2"));
 }
 
 static int run(const struct cli_call *call, struct vmimg_error *err)
@@ -190,7 +204,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
 		return -1;
 	job.bundle = image.bundle;
-	if (!image.bundle || (!image.bundle->tar && !is_packed(image.bundle)))
+	if (!image.bundle || (!image.bundle->tar && !has_files(image.bundle)))
 		return vmimg_fail(err, VMIMG_EFORMAT, "%s is not an archive%s", call->words[0],
 			image.bundle ? ": its files lie beside it" : "");
 	job.tar = image.bundle->tar;

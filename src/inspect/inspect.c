@@ -232,9 +232,11 @@ static size_t append(char *out, size_t cap, size_t used, const struct vmimg_fs_i
 	return vmimg_min(used + (size_t)n, cap - 1);
 }
 
-int vmimg_inspection_summary(
-	struct vmimg_io *io, uint32_t sector_size, char *out, size_t cap, struct vmimg_error *err)
+int vmimg_inspection_summary(struct vmimg_io *io, uint32_t sector_size,
+	struct vmimg_summary *summary, struct vmimg_error *err)
 {
+	char *out = summary->text;
+	const size_t cap = sizeof(summary->text);
 	VMIMG_AUTO(vmimg_parts_done) struct vmimg_parts parts = { 0 };
 	struct vmimg_fs_info info;
 	size_t used = 0;
@@ -242,6 +244,9 @@ int vmimg_inspection_summary(
 	if (vmimg_parts_read(io, sector_size, &parts, err) || vmimg_fs_recognise(io, &info, err))
 		return -1;
 	out[0] = '\0';
+	summary->alone = info;
+	if (parts.count)
+		summary->alone.type = NULL;
 	if (parts.count)
 		used = (size_t)snprintf(out, cap, "%s with %zu partition%s",
 			vmimg_scheme_name(parts.scheme), parts.count, parts.count > 1 ? "s" : "");

@@ -48,6 +48,11 @@ struct vmimg_volume *vmimg_inspection_find(struct vmimg_inspection *inspection, 
 /* The report of `vmimg inspect`. deep: also unpacks initial ramdisks to see what is in them. */
 json_t *vmimg_inspection_report(
 	struct vmimg_inspection *inspection, bool deep, struct vmimg_error *err) VMIMG_CHECKED;
-/* One line, fit to show: "gpt: ext4 (root), vfat"; "" when nothing is known. Reads no files. */
-int vmimg_inspection_summary(struct vmimg_io *io, uint32_t sector_size, char *out, size_t cap,
-	struct vmimg_error *err) VMIMG_CHECKED;
+struct vmimg_summary {
+	char text[200]; /* one line, fit to show: "gpt: ext4 (root), vfat"; "": nothing is known */
+	struct vmimg_fs_info
+		alone; /* the file system that it is from end to end; type NULL: none */
+};
+/* Reads no files. */
+int vmimg_inspection_summary(struct vmimg_io *io, uint32_t sector_size,
+	struct vmimg_summary *summary, struct vmimg_error *err) VMIMG_CHECKED;

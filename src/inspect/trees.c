@@ -90,21 +90,27 @@ static const char *obstacle(const struct vmimg_tree *tree)
 	return NULL;
 }
 
+bool vmimg_type_may_be_root(const char *type)
+{
+	static const char *const types[] = { "xfs", "btrfs", "f2fs", "jfs", "reiserfs", "squashfs",
+		"erofs", "ext2", "ext3", "ext4" };
+
+	for (size_t i = 0; type && i < VMIMG_ARRAY_LEN(types); i++)
+		if (!strcmp(type, types[i]))
+			return true;
+	return false;
+}
+
 /* The only file system that a root may be on and that cannot be looked into; NULL: none, several.
  */
 static const struct vmimg_tree *only_unread(const struct vmimg_trees *trees)
 {
-	static const char *const types[] = { "xfs", "btrfs", "f2fs", "jfs", "reiserfs", "squashfs",
-		"erofs", "ext2", "ext3", "ext4" };
 	const struct vmimg_tree *only = NULL;
 
 	for (size_t i = 0; i < trees->count; i++) {
 		const struct vmimg_tree *tree = &trees->list[i];
-		bool may = false;
 
-		for (size_t k = 0; tree->info.type && k < VMIMG_ARRAY_LEN(types); k++)
-			may |= !strcmp(tree->info.type, types[k]);
-		if (tree->fs || !may)
+		if (tree->fs || !vmimg_type_may_be_root(tree->info.type))
 			continue;
 		if (only)
 			return NULL;

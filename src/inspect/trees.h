@@ -31,3 +31,5 @@ static inline void vmimg_trees_close_auto(struct vmimg_trees *trees)
  * VMIMG_EUNSUPPORTED names what stands in the way: LVM, LUKS …; NULL and VMIMG_EFORMAT: no root. */
 const struct vmimg_tree *vmimg_trees_root(
 	const struct vmimg_trees *trees, struct vmimg_error *err) VMIMG_CHECKED;
+/* Whether systems have their root on file systems of that type; NULL: no. */
+bool vmimg_type_may_be_root(const char *type);

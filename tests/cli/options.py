@@ -91,6 +91,7 @@ def test_usage_errors(t):
             ["convert", "-O", "raw", "-o", "preallocation=maybe", disk, t.path("x")],
             ["convert", "-O", "raw", "-c", disk, t.path("x")],
             ["convert", "-O", "raw", "-F", "raw", disk, t.path("x")],
+            ["boot-disk", "-F", "raw", "--aki", disk, "--ami", disk, t.path("x.raw")],
             ["convert", "-n", "-O", "raw", disk, disk],
             ["create", "-f", "raw", t.path("x")], ["create", "-f", "raw", t.path("x"), "-1"],
             ["create", "-f", "raw", t.path("x"), "1.5"],

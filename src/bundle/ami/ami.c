@@ -154,24 +154,33 @@ static int add_file(json_t *root, const char *key, const struct vmimg_uec_plan *
 	return copy(io, siblings, name, err);
 }
 
+json_t *vmimg_ami_properties(const char *name, const struct vmimg_kernel *kernel)
+{
+	json_t *root = json_object();
+
+	json_object_set_new(root, "name", json_string(name));
+	json_object_set_new(root, "disk_format", json_string("ami"));
+	json_object_set_new(root, "container_format", json_string("ami"));
+	if (kernel->architecture)
+		json_object_set_new(root, "architecture", json_string(kernel->architecture));
+	return root;
+}
+
 int vmimg_ami_write(const struct vmimg_uec_plan *plan, struct vmimg_siblings *siblings,
 	struct vmimg_io *io, struct vmimg_error *err)
 {
 	struct vmimg_kernel kernel;
-	json_t *root = json_object();
+	json_t *root;
 	char *text = NULL;
 	int failed;
 
-	json_object_set_new(root, "name", json_string(plan->name));
-	json_object_set_new(root, "disk_format", json_string("ami"));
-	json_object_set_new(root, "container_format", json_string("ami"));
+	if (vmimg_kernel_read(plan->kernel, &kernel, err))
+		return -1;
+	root = vmimg_ami_properties(plan->name, &kernel);
 	failed = add_file(root, "file", plan, ".img", plan->root, siblings, err) ||
 		add_file(root, "kernel", plan, "-vmlinuz", plan->kernel, siblings, err) ||
 		(plan->ramdisk &&
-			add_file(root, "ramdisk", plan, "-initrd", plan->ramdisk, siblings, err)) ||
-		vmimg_kernel_read(plan->kernel, &kernel, err);
-	if (!failed && kernel.architecture)
-		json_object_set_new(root, "architecture", json_string(kernel.architecture));
+			add_file(root, "ramdisk", plan, "-initrd", plan->ramdisk, siblings, err));
 	if (!failed) {
 		text = json_dumps(root, JSON_INDENT(4));
 		failed = text ? vmimg_io_pwrite(io, text, strlen(text), 0, err)
