@@ -9,7 +9,7 @@ import random
 import shutil
 import sys
 
-from lib import env, harness, process
+from lib import disks, env, harness, process
 from lib.harness import check, skip
 from lib.recipe import Recipe
 
@@ -82,6 +82,33 @@ def test_replay(t):
                 done = process.run(REPLAY, "raw" if fmt == "probe" else fmt, *files, timeout=30)
                 check(done.code == 0, f"{os.path.basename(os.path.dirname(path))}: {done}")
                 shutil.rmtree(os.path.dirname(path))
+    with t.sub("bundles and file systems"), t.folder() as folder:
+        seeds = list(others(folder))
+        check(len(seeds) >= 2, f"seeds: {seeds}")
+        for path in seeds:
+            os.mkdir(path + ".d")
+            done = process.run(REPLAY, "raw", path, *variations(path, path + ".d"), timeout=30)
+            check(done.code == 0, str(done))
+
+
+def others(folder):
+    """What has no recipes: bundles, ISO images, file systems and partition tables."""
+    raw = os.path.join(folder, "raw")
+    disks.pattern(raw, 256 << 10, seed=3, data=64 << 10)
+    os.mkdir(os.path.join(folder, "tree"))
+    shutil.copyfile(__file__, os.path.join(folder, "tree", "a file with a long name.txt"))
+    makers = {
+        "ova": [env.VMIMG, "pack", "-o", os.path.join(folder, "seed.ova"), raw],
+        "iso": [env.VMIMG, "iso", "create", "-o", os.path.join(folder, "seed.iso"), os.path.join(folder, "tree")],
+        "ext4": ["mke2fs", "-q", "-t", "ext4", "-d", os.path.join(folder, "tree"), os.path.join(folder, "seed.ext4"), "1M"],
+        "fat": ["mkfs.vfat", "-C", os.path.join(folder, "seed.fat"), "512"],
+        "gpt": ["sgdisk", "-o", "-n", "1:40:400", os.path.join(folder, "seed.gpt")],
+    }
+    disks.pattern(os.path.join(folder, "seed.gpt"), 512 << 10, seed=4, data=512)
+    for name, words in makers.items():
+        program = env.find(words[0])
+        if program and process.run(program, *words[1:]).code == 0:
+            yield os.path.join(folder, f"seed.{name}")
 
 
 def make(folder, wanted):
@@ -96,6 +123,9 @@ def make(folder, wanted):
             if os.path.getsize(path) <= LARGEST:
                 name = os.path.basename(os.path.dirname(path))
                 shutil.copyfile(path, os.path.join(folder, f"{fmt}-{name}"))
+        if fmt == "probe":
+            for path in others(work):
+                shutil.copyfile(path, os.path.join(folder, os.path.basename(path)))
     shutil.rmtree(work, ignore_errors=True)
 
 

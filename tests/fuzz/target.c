@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One input of any format, over memory: opened, described, walked, checked and read, as a
- * stranger's image would be. Built as a libFuzzer target by tools/fuzz.sh, and into a plain program
+ * stranger's image would be; and without a format, also taken as a bundle and as a disk to look
+ * inside. Built as a libFuzzer target by tools/fuzz.sh, and into a plain program
  * (replay.c) that every test run feeds with the vectors.
  */
 #include "target.h"
 #include <string.h>
+#include "bundle/bundle.h"
 #include "disk/info.h"
 #include "engine/check.h"
+#include "inspect/inspect.h"
 #include "io/memory.h"
 
 #define WALK 3000       /* runs looked at: tables may promise more than anybody can visit */
@@ -78,6 +81,35 @@ static void try_as(struct vmimg_io *io, const char *format, bool alone, bool len
 	vmimg_disk_close(disk);
 }
 
+/* Archives, descriptors and manifests, and the first bytes of their first disk. */
+static void try_bundle(struct vmimg_io *io)
+{
+	struct vmimg_bundle_open options = { .spool_limit = READ };
+	VMIMG_AUTO(vmimg_bundle_close) struct vmimg_bundle *bundle = NULL;
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *drive = NULL;
+	struct vmimg_error err;
+	uint8_t head[512];
+
+	if (vmimg_bundle_open(io, &options, &bundle, &err) || !bundle)
+		return;
+	json_decref(vmimg_bundle_json(bundle, &err));
+	if (!vmimg_bundle_drive(bundle, 1))
+		return;
+	drive = vmimg_bundle_open_drive(bundle, vmimg_bundle_drive(bundle, 1), &err);
+	if (drive && vmimg_io_size(drive) >= sizeof(head))
+		(void)!vmimg_io_pread(drive, head, sizeof(head), 0, &err);
+}
+
+/* Partition tables and file systems, as of a raw disk. */
+static void try_inspection(struct vmimg_io *io)
+{
+	VMIMG_AUTO(vmimg_inspection_done) struct vmimg_inspection inspection = { 0 };
+	struct vmimg_error err;
+
+	if (!vmimg_inspection_open(&inspection, io, 0, &err))
+		json_decref(vmimg_inspection_report(&inspection, false, &err));
+}
+
 void fuzz_one(const uint8_t *bytes, size_t len, const char *format)
 {
 	struct vmimg_error err;
@@ -88,5 +120,9 @@ void fuzz_one(const uint8_t *bytes, size_t len, const char *format)
 	try_as(io, format, false, false);
 	try_as(io, format, true, false);
 	try_as(io, format, true, true);
+	if (!format) {
+		try_bundle(io);
+		try_inspection(io);
+	}
 	vmimg_io_unref(io);
 }

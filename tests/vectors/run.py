@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Runs the recipes (tests/lib/recipe.py) of the folders named on the command line: every image is given
-to info, check, map, digest, compare and convert, and each must keep the promises made to those who
+to every verb that only reads, and to convert, and each must keep the promises made to those who
 open strangers' images: the expected exit code, no signal, bounded time and memory, the input
 unchanged, nothing left behind, one line for an error, and nothing unescaped on the terminal.
 """
@@ -46,6 +46,13 @@ def commands(image, output):
         "digest": ["digest", image],
         "compare": ["compare", image, image],
         "convert": ["convert", "-O", "raw", image, output],
+        # no verdict is stated for these, but the promises hold
+        "measure": ["measure", "-O", "qcow2", image],
+        "snapshot": ["snapshot", "-l", image],
+        "bitmap": ["bitmap", "list", image],
+        "inspect": ["inspect", "--json", image],
+        "ls": ["ls", image + ":/"],
+        "untrusted": ["info", "--json", "--untrusted", image],
     }
 
 
@@ -53,6 +60,7 @@ def try_verb(recipe, verb, words, before, folder):
     """One command on one image. Returns the result."""
     options = recipe.options.get("all", []) + recipe.options.get(verb, [])
     result = process.vmimg(words[0], *options, *words[1:], timeout=20)
+    tally(recipe, verb, result)
     what = f"{verb} (exit {result.code})"
     process.check_bars(result, what)
     wanted = recipe.expect.get(verb, ANY)
@@ -65,6 +73,15 @@ def try_verb(recipe, verb, words, before, folder):
         os.unlink(os.path.join(folder, "out.raw"))
     check(after == before, f"{what}: files changed: {sorted(after)} from {sorted(before)}")
     return result
+
+
+def tally(recipe, verb, result):
+    """One line for each command in the file that VMIMG_REPORT names: tools/testing-report.py."""
+    path = os.environ.get("VMIMG_REPORT")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{os.path.basename(os.path.dirname(recipe.path))}\t{recipe.name}\t{verb}\t{result.code}\t"
+                       f"{result.seconds:.3f}\t{result.peak}\n")
 
 
 def run_recipe(test, path):

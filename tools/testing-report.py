@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+Prints tables of what testing did, from runs made now or, for fuzzing, from the logs of the last
+`make fuzz`: hostile images, crash states, fuzzing, locks, the cost of the sandbox. Markdown.
+
+    tools/testing-report.py [BUILD]
+"""
+
+import collections
+import glob
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(SOURCE, "build"))
+TESTS = os.path.join(SOURCE, "tests")
+RUNS = 40  # of the sandbox's cost
+
+
+def run(*words, **variables):
+    environment = dict(os.environ, PYTHONPATH=TESTS, VMIMG_BUILD=BUILD, VMIMG=os.path.join(BUILD, "vmimg"), **variables)
+    return subprocess.run(words, capture_output=True, text=True, env=environment, cwd=SOURCE).stdout
+
+
+def table(title, head, rows):
+    print(f"\n## {title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |")
+
+
+def lines_of(text):
+    """(held, failed, skipped) of a test's output."""
+    ok = len(re.findall(r"^ok ", text, re.M))
+    skipped = len(re.findall(r"^ok .*# SKIP", text, re.M))
+    return ok - skipped, len(re.findall(r"^not ok ", text, re.M)), skipped
+
+
+def hostile():
+    folders = sorted(f for f in os.listdir(os.path.join(TESTS, "vectors")) if os.path.isdir(os.path.join(TESTS, "vectors", f)))
+    rows, verbs = [], collections.defaultdict(list)
+    for folder in folders:
+        with tempfile.NamedTemporaryFile("r") as report:
+            text = run(sys.executable, os.path.join(TESTS, "vectors", "run.py"), folder, VMIMG_REPORT=report.name)
+            runs = [line.rstrip("\n").split("\t") for line in report]
+        failed = lines_of(text)[1]
+        if not runs:
+            continue
+        for _, recipe, verb, code, seconds, peak in runs:
+            verbs[verb].append((int(code), float(seconds), int(peak)))
+        rows.append((folder, len({r[1] for r in runs}), len(runs), failed, max(float(r[4]) for r in runs),
+                     f"{max(int(r[5]) for r in runs) >> 20} MiB"))
+    table("Hostile images", ("recipes of", "recipes", "commands", "broken promises", "worst seconds", "worst memory"), rows)
+    rows = []
+    for verb, found in verbs.items():
+        codes = collections.Counter(code for code, _, _ in found)
+        rows.append((verb, ", ".join(f"{code}: {count}" for code, count in sorted(codes.items())), max(s for _, s, _ in found),
+                     f"{max(p for _, _, p in found) >> 20} MiB"))
+    table("Hostile images, by command", ("command", "exit code: times", "worst seconds", "worst memory"), rows)
+
+
+def crashes():
+    text = run(os.path.join(BUILD, "tests", "crash-states"))
+    rows = re.findall(r"^# crash (\S+): states (\d+) nothing (\d+) old (\d+) new (\d+) leaks (\d+) bad (\d+)", text, re.M)
+    table("Crash states", ("operation", "states", "no image", "old", "new", "of these with leaks", "wrong"), rows)
+
+
+def fuzzing():
+    rows = []
+    for path in sorted(glob.glob(os.path.join(SOURCE, "build-fuzz", "*.log"))):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+        runs = re.search(r"number_of_executed_units: (\d+)", text)
+        edges = re.findall(r"cov: (\d+)", text)
+        took = re.search(r"Done \d+ runs in (\d+) second", text)
+        name = os.path.basename(path).removesuffix(".log")
+        found = len(glob.glob(os.path.join(SOURCE, "build-fuzz", "found", f"{name}-crash*")))
+        if runs and edges:
+            rows.append((name, took[1] if took else "stopped", runs[1], edges[-1], found))
+    table("Fuzzing, last run", ("target", "seconds", "executions", "edges", "crashes"), rows)
+
+
+def locks():
+    rows = [(name, *lines_of(run(sys.executable, os.path.join(TESTS, "cli", f"{name}.py")))) for name in ("locks", "gate", "sandbox")]
+    table("Locks, the gate, the sandbox", ("test", "held", "failed", "skipped"), rows)
+
+
+def sandbox():
+    """In turn, so that a busy machine is busy for both."""
+    times = {"": [], "--no-sandbox": []}
+    with tempfile.TemporaryDirectory() as folder:
+        image = os.path.join(folder, "disk.qcow2")
+        program = os.path.join(BUILD, "vmimg")
+        subprocess.run([program, "create", "-q", "-f", "qcow2", image, "1G"], check=True)
+        for _ in range(RUNS):
+            for option, found in times.items():
+                start = time.perf_counter()
+                subprocess.run([program, "info", *([option] if option else []), image], stdout=subprocess.DEVNULL, check=True)
+                found.append((time.perf_counter() - start) * 1000)
+    medians = {option: statistics.median(found) for option, found in times.items()}
+    cost = medians[""] - medians["--no-sandbox"]
+    table("The sandbox's cost", ("with, ms", "without, ms", "cost, ms", "aim, ms"),
+          [(f"{medians['']:.1f}", f"{medians['--no-sandbox']:.1f}", f"{cost:.1f}", "< 5")])
+
+
+def main():
+    print("# What testing did")
+    for part in hostile, crashes, fuzzing, locks, sandbox:
+        part()
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
