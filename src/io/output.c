@@ -270,8 +270,11 @@ int vmimg_output_publish(struct vmimg_output *output, struct vmimg_error *err)
 			unpublish(output);
 			return -1;
 		}
-	if (!output->how.no_sync && fsync(output->folder))
-		return vmimg_fail_sys(err, errno, "flushing the folder to storage");
+	if (!output->how.no_sync && fsync(output->folder)) {
+		vmimg_fail_sys(err, errno, "flushing the folder to storage");
+		unpublish(output);
+		return -1;
+	}
 	return 0;
 }
 

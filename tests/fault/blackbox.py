@@ -80,11 +80,12 @@ def test_killed_while_writing(t):
 def test_flush_fails(t):
     """A flush that failed is final: the file must not appear."""
     raw = disks.pattern(t.path("disk.raw"), 4 * MIB, seed=23)
-    with t.folder() as folder:
-        result = traced("fsync,fdatasync:error=EIO:when=1", "convert", "-O", "raw", raw,
-                        f"{folder}/out")
-        failed_cleanly(result)
-        nothing_left(folder)
+    for when in (1, 2):  # of the file, of the folder
+        with t.sub(f"flush {when}"), t.folder() as folder:
+            result = traced(f"fsync,fdatasync:error=EIO:when={when}", "convert", "-O", "raw", raw,
+                            f"{folder}/out")
+            failed_cleanly(result)
+            nothing_left(folder)
 
 
 def test_read_fails(t):
