@@ -124,7 +124,7 @@ static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmi
 		v->missing || e->zero)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"only a disk of one extent with a sound descriptor is resized: convert it");
-	if (fd < 0 || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+	if (fd >= 0 && (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
 		return vmimg_fail(err, VMIMG_EINVAL, "this is an extent: name the descriptor, %s",
 			vmimg_io_name(disk->io));
 	if (v->descriptor.parent_cid != VMDK_NO_PARENT)
