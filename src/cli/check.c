@@ -3,6 +3,7 @@
 #include "engine/check.h"
 #include <inttypes.h>
 #include <string.h>
+#include "cli/findings.h"
 #include "cli/open.h"
 #include "cli/progress.h"
 #include "util/text.h"
@@ -26,31 +27,6 @@ static int verdict(const struct vmimg_report *report)
 	if (report->count[VMIMG_FINDING_ERROR])
 		return INCOMPLETE;
 	return report->count[VMIMG_FINDING_LEAK] ? LEAKS : SOUND;
-}
-
-static uint64_t count_all(const struct vmimg_report *report)
-{
-	uint64_t all = 0;
-
-	for (unsigned i = 0; i < 4; i++)
-		all += report->count[i];
-	return all;
-}
-
-static void print_findings(const struct vmimg_report *report)
-{
-	uint64_t all = count_all(report);
-
-	for (unsigned i = 0; i < report->kept_count; i++) {
-		const struct vmimg_finding *f = &report->kept[i];
-
-		printf("%s: %s (%s", vmimg_severity_name(f->severity), f->text, f->code);
-		if (f->at != VMIMG_NOWHERE)
-			printf(", at 0x%" PRIx64, f->at);
-		printf(")\n");
-	}
-	if (all > report->kept_count)
-		printf("... and %" PRIu64 " more\n", all - report->kept_count);
 }
 
 static double percent(uint64_t part, uint64_t whole)
@@ -93,25 +69,6 @@ static void print_totals(const struct vmimg_report *report, bool all)
 		printf("Image end offset: %" PRIu64 "\n", report->image_end);
 }
 
-static json_t *findings_json(const struct vmimg_report *report)
-{
-	json_t *list = json_array();
-
-	for (unsigned i = 0; i < report->kept_count; i++) {
-		const struct vmimg_finding *f = &report->kept[i];
-		json_t *item = json_object();
-
-		vmimg_json_text(item, "code", f->code);
-		vmimg_json_text(item, "severity", vmimg_severity_name(f->severity));
-		if (f->at != VMIMG_NOWHERE)
-			vmimg_json_uint(item, "offset", f->at);
-		/* the driver has escaped what comes from the image */
-		json_object_set_new(item, "text", json_string(f->text));
-		json_array_append_new(list, item);
-	}
-	return list;
-}
-
 static void set_if_any(json_t *root, const char *key, uint64_t value)
 {
 	if (value)
@@ -134,8 +91,8 @@ static int print_json(const struct vmimg_disk *disk, const char *filename,
 	vmimg_json_text(root, "filename", filename);
 	vmimg_json_text(root, "format", disk->format->name);
 	json_object_set_new(root, "schema", json_string("vmimg.check/1"));
-	json_object_set_new(root, "findings", findings_json(report));
-	vmimg_json_uint(root, "findings-total", count_all(report));
+	json_object_set_new(root, "findings", cli_findings_json(report));
+	vmimg_json_uint(root, "findings-total", cli_findings_count(report));
 	return cli_print_json(stdout, root, err);
 }
 
@@ -176,7 +133,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	if (common->json && print_json(image.disk, call->words[0], report, err))
 		return -1;
 	if (!common->json && !common->quiet) {
-		print_findings(report);
+		cli_print_findings(report);
 		print_totals(report, tells_all(image.disk, common));
 	}
 	return verdict(report);

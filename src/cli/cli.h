@@ -94,6 +94,7 @@ struct cli_verb {
 	V(measure)   \
 	V(compare)   \
 	V(check)     \
+	V(repair)    \
 	V(digest)    \
 	V(snapshot)  \
 	V(resize)    \

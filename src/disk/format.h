@@ -80,13 +80,20 @@ struct vmimg_format {
 	int (*open)(struct vmimg_disk *, const struct vmimg_open *, struct vmimg_error *);
 	/* Accepts what a failed open left. */
 	void (*close)(struct vmimg_disk *);
-	/* The run that begins at guest offset at < disk->size. The longer, the better. */
+	/* The run that begins at guest offset at < disk->size. The longer, the better. A failure may
+	 * say in run->len, zero at first, for how many guest bytes it holds. */
 	int (*map)(struct vmimg_disk *, uint64_t at, struct vmimg_run *, struct vmimg_error *);
 	int (*describe)(struct vmimg_disk *, struct vmimg_info *, struct vmimg_error *);
 	/* NULL: images of this format have no identity, so none can be a checked parent. */
 	void (*identity)(const struct vmimg_disk *, struct vmimg_identity *);
 	/* NULL: the format has no structure that could be wrong. */
 	int (*check)(struct vmimg_disk *, struct vmimg_report *, struct vmimg_error *);
+	/* One round of repair: the disk was opened alone and lenient, and rw is its io, open for
+	 * writing. Fixes what it can of one kind, the deepest first, adding a finding for each fix;
+	 * it is called again, on the disk opened anew, until it adds none. What it cannot fix stays
+	 * for check to tell. NULL: not in place. */
+	int (*repair)(struct vmimg_disk *, struct vmimg_io *rw, struct vmimg_report *fixed,
+		struct vmimg_error *);
 	/* Bits [first, first + count) of disk->bitmaps[index], lowest bit of bits[0] first. */
 	int (*bitmap_read)(struct vmimg_disk *, size_t index, uint64_t first, uint64_t count,
 		uint8_t *bits, struct vmimg_error *);

@@ -271,7 +271,7 @@ int vmimg_convert_run(const struct vmimg_convert *convert, struct vmimg_converte
 	vmimg_source_init(&source, convert->disk, sink->granule, sink->chunk);
 	source.end = sink->size;
 	/* what a disk without a parent lacks is zero, and must hide what lies below the sink */
-	source.keep_absent = sink->keeps_absent && convert->disk->parent;
+	source.keep_absent = sink->keeps_absent && (convert->disk->parent || convert->layer);
 	vmimg_overlap_init(&overlap, convert->disk);
 	source.overlap = &overlap;
 	failed = vmimg_flow_run(&source, &convert_ops, &job, &convert->how, err);

@@ -17,6 +17,7 @@ struct vmimg_convert {
 	struct vmimg_disk *disk;
 	struct vmimg_sink *sink; /* sink->size >= the disk's: the rest is zeroes */
 	bool repack;             /* pack again what is packed already in the sink's codec */
+	bool layer;              /* what the disk lacks stays so, even if its parent is not opened */
 	bool keep_zeroes;        /* data that is zero is written all the same (-S 0) */
 	struct vmimg_run_how how;
 };

@@ -30,3 +30,6 @@
 #define VMIMG_MAX_XML_DEPTH 64
 /* Of one kind of thing in an OVF description: files, disks, machines, items of hardware. */
 #define VMIMG_MAX_OVF_ITEMS 10000
+/* Changes to one image in place that are held in memory until they are journalled: the tables of a
+ * disk of some 500 TiB. */
+#define VMIMG_MAX_STAGE (128 << 20)

@@ -5,7 +5,7 @@
  * table is read once, whatever the number of snapshots that share it.
  */
 #include <inttypes.h>
-#include "format/qcow2/clusters.h"
+#include "format/qcow2/repair.h"
 #include "util/num.h"
 
 #define BATCH 512U /* table entries read in one go */
@@ -461,11 +461,12 @@ static void check_flags(struct check *c)
 			"the image was not closed: its refcounts may be out of date");
 }
 
-static int check_all(struct check *c, struct vmimg_error *err)
+static int check_all(struct check *c, bool with_refcounts, struct vmimg_error *err)
 {
 	struct vmimg_qcow2 *q = c->q;
 
-	if (count(c, "header", 0, q->cluster, 1, err) || read_refcounts(c, err) ||
+	if (count(c, "header", 0, q->cluster, 1, err) ||
+		(with_refcounts && read_refcounts(c, err)) ||
 		check_l1(
 			c, "the active state", q->header.l1_offset, q->header.l1_size, true, err) ||
 		check_snapshots(c, err) || check_bitmaps(c, err))
@@ -476,27 +477,40 @@ static int check_all(struct check *c, struct vmimg_error *err)
 	return check_all_l2(c, err);
 }
 
+static int count_all(struct check *c, bool with_refcounts, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = c->q = vmimg_qcow2_of(c->disk);
+	uint64_t size = vmimg_io_size(c->disk->io);
+	VMIMG_AUTO(free) uint8_t *slice = NULL;
+
+	c->l1_budget = size + (UINT64_C(1) << 20);
+	c->slice_len = (uint32_t)vmimg_min(q->cluster, SLICE);
+	c->slice = slice = vmimg_alloc_buffer(c->slice_len, err);
+	if (!slice || vmimg_qcow2_clusters_init(&c->clusters, vmimg_div_up(size, q->cluster), err))
+		return -1;
+	return check_all(c, with_refcounts, err);
+}
+
+int vmimg_qcow2_count(struct vmimg_disk *disk, bool with_refcounts,
+	struct vmimg_qcow2_clusters *clusters, struct vmimg_report *report, struct vmimg_error *err)
+{
+	struct check c = { .disk = disk, .report = report };
+	int result = count_all(&c, with_refcounts, err);
+
+	*clusters = c.clusters;
+	return result;
+}
+
 int vmimg_qcow2_check(struct vmimg_disk *disk, struct vmimg_report *report, struct vmimg_error *err)
 {
-	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
-	struct check c = { .disk = disk, .q = q, .report = report };
-	uint64_t size = vmimg_io_size(disk->io);
-	int result;
+	struct check c = { .disk = disk, .report = report };
+	int result = count_all(&c, true, err);
 
-	c.l1_budget = size + (UINT64_C(1) << 20);
-	c.slice_len = (uint32_t)vmimg_min(q->cluster, SLICE);
-	c.slice = vmimg_alloc_buffer(c.slice_len, err);
-	if (!c.slice)
-		return -1;
-	result = vmimg_qcow2_clusters_init(&c.clusters, vmimg_div_up(size, q->cluster), err);
-	if (!result)
-		result = check_all(&c, err);
 	if (!result) {
 		check_flags(&c);
 		compare_counts(&c);
-		report->total_blocks = vmimg_div_up(disk->size, q->cluster);
+		report->total_blocks = vmimg_div_up(disk->size, c.q->cluster);
 	}
 	vmimg_qcow2_clusters_done(&c.clusters);
-	free(c.slice);
 	return result;
 }

@@ -226,7 +226,9 @@ int vmimg_qcow2_map(
 		run->len -= at % covers;
 		return 0;
 	}
-	if (check_offset(q, "L1 entry", l2, l1_entry_at, true, err))
+	if (check_offset(q, "L1 entry", l2, l1_entry_at, true, err)) {
+		run->len = covers - at % covers;
 		return -1;
+	}
 	return map_l2(disk, l2, at, run, err);
 }

@@ -96,6 +96,10 @@ const char *vmimg_qcow2_metadata_at(const struct vmimg_qcow2 *q, uint64_t at, ui
 int vmimg_qcow2_check(struct vmimg_disk *disk, struct vmimg_report *report,
 	struct vmimg_error *err) VMIMG_CHECKED;
 
+/* repair.c */
+int vmimg_qcow2_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_report *fixed,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
 /* create.c, sink.c */
 struct vmimg_sink *vmimg_qcow2_create(struct vmimg_io *io, const struct vmimg_create *create,
 	struct vmimg_error *err) VMIMG_CHECKED;

@@ -96,22 +96,23 @@ int vmimg_vdi_map(
 
 	if (measure_run(vdi, block, &entry, &count, err))
 		return -1;
-	run->len = (block + count) * disk->block - at;
 	run->kind = entry == VMIMG_VDI_ABSENT ? VMIMG_RUN_ABSENT
 		: entry == VMIMG_VDI_ZERO     ? VMIMG_RUN_ZERO
 					      : VMIMG_RUN_DATA;
 	if (run->kind == VMIMG_RUN_DATA) {
-		const char *wrong = vmimg_vdi_judge_entry(
-			disk, block + count - 1, entry + (uint32_t)(count - 1), NULL);
+		const char *wrong = vmimg_vdi_judge_entry(disk, block, entry, NULL);
 
-		wrong = wrong ? wrong : vmimg_vdi_judge_entry(disk, block, entry, NULL);
 		if (wrong)
 			return vmimg_fail(err, VMIMG_ECORRUPT,
-				"block map entry %" PRIu64 " is 0x%08" PRIx32 ", of %" PRIu64
-				" in a row: %s",
-				block, entry, count, wrong);
+				"block map entry %" PRIu64 " is 0x%08" PRIx32 ": %s", block, entry,
+				wrong);
+		/* what is wrong with a later one is said when it is asked for */
+		while (vmimg_vdi_judge_entry(
+			disk, block + count - 1, entry + (uint32_t)(count - 1), NULL))
+			count--;
 		run->io = disk->io;
 		run->at = vmimg_vdi_block_at(vdi, entry) + at % disk->block;
 	}
+	run->len = (block + count) * disk->block - at;
 	return 0;
 }

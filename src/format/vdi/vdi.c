@@ -37,6 +37,7 @@ const struct vmimg_format vmimg_vdi = {
 	.map = vmimg_vdi_map,
 	.describe = vmimg_vdi_describe,
 	.check = vmimg_vdi_check,
+	.repair = vmimg_vdi_repair,
 	.identity = vdi_identity,
 	.create = vmimg_vdi_create,
 	.measure = vmimg_vdi_measure,

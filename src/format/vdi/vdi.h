@@ -61,6 +61,8 @@ int vmimg_vdi_describe(
 	struct vmimg_disk *disk, struct vmimg_info *info, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vdi_check(struct vmimg_disk *disk, struct vmimg_report *report,
 	struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vdi_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_report *fixed,
+	struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_sink *vmimg_vdi_create(struct vmimg_io *io, const struct vmimg_create *create,
 	struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vdi_measure(const struct vmimg_create *create, uint64_t data, uint64_t *bytes,

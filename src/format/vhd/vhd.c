@@ -41,6 +41,7 @@ const struct vmimg_format vmimg_vhd = {
 	.map = vmimg_vhd_map,
 	.describe = vmimg_vhd_describe,
 	.check = vmimg_vhd_check,
+	.repair = vmimg_vhd_repair,
 	.identity = vhd_identity,
 	.create = vmimg_vhd_create,
 	.measure = vmimg_vhd_measure,

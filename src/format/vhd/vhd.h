@@ -80,6 +80,8 @@ int vmimg_vhd_describe(
 	struct vmimg_disk *disk, struct vmimg_info *info, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vhd_check(struct vmimg_disk *disk, struct vmimg_report *report,
 	struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vhd_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_report *fixed,
+	struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_sink *vmimg_vhd_create(struct vmimg_io *io, const struct vmimg_create *create,
 	struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vhd_measure(const struct vmimg_create *create, uint64_t data, uint64_t *bytes,

@@ -180,8 +180,10 @@ static int map_sparse(const struct vmdk *v, const struct vmdk_extent *e, uint64_
 	if (kind == VMDK_ENTRY_BAD ||
 		(kind == VMDK_ENTRY_AT &&
 			!vmimg_range_inside(
-				table, vmimg_vmdk_table_len(g, first), vmimg_io_size(e->io))))
+				table, vmimg_vmdk_table_len(g, first), vmimg_io_size(e->io)))) {
+		run->len = span - inside % span;
 		return fail_entry(e, "grain directory", g->gd_at, first, raw_entry(g, window), err);
+	}
 	if (kind == VMDK_ENTRY_AT && inside % span == 0) {
 		if (tables_in_hole(e, window, count, table, &n, err))
 			return -1;
@@ -207,12 +209,13 @@ int vmimg_vmdk_map(
 	const struct vmdk_extent *e = find_extent(v, at);
 	uint64_t inside = at - e->start;
 
-	run->len = e->len - inside;
 	if (e->zero) {
 		run->kind = VMIMG_RUN_ZERO;
+		run->len = e->len - inside;
 		return 0;
 	}
 	if (!e->sparse || !e->io) {
+		run->len = e->len - inside;
 		run->kind = VMIMG_RUN_DATA;
 		run->io = e->io;
 		run->at = e->at + inside;

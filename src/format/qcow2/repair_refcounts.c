@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Refcounts. Where every cluster that is in use has its place in a sound refcount block, the wrong
+ * numbers are written there. Otherwise all of them are written anew behind the file's end, and the
+ * header is turned to the new table; what the old one took is free then.
+ */
+#include <inttypes.h>
+#include <string.h>
+#include "format/qcow2/repair.h"
+#include "util/num.h"
+
+struct refcounts {
+	struct vmimg_qcow2 *q;
+	struct vmimg_io *rw;
+	struct vmimg_report *fixed;
+	struct vmimg_qcow2_clusters *clusters;
+	uint64_t per_block; /* clusters that one refcount block counts */
+	uint64_t most;      /* what an entry can hold */
+};
+
+/* ---- in their places ---- */
+
+/* The refcount block of that cluster; 0: there is none that can be trusted. */
+static int block_of(struct refcounts *r, uint64_t cluster, uint64_t *at, struct vmimg_error *err)
+{
+	uint64_t index = cluster / r->per_block;
+	uint64_t entries =
+		((uint64_t)r->q->header.refcount_table_clusters << r->q->header.cluster_bits) / 8;
+	struct vmimg_qcow2_cluster *block;
+	uint8_t raw[8];
+
+	*at = 0;
+	if (index >= entries)
+		return 0;
+	if (vmimg_io_pread(r->rw, raw, sizeof(raw), r->q->header.refcount_table + index * 8, err))
+		return -1;
+	*at = vmimg_get_be64(raw);
+	if (*at % r->q->cluster || *at / r->q->cluster >= r->clusters->count) {
+		*at = 0;
+		return 0;
+	}
+	if (!*at)
+		return 0;
+	block = vmimg_qcow2_clusters_at(r->clusters, *at / r->q->cluster, err);
+	if (!block)
+		return -1;
+	if (block->counted != 1) /* something else lies there as well */
+		*at = 0;
+	return 0;
+}
+
+static bool table_sound(const struct refcounts *r)
+{
+	const struct vmimg_qcow2_header *h = &r->q->header;
+	uint64_t len = (uint64_t)h->refcount_table_clusters << h->cluster_bits;
+	uint64_t first = h->refcount_table / r->q->cluster;
+
+	if (!len || !vmimg_range_inside(h->refcount_table, len, vmimg_io_size(r->rw)))
+		return false;
+	for (uint64_t i = first; i < first + h->refcount_table_clusters; i++) {
+		struct vmimg_qcow2_cluster *cluster;
+		uint64_t at = i;
+
+		if (vmimg_qcow2_clusters_next(r->clusters, &at, &cluster) && at == i &&
+			cluster->counted != 1)
+			return false;
+	}
+	return true;
+}
+
+/* *can: every number that is wrong has a place to be put right in. *wrong: there is one. */
+static int look(struct refcounts *r, bool *can, bool *wrong, struct vmimg_error *err)
+{
+	struct vmimg_qcow2_cluster *cluster;
+
+	*can = table_sound(r);
+	*wrong = false;
+	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++) {
+		uint64_t at;
+
+		if (cluster->stated == cluster->counted)
+			continue;
+		*wrong = true;
+		if (cluster->counted > r->most)
+			return vmimg_fail(err, VMIMG_ELIMIT,
+				"cluster %" PRIu64 " has %" PRIu32
+				" references, more than its refcount can hold",
+				i, cluster->counted);
+		if (*can && block_of(r, i, &at, err))
+			return -1;
+		*can = *can && at;
+	}
+	return 0;
+}
+
+static void tell(struct refcounts *r, uint64_t i, const struct vmimg_qcow2_cluster *cluster)
+{
+	bool leak = cluster->stated > cluster->counted;
+
+	vmimg_report_add(r->fixed, leak ? VMIMG_FINDING_LEAK : VMIMG_FINDING_CORRUPTION,
+		leak ? "leaked-cluster" : "refcount", i * r->q->cluster,
+		"cluster %" PRIu64 ": its refcount is %" PRIu32 " now, not %" PRIu32, i,
+		cluster->counted, cluster->stated);
+}
+
+static int correct(struct refcounts *r, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *block = vmimg_alloc_buffer(r->q->cluster, err);
+	struct vmimg_qcow2_cluster *cluster;
+	uint64_t held = 0, at; /* the block in hand */
+
+	if (!block)
+		return -1;
+	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++) {
+		if (cluster->stated == cluster->counted)
+			continue;
+		if (block_of(r, i, &at, err))
+			return -1;
+		if (at != held) {
+			if (held && vmimg_io_pwrite(r->rw, block, r->q->cluster, held, err))
+				return -1;
+			if (vmimg_io_pread(r->rw, block, r->q->cluster, at, err))
+				return -1;
+			held = at;
+		}
+		tell(r, i, cluster);
+		vmimg_qcow2_set_refcount(
+			block, i % r->per_block, r->q->header.refcount_order, cluster->counted);
+	}
+	return held ? vmimg_io_pwrite(r->rw, block, r->q->cluster, held, err) : 0;
+}
+
+/* ---- anew ---- */
+
+/* The new table and its blocks, which count themselves: as many as it takes. */
+struct room {
+	uint64_t first; /* cluster: the table, the blocks behind it */
+	uint64_t table, blocks;
+};
+
+static struct room plan_room(const struct refcounts *r)
+{
+	struct room room = { .first = r->clusters->count };
+	uint64_t blocks = 0, table = 0;
+
+	do {
+		room.blocks = blocks;
+		room.table = table;
+		blocks = vmimg_div_up(room.first + room.table + room.blocks, r->per_block);
+		table = vmimg_div_up(blocks * 8, r->q->cluster);
+	} while (blocks != room.blocks || table != room.table);
+	return room;
+}
+
+static uint64_t count_of(struct refcounts *r, const struct room *room, uint64_t i)
+{
+	struct vmimg_qcow2_cluster *cluster;
+	uint64_t at = i;
+
+	if (i >= room->first)
+		return i < room->first + room->table + room->blocks;
+	return vmimg_qcow2_clusters_next(r->clusters, &at, &cluster) && at == i ? cluster->counted
+										: 0;
+}
+
+static int write_blocks(struct refcounts *r, const struct room *room, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *block = vmimg_alloc_buffer(r->q->cluster, err);
+
+	if (!block)
+		return -1;
+	for (uint64_t b = 0; b < room->blocks; b++) {
+		memset(block, 0, r->q->cluster);
+		for (uint64_t i = 0; i < r->per_block; i++)
+			vmimg_qcow2_set_refcount(block, i, r->q->header.refcount_order,
+				count_of(r, room, b * r->per_block + i));
+		if (vmimg_io_pwrite(r->rw, block, r->q->cluster,
+			    (room->first + room->table + b) * r->q->cluster, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int write_table(struct refcounts *r, const struct room *room, struct vmimg_error *err)
+{
+	uint64_t at = room->first * r->q->cluster;
+
+	if (vmimg_io_write_zeroes(r->rw, at, room->table * r->q->cluster, err))
+		return -1;
+	for (uint64_t b = 0; b < room->blocks; b++) {
+		uint8_t raw[8];
+
+		vmimg_put_be64(raw, (room->first + room->table + b) * r->q->cluster);
+		if (vmimg_io_pwrite(r->rw, raw, sizeof(raw), at + b * 8, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int rebuild(struct refcounts *r, struct vmimg_error *err)
+{
+	struct vmimg_qcow2_cluster *cluster;
+	struct room room = plan_room(r);
+	uint8_t raw[12];
+
+	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++)
+		if (cluster->counted > r->most)
+			return vmimg_fail(err, VMIMG_ELIMIT,
+				"cluster %" PRIu64 " has %" PRIu32
+				" references, more than a refcount can hold",
+				i, cluster->counted);
+	if (write_blocks(r, &room, err) || write_table(r, &room, err))
+		return -1;
+	vmimg_put_be64(raw, room.first * r->q->cluster);
+	vmimg_put_be32(raw + 8, (uint32_t)room.table);
+	vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "refcount-table", 48,
+		"the refcounts are built anew: %" PRIu64 " blocks, the table at 0x%" PRIx64,
+		room.blocks, room.first * r->q->cluster);
+	return vmimg_io_pwrite(r->rw, raw, sizeof(raw), 48, err);
+}
+
+static int count_again(struct refcounts *r, struct vmimg_disk *disk, struct vmimg_report *unused,
+	struct vmimg_error *err)
+{
+	vmimg_qcow2_clusters_done(r->clusters);
+	*r->clusters = (struct vmimg_qcow2_clusters){ 0 };
+	return vmimg_qcow2_count(disk, false, r->clusters, unused, err) ? -1 : rebuild(r, err);
+}
+
+int vmimg_qcow2_repair_refcounts(struct vmimg_disk *disk, struct vmimg_io *rw,
+	struct vmimg_report *fixed, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	VMIMG_AUTO(free) struct vmimg_report *found = vmimg_new(struct vmimg_report, err);
+	struct vmimg_qcow2_clusters clusters = { 0 };
+	unsigned bits = 1U << q->header.refcount_order;
+	struct refcounts r = { .q = q,
+		.rw = rw,
+		.fixed = fixed,
+		.clusters = &clusters,
+		.per_block = ((uint64_t)q->cluster * 8) >> q->header.refcount_order,
+		.most = bits >= 32 ? UINT32_MAX : (UINT64_C(1) << bits) - 1 };
+	bool can = false, wrong = false, damaged;
+	int result = -1;
+
+	if (!found)
+		return -1;
+	if (!vmimg_qcow2_count(disk, true, &clusters, found, err)) {
+		damaged = !table_sound(&r);
+		for (unsigned i = 0; i < found->kept_count; i++)
+			damaged |= !strncmp(found->kept[i].code, "refcount-", 9);
+		result = look(&r, &can, &wrong, err);
+		if (!result && (damaged || (wrong && !can)))
+			result = count_again(&r, disk, found, err);
+		else if (!result && wrong)
+			result = correct(&r, err);
+	}
+	vmimg_qcow2_clusters_done(&clusters);
+	return result;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Repair: the copies of the footer from the sound one, checksums, and BAT entries that lead nowhere
+ * or into space that an earlier block has. Space that nobody uses is left: taking it back would
+ * mean to move data.
+ */
+#include <inttypes.h>
+#include <string.h>
+#include "disk/report.h"
+#include "format/vhd/vhd.h"
+#include "util/num.h"
+
+struct repair {
+	struct vmimg_disk *disk;
+	struct vmimg_vhd *vhd;
+	struct vmimg_io *rw;
+	struct vmimg_report *fixed;
+	uint8_t *taken; /* one bit for each sector of the file */
+};
+
+/* The bytes of the copy that was chosen: what is reserved in them is kept. */
+static int read_chosen(
+	struct repair *r, uint8_t bytes[VMIMG_VHD_FOOTER_SIZE], struct vmimg_error *err)
+{
+	bool from_head = r->vhd->flaws & VMIMG_VHD_TAIL_DAMAGED;
+	uint64_t at = from_head ? 0 : r->vhd->footer_at;
+	size_t len = (size_t)vmimg_min(VMIMG_VHD_FOOTER_SIZE, vmimg_io_size(r->rw) - at);
+
+	memset(bytes, 0, VMIMG_VHD_FOOTER_SIZE);
+	if (vmimg_io_pread(r->rw, bytes, len, at, err))
+		return -1;
+	vmimg_put_be32(bytes + VMIMG_VHD_FOOTER_SUM_AT,
+		vmimg_vhd_sum(bytes, VMIMG_VHD_FOOTER_SIZE, VMIMG_VHD_FOOTER_SUM_AT));
+	return 0;
+}
+
+/*
+ * Where the footer at the end goes. A damaged one that is still there is written over; a file
+ * without one ends in the data of its last block, and gets it behind that.
+ */
+static int find_tail(struct repair *r, uint64_t *at, struct vmimg_error *err)
+{
+	struct vmimg_vhd *vhd = r->vhd;
+	uint64_t size = vmimg_io_size(r->rw), end = 0;
+	uint32_t sector = 0;
+
+	*at = vhd->footer_at;
+	if (vhd->footer_at < size)
+		return 0;
+	for (uint64_t i = 0; i < vhd->entries; i++) {
+		if (vmimg_vhd_bat_entry(vhd, i, &sector, err))
+			return -1;
+		if (sector != VMIMG_VHD_UNUSED && !vmimg_vhd_judge_entry(r->disk, i, sector, NULL))
+			end = vmimg_max(end, sector + (uint64_t)vmimg_vhd_block_sectors(r->disk));
+	}
+	end *= VMIMG_VHD_SECTOR;
+	*at = size >= VMIMG_VHD_FOOTER_SIZE && end <= size - VMIMG_VHD_FOOTER_SIZE &&
+			!(size % VMIMG_VHD_SECTOR)
+		? size - VMIMG_VHD_FOOTER_SIZE
+		: vmimg_align_up(vmimg_max(size, end), VMIMG_VHD_SECTOR);
+	return 0;
+}
+
+static int repair_footers(struct repair *r, struct vmimg_error *err)
+{
+	const unsigned flaws = VMIMG_VHD_HEAD_DAMAGED | VMIMG_VHD_TAIL_DAMAGED |
+		VMIMG_VHD_HEAD_OLDER | VMIMG_VHD_FOOTER_SUM;
+	uint8_t bytes[VMIMG_VHD_FOOTER_SIZE];
+	uint64_t tail;
+
+	if (!(r->vhd->flaws & flaws) || r->vhd->footer.type == VMIMG_VHD_FIXED)
+		return 0;
+	if (read_chosen(r, bytes, err) || find_tail(r, &tail, err))
+		return -1;
+	vmimg_report_add(r->fixed,
+		r->vhd->flaws & flaws & ~(unsigned)VMIMG_VHD_HEAD_OLDER ? VMIMG_FINDING_CORRUPTION
+									: VMIMG_FINDING_NOTE,
+		"footer", tail,
+		"the footer at 0x%" PRIx64 " and its copy at the start are the same again", tail);
+	return vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), 0, err) ||
+			vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), tail, err)
+		? -1
+		: 0;
+}
+
+static int repair_header(struct repair *r, struct vmimg_error *err)
+{
+	uint64_t at = r->vhd->footer.data_offset;
+	uint8_t bytes[VMIMG_VHD_HEADER_SIZE];
+
+	if (!(r->vhd->flaws & VMIMG_VHD_HEADER_SUM))
+		return 0;
+	if (vmimg_io_pread(r->rw, bytes, sizeof(bytes), at, err))
+		return -1;
+	vmimg_put_be32(bytes + VMIMG_VHD_HEADER_SUM_AT,
+		vmimg_vhd_sum(bytes, sizeof(bytes), VMIMG_VHD_HEADER_SUM_AT));
+	vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "header-checksum", at,
+		"the dynamic disk header's checksum is right again");
+	return vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), at, err);
+}
+
+/* Takes the sectors of a block; false: some are taken already. */
+static bool take(struct repair *r, uint32_t sector)
+{
+	uint32_t count = vmimg_vhd_block_sectors(r->disk);
+
+	for (uint32_t i = sector; i < sector + count; i += count - 1 ? count - 1 : 1)
+		if (r->taken[i / 8] >> i % 8 & 1)
+			return false;
+	for (uint32_t i = sector; i < sector + count; i++)
+		r->taken[i / 8] |= (uint8_t)(1U << i % 8);
+	return true;
+}
+
+static int repair_entry(struct repair *r, uint64_t i, uint32_t sector, struct vmimg_error *err)
+{
+	const char *wrong = vmimg_vhd_judge_entry(r->disk, i, sector, NULL);
+	uint64_t at = r->vhd->bat_at + 4 * i;
+	uint8_t raw[4];
+
+	if (!wrong && !take(r, sector))
+		wrong = "the block lies over another one";
+	if (!wrong)
+		return 0;
+	vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "bat-entry", at,
+		"BAT entry %" PRIu64 " was 0x%08" PRIx32 ": %s: cleared", i, sector, wrong);
+	vmimg_put_be32(raw, VMIMG_VHD_UNUSED);
+	return vmimg_io_pwrite(r->rw, raw, sizeof(raw), at, err);
+}
+
+static int repair_table(struct repair *r, struct vmimg_error *err)
+{
+	uint64_t sectors = vmimg_io_size(r->rw) / VMIMG_VHD_SECTOR;
+	VMIMG_AUTO(free) uint8_t *taken = NULL;
+	uint32_t sector = 0;
+
+	if (r->vhd->footer.type == VMIMG_VHD_FIXED)
+		return 0;
+	taken = vmimg_alloc_array(
+		(size_t)(sectors + vmimg_vhd_block_sectors(r->disk)) / 8 + 1, 1, err);
+	if (!taken)
+		return -1;
+	r->taken = taken;
+	for (uint64_t i = 0; i < r->vhd->entries; i++) {
+		if (vmimg_vhd_bat_entry(r->vhd, i, &sector, err))
+			return -1;
+		if (sector != VMIMG_VHD_UNUSED && repair_entry(r, i, sector, err))
+			return -1;
+	}
+	return 0;
+}
+
+/* Xen's batmap says which blocks are full; its checksum is over the map alone. */
+static int repair_batmap(struct repair *r, struct vmimg_error *err)
+{
+	uint8_t bytes[VMIMG_VHD_BATMAP_SIZE], raw[4];
+	struct vmimg_vhd_batmap batmap;
+	uint32_t sum = 0;
+	uint64_t len;
+
+	if (!r->vhd->batmap_at)
+		return 0;
+	if (vmimg_io_pread(r->rw, bytes, sizeof(bytes), r->vhd->batmap_at, err))
+		return -1;
+	vmimg_vhd_batmap_decode(&batmap, bytes);
+	len = (uint64_t)batmap.sectors * VMIMG_VHD_SECTOR;
+	if (!vmimg_range_inside(batmap.at, len, vmimg_io_size(r->rw)))
+		return 0;
+	for (uint64_t done = 0; done < len; done += sizeof(bytes)) {
+		if (vmimg_io_pread(r->rw, bytes, sizeof(bytes), batmap.at + done, err))
+			return -1;
+		for (size_t i = 0; i < sizeof(bytes); i++)
+			sum += bytes[i];
+	}
+	if (batmap.checksum == ~sum)
+		return 0;
+	vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "batmap-checksum", r->vhd->batmap_at,
+		"the batmap's checksum is right again");
+	vmimg_put_be32(raw, ~sum);
+	return vmimg_io_pwrite(r->rw, raw, sizeof(raw), r->vhd->batmap_at + 24, err);
+}
+
+int vmimg_vhd_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_report *fixed,
+	struct vmimg_error *err)
+{
+	struct vmimg_vhd *vhd = disk->state;
+	struct repair r = { .disk = disk, .vhd = vhd, .rw = rw, .fixed = fixed };
+
+	if (vhd->parts > 1)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"an image in several files is not repaired in place: name a new file with "
+			"-o");
+	return repair_footers(&r, err) || repair_header(&r, err) || repair_table(&r, err) ||
+			repair_batmap(&r, err)
+		? -1
+		: 0;
+}

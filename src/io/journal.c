@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The undo file is written once, as a whole, before the image: there is nothing to append to. */
+#include "io/journal.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "io/file.h"
+#include "io/stage.h"
+#include "util/layout.h"
+#include "util/limits.h"
+#include "util/num.h"
+#include "util/sum.h"
+
+#define SUFFIX      ".vmimg-undo"
+#define PAGE        VMIMG_STAGE_PAGE
+#define VERSION     1U
+#define HEAD_SIZE   512U
+#define RECORD_HEAD 16U
+#define RECORD      (RECORD_HEAD + PAGE)
+#define END_SIZE    16U
+#define HEAD(F, B)                               \
+	B(8, magic, 0)                           \
+	F(le32, version, 8)                      \
+	F(le64, inode, 16)                       \
+	F(le64, before, 24) /* bytes of image */ \
+	F(le64, after, 32)                       \
+	F(le64, count, 40)
+VMIMG_LAYOUT(undo_head, HEAD_SIZE, HEAD);
+#define RECORD_LAYOUT(F, B) F(le64, at, 0) F(le32, sum, 8)
+VMIMG_LAYOUT(undo_record, RECORD_HEAD, RECORD_LAYOUT);
+#define END_LAYOUT(F, B) B(8, magic, 0) F(le32, sum, 8)
+VMIMG_LAYOUT(undo_end, END_SIZE, END_LAYOUT);
+
+static const char head_magic[8] = { 'V', 'M', 'I', 'M', 'G', 'U', 'N', 'D' };
+static const char end_magic[8] = { 'V', 'M', 'I', 'M', 'G', 'E', 'N', 'D' };
+
+struct vmimg_journal {
+	struct vmimg_io *image;
+	int folder;
+	char *name;
+};
+
+struct vmimg_journal *vmimg_journal_open(
+	const char *path, struct vmimg_io *io, struct vmimg_error *err)
+{
+	struct vmimg_journal *j = vmimg_new(struct vmimg_journal, err);
+	VMIMG_AUTO(free) char *real = realpath(path, NULL); /* beside the file, not a link to it */
+	char *slash = real ? strrchr(real, '/') : NULL;
+
+	if (!j)
+		return NULL;
+	j->image = vmimg_io_ref(io);
+	j->folder = -1;
+	if (!slash) {
+		vmimg_fail_sys(err, errno, "%s", vmimg_io_name(io));
+	} else if (asprintf(&j->name, "%s" SUFFIX, slash + 1) < 0) {
+		j->name = NULL;
+		vmimg_fail_nomem(err);
+	} else {
+		slash[slash == real] = '\0';
+		j->folder = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (j->folder >= 0)
+			return j;
+		vmimg_fail_sys(err, errno, "the folder of %s", vmimg_io_name(io));
+	}
+	vmimg_journal_close(j);
+	return NULL;
+}
+
+void vmimg_journal_close(struct vmimg_journal *j)
+{
+	if (!j)
+		return;
+	if (j->folder >= 0)
+		close(j->folder);
+	vmimg_io_unref(j->image);
+	free(j->name);
+	free(j);
+}
+
+const char *vmimg_journal_name(const struct vmimg_journal *j)
+{
+	return j->name;
+}
+
+/* The undo file. NULL with VMIMG_OK in err: there is none. */
+static struct vmimg_io *open_file(struct vmimg_journal *j, int flags, struct vmimg_error *err)
+{
+	int fd = openat(j->folder, j->name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+
+	if (fd >= 0)
+		return vmimg_file_from_fd(fd, flags & O_RDWR, "the undo file", err);
+	if (errno == ENOENT && !(flags & O_CREAT))
+		err->status = VMIMG_OK;
+	else
+		vmimg_fail_sys(err, errno, "the undo file of %s", vmimg_io_name(j->image));
+	return NULL;
+}
+
+static int sync_folder(struct vmimg_journal *j, struct vmimg_error *err)
+{
+	return fsync(j->folder) ? vmimg_fail_sys(err, errno, "syncing the folder") : 0;
+}
+
+/* The undo file goes last, and durably: one that came back would undo what was done since. */
+static int remove_file(struct vmimg_journal *j, struct vmimg_error *err)
+{
+	if (unlinkat(j->folder, j->name, 0))
+		return vmimg_fail_sys(
+			err, errno, "removing the undo file of %s", vmimg_io_name(j->image));
+	return sync_folder(j, err);
+}
+
+/* ---- going back ---- */
+
+static uint32_t record_sum(const uint8_t *record)
+{
+	return vmimg_crc32c(vmimg_crc32c(0, record, 8), record + RECORD_HEAD, PAGE);
+}
+
+/* Whether the undo file was finished: only then was the image ever written to. */
+static int is_whole(
+	struct vmimg_io *undo, struct undo_head *head, bool *whole, struct vmimg_error *err)
+{
+	uint8_t bytes[RECORD];
+	uint64_t size = vmimg_io_size(undo), records;
+	struct undo_end end;
+	uint32_t sum;
+
+	*whole = false;
+	if (size < HEAD_SIZE + END_SIZE)
+		return 0;
+	if (vmimg_io_pread(undo, bytes, HEAD_SIZE, 0, err))
+		return -1;
+	undo_head_decode(head, bytes);
+	if (memcmp(head->magic, head_magic, sizeof(head_magic)) || head->version != VERSION ||
+		!vmimg_mul(head->count, RECORD, &records) || records != size - HEAD_SIZE - END_SIZE)
+		return 0;
+	sum = vmimg_crc32c(0, bytes, HEAD_SIZE);
+	for (uint64_t i = 0; i < head->count; i++) {
+		struct undo_record record;
+
+		if (vmimg_io_pread(undo, bytes, RECORD, HEAD_SIZE + i * RECORD, err))
+			return -1;
+		undo_record_decode(&record, bytes);
+		if (record.sum != record_sum(bytes))
+			return 0;
+		sum = vmimg_crc32c(sum, bytes, RECORD);
+	}
+	if (vmimg_io_pread(undo, bytes, END_SIZE, size - END_SIZE, err))
+		return -1;
+	undo_end_decode(&end, bytes);
+	*whole = !memcmp(end.magic, end_magic, sizeof(end_magic)) && end.sum == sum;
+	return 0;
+}
+
+/* An undo file must not be poured over another image that came to have the same name. */
+static int check_same(
+	struct vmimg_journal *j, const struct undo_head *head, struct vmimg_error *err)
+{
+	uint64_t size = vmimg_io_size(j->image);
+
+	if (j->image->id[1] == head->inode && size >= vmimg_min(head->before, head->after) &&
+		size <= vmimg_max(head->before, head->after))
+		return 0;
+	return vmimg_fail(err, VMIMG_EREFUSED,
+		"%.80s was made for another file (inode %" PRIu64 ", %" PRIu64
+		" bytes): remove it if %.80s is complete",
+		j->name, head->inode, head->before, vmimg_io_name(j->image));
+}
+
+static int restore(struct vmimg_journal *j, struct vmimg_io *undo, const struct undo_head *head,
+	struct vmimg_error *err)
+{
+	uint8_t bytes[RECORD];
+
+	for (uint64_t i = 0; i < head->count; i++) {
+		struct undo_record record;
+		uint64_t len;
+
+		if (vmimg_io_pread(undo, bytes, RECORD, HEAD_SIZE + i * RECORD, err))
+			return -1;
+		undo_record_decode(&record, bytes);
+		if (record.at >= head->before)
+			continue;
+		len = vmimg_min(PAGE, head->before - record.at);
+		if (vmimg_io_pwrite(j->image, bytes + RECORD_HEAD, (size_t)len, record.at, err))
+			return -1;
+	}
+	if (!j->image->is_device && vmimg_io_resize(j->image, head->before, err))
+		return -1;
+	return vmimg_io_sync(j->image, err);
+}
+
+int vmimg_journal_roll_back(struct vmimg_journal *j, bool *done, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *undo = open_file(j, O_RDONLY, err);
+	struct undo_head head;
+	bool whole;
+
+	*done = false;
+	if (!undo)
+		return err->status == VMIMG_OK ? 0 : -1;
+	if (is_whole(undo, &head, &whole, err))
+		return -1;
+	if (whole && (check_same(j, &head, err) || restore(j, undo, &head, err)))
+		return -1;
+	*done = whole;
+	return remove_file(j, err);
+}
+
+/* ---- going forward ---- */
+
+static int write_record(struct vmimg_journal *j, struct vmimg_io *undo, uint64_t place, uint64_t at,
+	uint32_t *sum, struct vmimg_error *err)
+{
+	uint8_t bytes[RECORD] = { 0 };
+	uint64_t size = vmimg_io_size(j->image);
+	struct undo_record record = { .at = at };
+
+	undo_record_encode(&record, bytes);
+	if (at < size &&
+		vmimg_io_pread(
+			j->image, bytes + RECORD_HEAD, (size_t)vmimg_min(PAGE, size - at), at, err))
+		return -1;
+	record.sum = record_sum(bytes);
+	undo_record_encode(&record, bytes);
+	*sum = vmimg_crc32c(*sum, bytes, RECORD);
+	return vmimg_io_pwrite(undo, bytes, RECORD, place, err);
+}
+
+static int write_undo(struct vmimg_journal *j, struct vmimg_io *undo, uint64_t after,
+	const struct vmimg_stage_page *pages, size_t count, struct vmimg_error *err)
+{
+	uint8_t bytes[HEAD_SIZE] = { 0 }, last[END_SIZE] = { 0 };
+	struct undo_head head = { .version = VERSION,
+		.inode = j->image->id[1],
+		.before = vmimg_io_size(j->image),
+		.after = after,
+		.count = count };
+	struct undo_end end;
+	uint64_t place = HEAD_SIZE;
+	uint32_t sum;
+
+	memcpy(head.magic, head_magic, sizeof(head_magic));
+	undo_head_encode(&head, bytes);
+	sum = vmimg_crc32c(0, bytes, sizeof(bytes));
+	if (vmimg_io_pwrite(undo, bytes, sizeof(bytes), 0, err))
+		return -1;
+	for (size_t i = 0; i < count; i++, place += RECORD)
+		if (write_record(j, undo, place, pages[i].at, &sum, err))
+			return -1;
+	memcpy(end.magic, end_magic, sizeof(end_magic));
+	end.sum = sum;
+	undo_end_encode(&end, last);
+	if (vmimg_io_pwrite(undo, last, sizeof(last), place, err) || vmimg_io_sync(undo, err))
+		return -1;
+	return sync_folder(j, err);
+}
+
+static int write_image(struct vmimg_journal *j, uint64_t after,
+	const struct vmimg_stage_page *pages, size_t count, struct vmimg_error *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint64_t len = vmimg_min(PAGE, after - pages[i].at);
+
+		if (vmimg_io_pwrite(j->image, pages[i].bytes, (size_t)len, pages[i].at, err))
+			return -1;
+	}
+	if (vmimg_io_size(j->image) < after && vmimg_io_resize(j->image, after, err))
+		return -1;
+	return vmimg_io_sync(j->image, err);
+}
+
+/* The change failed with err: back to before it. */
+static int go_back(struct vmimg_journal *j, struct vmimg_error *err)
+{
+	struct vmimg_error why;
+	bool done;
+
+	if (vmimg_journal_roll_back(j, &done, &why))
+		return vmimg_within(err, "half done (repair again: %.80s undoes it)", j->name);
+	return vmimg_within(err, "undone");
+}
+
+int vmimg_journal_apply(
+	struct vmimg_journal *j, const struct vmimg_io *stage, struct vmimg_error *err)
+{
+	size_t count;
+	const struct vmimg_stage_page *pages = vmimg_stage_pages(stage, &count);
+	uint64_t after = atomic_load(&stage->size);
+	struct vmimg_io *undo;
+	struct vmimg_error unused;
+	int failed;
+
+	if (!count)
+		return 0;
+	undo = open_file(j, O_RDWR | O_CREAT | O_EXCL, err);
+	if (!undo)
+		return -1;
+	failed = write_undo(j, undo, after, pages, count, err);
+	vmimg_io_unref(undo);
+	if (failed) {
+		(void)!remove_file(j, &unused); /* what is not whole is passed over anyway */
+		return -1;
+	}
+	if (write_image(j, after, pages, count, err))
+		return go_back(j, err);
+	return remove_file(j, err);
+}
