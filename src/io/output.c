@@ -78,6 +78,18 @@ static int refuse_existing(struct vmimg_output *output, const char *name, struct
 	return 0;
 }
 
+/* Who could read the file that is to be replaced can read the new one, and nobody else. The owner
+ * stays where that is in our power. */
+static void keep_rights(const struct vmimg_output *output, const char *name, int fd)
+{
+	struct stat st;
+
+	if (fstatat(output->folder, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+		return;
+	(void)!fchown(fd, st.st_uid, st.st_gid);
+	(void)!fchmod(fd, st.st_mode & 0777);
+}
+
 static struct output_file *add_file(
 	struct vmimg_output *output, const char *name, struct vmimg_error *err)
 {
@@ -100,6 +112,7 @@ static struct output_file *add_file(
 	if (fd < 0)
 		return NULL;
 	output->count++;
+	keep_rights(output, name, fd);
 	file->name = vmimg_strdup(name, err);
 	file->io = vmimg_file_from_fd(fd, true, name, err);
 	if (file->io && !output->how.no_sync)

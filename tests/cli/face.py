@@ -277,10 +277,12 @@ def test_errors(t):
         equal(disks.sha256(f"{pair.ours}/disk.vdi"), before, "the old file")
     with t.sub("a link's target is replaced"):
         os.symlink("disk.vdi", f"{pair.ours}/link")
+        os.chmod(f"{pair.ours}/disk.vdi", 0o640)
         result = run(pair.program, "convert", "-O", "raw", "disk.qcow2", "link", cwd=pair.ours)
         equal(result.code, 0, str(result))
         check(os.path.islink(f"{pair.ours}/link"), "the link is gone")
         equal(os.stat(f"{pair.ours}/disk.vdi").st_size, 5 << 20, "size of the target")
+        equal(os.stat(f"{pair.ours}/disk.vdi").st_mode & 0o777, 0o640, "mode of the target")
 
 
 if __name__ == "__main__":
