@@ -42,7 +42,7 @@ struct vmimg_chunk {
 	uint8_t *data;              /* DATA: len bytes, followed by zeroes up to a whole granule */
 	struct vmimg_piece *pieces; /* DATA: one for each granule */
 	size_t piece_count;
-	uint64_t digest;         /* when the sink wants it: of the data, never 0 for data */
+	uint64_t digest;         /* when the sink wants it: of the data; to be added up */
 	struct vmimg_run source; /* kind DATA: when all of the chunk is one plain run there, its
 				  * place in the source; anything else: kind ABSENT */
 	uint8_t *packed;         /* room for pack(): sink->pack_room bytes */

@@ -110,6 +110,26 @@ static void find_zeroes(struct vmimg_sink *sink, struct vmimg_chunk *chunk)
 	}
 }
 
+/*
+ * A sum over the pieces that are not zero, each with its place: equal content gives equal sums over
+ * all chunks, however it is cut into chunks, which depends on where the source happens to have
+ * holes.
+ */
+static uint64_t digest_of(const struct vmimg_chunk *chunk, uint32_t granule)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < chunk->piece_count; i++) {
+		const struct vmimg_piece *piece = &chunk->pieces[i];
+		uint64_t guest = chunk->guest + i * granule;
+
+		if (!vmimg_is_zero(piece->bytes, piece->size))
+			sum += crc64_ecma_refl(guest + 1, piece->bytes, piece->size) *
+				UINT64_C(0x9e3779b97f4a7c15);
+	}
+	return sum;
+}
+
 /* A block that is packed already as the sink wants it. Unpacking it proves that it is sound. */
 static int take_packed(struct job *job, struct worker *w, const struct vmimg_deal *deal,
 	bool *taken, struct vmimg_error *err)
@@ -172,7 +192,7 @@ static int work_data(
 	if (!w->unread && !job->convert->keep_zeroes)
 		find_zeroes(sink, chunk);
 	if (chunk->kind == VMIMG_PIECE_DATA && sink->wants_digest)
-		chunk->digest = crc64_ecma_refl(chunk->guest + 1, chunk->data, chunk->len) | 1;
+		chunk->digest = digest_of(chunk, sink->granule);
 	if (chunk->kind == VMIMG_PIECE_DATA && sink->ops->pack && !w->unread)
 		return sink->ops->pack(sink, chunk, w->packer, err);
 	return 0;

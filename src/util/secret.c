@@ -274,7 +274,7 @@ bool vmimg_unhex(const char *text, uint8_t *bytes, size_t count)
 			digit = (c | 0x20U) - 'a' + 10;
 		else
 			return false;
-		bytes[i / 2] = (uint8_t)(i % 2 ? bytes[i / 2] << 4 | digit : digit);
+		bytes[i / 2] = (uint8_t)(i % 2 ? (unsigned)bytes[i / 2] << 4 | digit : digit);
 	}
 	return !text[2 * count];
 }

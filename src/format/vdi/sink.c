@@ -148,7 +148,7 @@ static int vdi_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct 
 {
 	struct vdi_sink *s = sink_of(sink);
 
-	s->content = (s->content << 7 | s->content >> 57) ^ chunk->digest;
+	s->content += chunk->digest;
 	if (chunk->kind == VMIMG_PIECE_DATA)
 		return place_data(s, chunk, err);
 	if (s->type == VMIMG_VDI_DIFFERENCING && chunk->kind == VMIMG_PIECE_ZERO)

@@ -26,7 +26,7 @@ uint64_t vmimg_vhd_block_stride(uint32_t block_size, uint32_t bitmap_bytes)
 
 void vmimg_vhd_fold(struct vmimg_vhd_sink *s, const struct vmimg_chunk *chunk)
 {
-	s->content = (s->content << 7 | s->content >> 57) ^ chunk->digest;
+	s->content += chunk->digest;
 }
 
 /* ---- block table ---- */

@@ -217,7 +217,7 @@ static int place_data(struct vhdx_sink *vhdx, struct vmimg_chunk *chunk, struct 
 {
 	uint64_t at = chunk->guest, to;
 
-	vhdx->content = (vhdx->content << 11 | vhdx->content >> 53) ^ chunk->digest;
+	vhdx->content += chunk->digest;
 	for (size_t i = 0; i < chunk->piece_count; i++) {
 		const struct vmimg_piece *piece = &chunk->pieces[i];
 

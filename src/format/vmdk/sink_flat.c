@@ -32,7 +32,7 @@ static int flat_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct
 	(void)err;
 	if (chunk->kind != VMIMG_PIECE_DATA)
 		return 0;
-	s->content = vmimg_vmdk_fold(s->content, chunk->digest);
+	s->content += chunk->digest;
 	for (size_t i = 0; i < chunk->piece_count; i++) {
 		const struct vmimg_piece *piece = &chunk->pieces[i];
 

@@ -76,7 +76,7 @@ static int sparse_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, stru
 	struct sparse_sink *s = sparse_of(sink);
 
 	if (chunk->kind == VMIMG_PIECE_DATA) {
-		s->content = vmimg_vmdk_fold(s->content, chunk->digest);
+		s->content += chunk->digest;
 		return place_pieces(s, chunk, err);
 	}
 	if (chunk->kind == VMIMG_PIECE_ZERO && sink->keeps_absent)
