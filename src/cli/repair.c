@@ -173,7 +173,7 @@ static bool damage_left(const struct job *job)
 {
 	const struct vmimg_repair *repair = &job->repair;
 
-	return repair->lost.count || job->done.shared_blocks ||
+	return repair->lost.count || repair->fixed.given_up || job->done.shared_blocks ||
 		repair->left.count[VMIMG_FINDING_CORRUPTION] ||
 		repair->left.count[VMIMG_FINDING_ERROR];
 }
@@ -215,6 +215,7 @@ static int print_json(const struct job *job, struct vmimg_error *err)
 	json_object_set_new(root, "lost-ranges", ranges_json(&repair->lost));
 	vmimg_json_uint(root, "lost-ranges-total", repair->lost.count);
 	vmimg_json_uint(root, "lost-bytes", repair->lost.bytes);
+	vmimg_json_uint(root, "entries-given-up", repair->fixed.given_up);
 	vmimg_json_uint(root, "shared-blocks", job->done.shared_blocks);
 	if (job->not_carried)
 		json_object_set(root, "not-carried", job->not_carried);

@@ -40,6 +40,7 @@ struct vmimg_report {
 	uint64_t count[4]; /* by severity */
 
 	uint64_t total_blocks, allocated_blocks, compressed_blocks, fragmented_blocks;
+	uint64_t given_up;  /* table entries that a repair has cleared, with what they pointed to */
 	uint64_t image_end; /* offset past the last byte in use */
 };
 

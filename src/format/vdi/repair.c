@@ -40,6 +40,7 @@ static int visit(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
 		r->past = vmimg_max(r->past, (uint64_t)entry + 1);
 		return 0;
 	}
+	r->fixed->given_up++;
 	vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "map-entry", at,
 		"block map entry %" PRIu64 " was 0x%08" PRIx32 ": %s: discarded", i, entry, wrong);
 	/* not "absent": what a parent has there is not what was written here */

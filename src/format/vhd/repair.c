@@ -122,6 +122,7 @@ static int repair_entry(struct repair *r, uint64_t i, uint32_t sector, struct vm
 		wrong = "the block lies over another one";
 	if (!wrong)
 		return 0;
+	r->fixed->given_up++;
 	vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "bat-entry", at,
 		"BAT entry %" PRIu64 " was 0x%08" PRIx32 ": %s: cleared", i, sector, wrong);
 	vmimg_put_be32(raw, VMIMG_VHD_UNUSED);
