@@ -110,6 +110,15 @@ static void find_zeroes(struct vmimg_sink *sink, struct vmimg_chunk *chunk)
 	}
 }
 
+/* Spreads every bit over all (the finalizer of splitmix64). A CRC is linear, and so are many disks:
+ * without this, different disks would have equal sums. */
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+	return x ^ x >> 31;
+}
+
 /*
  * A sum over the pieces that are not zero, each with its place: equal content gives equal sums over
  * all chunks, however it is cut into chunks, which depends on where the source happens to have
@@ -124,8 +133,7 @@ static uint64_t digest_of(const struct vmimg_chunk *chunk, uint32_t granule)
 		uint64_t guest = chunk->guest + i * granule;
 
 		if (!vmimg_is_zero(piece->bytes, piece->size))
-			sum += crc64_ecma_refl(guest + 1, piece->bytes, piece->size) *
-				UINT64_C(0x9e3779b97f4a7c15);
+			sum += mix(mix(guest + 1) ^ crc64_ecma_refl(0, piece->bytes, piece->size));
 	}
 	return sum;
 }
