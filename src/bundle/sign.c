@@ -8,6 +8,7 @@
 #include <openssl/x509.h>
 #include <pthread.h>
 #include <string.h>
+#include "util/hash.h"
 #include "util/text.h"
 
 #define MAX_CHAIN 16
@@ -61,12 +62,9 @@ static bool find(void *library, const char *name, void *slot)
 
 static bool load(struct crypto *c)
 {
-	static const char *const names[] = { "libcrypto.so.3", "libcrypto.so.1.1", "libcrypto.so" };
-	void *library = NULL;
+	void *library = vmimg_libcrypto_open();
 	bool found;
 
-	for (size_t i = 0; !library && i < sizeof(names) / sizeof(names[0]); i++)
-		library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
 	found = library != NULL;
 #define FIND(name) found = found && find(library, #name, &c->name);
 	CRYPTO(FIND)

@@ -10,6 +10,42 @@
 #pragma once
 #include "disk/disk.h"
 
+struct vmimg_sink;
+
+/* What an image is to name as its parent. Texts and disk are the caller's. */
+struct vmimg_parent {
+	const char *name;        /* as it shall be written: relative to the image, or absolute */
+	const char *format;      /* NULL: not stated */
+	struct vmimg_disk *disk; /* opened; its identity is noted. NULL: not at hand, so only the
+				  * name and the format change, and the identity noted stays */
+};
+
+struct vmimg_update {
+	/* The guest's content stays what it is through the chain (rebase, flatten, compact, or what
+	 * an overlay hides): the identity by which children know the image stays as well. False:
+	 * finish gives it a new one, derived from the old one and what was written, where the
+	 * format asks for that (VMDK: CID; VHDX: data write GUID; VDI: modification UUID). */
+	bool same_content;
+};
+
+/* A change of the persistent bitmaps. */
+enum vmimg_bitmap_act {
+	VMIMG_BITMAP_ADD, /* empty */
+	VMIMG_BITMAP_REMOVE,
+	VMIMG_BITMAP_CLEAR,
+	VMIMG_BITMAP_ENABLE,
+	VMIMG_BITMAP_DISABLE,
+	VMIMG_BITMAP_MERGE, /* adds source's bits */
+};
+struct vmimg_bitmap_change {
+	enum vmimg_bitmap_act act;
+	const char *name;
+	uint64_t granularity;           /* ADD: bytes, a power of two; 0: 64 KiB */
+	bool disabled;                  /* ADD */
+	struct vmimg_disk *source_disk; /* MERGE: where source is; may be the disk itself */
+	const char *source;
+};
+
 /* What a format cannot do is NULL. */
 struct vmimg_edit_ops {
 	/* The guest's size. Shrinking cuts off what lies beyond; growing adds zeroes. */
@@ -20,4 +56,33 @@ struct vmimg_edit_ops {
 		struct vmimg_error *);
 	int (*snapshot_apply)(struct vmimg_disk *, const char *which, struct vmimg_error *);
 	int (*snapshot_delete)(struct vmimg_disk *, const char *which, struct vmimg_error *);
+
+	/*
+	 * New content for this layer, as a sink over the image as it is (disk/sink.h): chunks come
+	 * in guest order up to the disk's size; an ABSENT one (or piece) is left as it is, a ZERO
+	 * one shall read as zeroes whatever the parent holds, and gives its space back where that
+	 * can be; DATA is written, over the old block where that is the image's alone, else to a
+	 * new one. Its granule is the smallest unit that can be written without reading what
+	 * surrounds it. finish ends it: the tables, the barriers. Until finish has returned, each
+	 * granule reads as before or as given; a crash, or close without finish, leaves at worst
+	 * leaks. The disk stays open and may be read meanwhile, through the chain: granules that
+	 * have not been stored read as before.
+	 */
+	struct vmimg_sink *(*update)(
+		struct vmimg_disk *, const struct vmimg_update *, struct vmimg_error *);
+	/* Drops all content of this layer, so that the parent (or nothing) shows. */
+	int (*empty)(struct vmimg_disk *, struct vmimg_error *);
+	/* Names another parent; NULL: none any more. The caller has seen to the content. */
+	int (*set_parent)(struct vmimg_disk *, const struct vmimg_parent *, struct vmimg_error *);
+	/* Moves what lies at the file's end into its gaps, and cuts the file. *saved: bytes. */
+	int (*squeeze)(struct vmimg_disk *, uint64_t *saved, struct vmimg_error *);
+	/* What an image says of itself (uuid, adapter, creator, geometry …): settings lists the
+	 * keys that set takes, ended by a NULL name. The guest's content does not depend on any. */
+	int (*set)(struct vmimg_disk *, const struct vmimg_options *, struct vmimg_error *);
+	const struct vmimg_option_spec *settings;
+	/* Changes how the image is kept, not what it holds (qemu-img amend): the same. */
+	int (*amend)(struct vmimg_disk *, const struct vmimg_options *, struct vmimg_error *);
+	const struct vmimg_option_spec *amendable;
+	int (*bitmap)(
+		struct vmimg_disk *, const struct vmimg_bitmap_change *, struct vmimg_error *);
 };
