@@ -98,6 +98,7 @@ struct cli_verb {
 	V(digest)    \
 	V(snapshot)  \
 	V(resize)    \
+	V(set)       \
 	V(bitmap)    \
 	V(pack)      \
 	V(unpack)    \

@@ -45,14 +45,19 @@ static const char *kind_name(const struct vmimg_option_spec *spec)
 	return "str";
 }
 
-void cli_print_create_options(const struct vmimg_format *format)
+void cli_print_specs(const struct vmimg_option_spec *spec)
 {
-	printf("Supported %s options:\n", format->name);
-	for (const struct vmimg_option_spec *spec = format->options; spec && spec->name; spec++) {
+	for (; spec && spec->name; spec++) {
 		int used = printf("  %s=<%s>", spec->name, kind_name(spec));
 
 		printf("%*s- %s\n", used < 25 ? 25 - used : 1, "", spec->help);
 	}
+}
+
+void cli_print_create_options(const struct vmimg_format *format)
+{
+	printf("Supported %s options:\n", format->name);
+	cli_print_specs(format->options);
 }
 
 /* Takes the last value of key out of the list; NULL: it is not there. The value is leaked to the

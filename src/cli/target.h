@@ -53,6 +53,8 @@ struct cli_target {
 /* The format that is named or, without a name, that path's suffix stands for. */
 const struct vmimg_format *cli_target_format(
 	const char *name, const char *path, struct vmimg_error *err) VMIMG_CHECKED;
+/* A table of options, one a line. */
+void cli_print_specs(const struct vmimg_option_spec *specs);
 /* What "-o help" prints. */
 void cli_print_create_options(const struct vmimg_format *format);
 /* Takes what is not the format's own out of -o: backing_file, backing_fmt and, when size is not
