@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
@@ -305,6 +306,25 @@ struct vmimg_io *vmimg_file_open(const char *path, bool writable, struct vmimg_e
 		return NULL;
 	}
 	return file_make(fd, writable, path, path, err);
+}
+
+struct vmimg_io *vmimg_file_reopen(struct vmimg_io *io, struct vmimg_error *err)
+{
+	char link[40];
+	int fd = vmimg_file_fd(io);
+
+	if (fd < 0) {
+		vmimg_fail(err, VMIMG_EINVAL, "%s is no file that could be written",
+			vmimg_io_name(io));
+		return NULL;
+	}
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	fd = open(link, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0) {
+		vmimg_fail_sys(err, errno, "%s", vmimg_io_name(io));
+		return NULL;
+	}
+	return file_make(fd, true, vmimg_io_name(io), vmimg_file_path(io), err);
 }
 
 void vmimg_file_pace(struct vmimg_io *io)

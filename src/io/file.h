@@ -13,6 +13,9 @@ struct vmimg_io *vmimg_file_from_fd(
 /* The same, for reading, remembering the path that fd was opened by. */
 struct vmimg_io *vmimg_file_from_path_fd(
 	int fd, const char *path, struct vmimg_error *err) VMIMG_CHECKED;
+/* The same file, opened anew for reading and writing: whoever chose it has opened it for reading,
+ * so no name is looked up again. */
+struct vmimg_io *vmimg_file_reopen(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 /* The file will be synced at the end: begin to write it back early. Before the first write. */
 void vmimg_file_pace(struct vmimg_io *io);
 /* The path it was opened by, as given; NULL when io is not a file opened by path. */

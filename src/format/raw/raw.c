@@ -157,8 +157,64 @@ static int raw_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 	return vmimg_io_resize(disk->io, size, err) ? -1 : vmimg_io_sync(disk->io, err);
 }
 
+/* ---- new content in place: the same offsets ---- */
+
+static int update_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
+{
+	struct raw_sink *raw = (struct raw_sink *)sink;
+	uint64_t at = chunk->guest;
+
+	if (chunk->kind == VMIMG_PIECE_ZERO)
+		return vmimg_io_zero(raw->io, at, chunk->len, err);
+	for (size_t i = 0; i < chunk->piece_count; i++) {
+		struct vmimg_piece *piece = &chunk->pieces[i];
+
+		if (piece->kind == VMIMG_PIECE_DATA)
+			vmimg_chunk_store(chunk, raw->io, at, piece->bytes, piece->size);
+		else if (piece->kind == VMIMG_PIECE_ZERO &&
+			vmimg_io_zero(raw->io, at, piece->size, err))
+			return -1;
+		at += piece->size;
+	}
+	if (chunk->source.kind == VMIMG_RUN_DATA)
+		chunk->clone =
+			(struct vmimg_store){ raw->io, chunk->guest, NULL, (size_t)chunk->len };
+	return 0;
+}
+
+static int update_finish(struct vmimg_sink *sink, struct vmimg_error *err)
+{
+	return vmimg_io_sync(((struct raw_sink *)sink)->io, err);
+}
+
+static const struct vmimg_sink_ops update_ops = {
+	.place = update_place,
+	.finish = update_finish,
+	.close = raw_sink_close,
+};
+
+static struct vmimg_sink *raw_update(
+	struct vmimg_disk *disk, const struct vmimg_update *update, struct vmimg_error *err)
+{
+	struct raw_sink *raw = vmimg_new(struct raw_sink, err);
+
+	(void)update;
+	if (!raw)
+		return NULL;
+	raw->sink = (struct vmimg_sink){ .ops = &update_ops,
+		.size = disk->size,
+		.granule = GRANULE,
+		.chunk = CHUNK,
+		.keeps_absent = true,
+		.splits_zeroes = true,
+		.clone_io = disk->io };
+	raw->io = vmimg_io_ref(disk->io);
+	return &raw->sink;
+}
+
 static const struct vmimg_edit_ops raw_edit = {
 	.resize = raw_resize,
+	.update = raw_update,
 };
 
 static const struct vmimg_option_spec raw_options[] = {
