@@ -4,21 +4,47 @@
 #include "io/file.h"
 #include "io/lock.h"
 
-int cli_change_open(struct cli_image *image, const char *path, const struct cli_common *common,
-	struct vmimg_error *err)
+static int open_image(struct cli_image *image, const char *path, const struct cli_common *common,
+	struct vmimg_open *options, struct vmimg_error *err)
 {
-	struct vmimg_open options = { .format = common->format,
-		.resolver = &image->files.resolver };
-
-	cli_files_init(
-		&image->files, common, cli_resolver(common, CLI_REFS_BESIDE), VMIMG_LOCK_READ);
+	options->format = common->format;
+	options->resolver = &image->files.resolver;
 	image->io = vmimg_file_open(path, true, err);
 	if (!image->io || vmimg_io_lock(image->io, VMIMG_LOCK_WRITE, err))
 		return common->face ? vmimg_within(err, "Could not open '%.100s'", path) : -1;
-	if (common->face && !options.format && !(options.format = cli_face_format(image->io, err)))
+	if (common->face && !options->format &&
+		!(options->format = cli_face_format(image->io, err)))
 		return -1;
-	image->disk = vmimg_disk_open(image->io, &options, err);
+	image->disk = vmimg_disk_open(image->io, options, err);
+	if (!image->disk && common->face)
+		return vmimg_within(err, "Could not open '%.100s'", path);
 	return image->disk ? 0 : -1;
+}
+
+int cli_change_open_with(struct cli_image *image, const char *path, const struct cli_common *common,
+	const struct cli_file_id *parent, struct vmimg_error *err)
+{
+	struct vmimg_open options = { 0 };
+
+	cli_files_init(
+		&image->files, common, cli_resolver(common, CLI_REFS_BESIDE), VMIMG_LOCK_READ);
+	image->files.written = parent;
+	return open_image(image, path, common, &options, err);
+}
+
+int cli_change_open(struct cli_image *image, const char *path, const struct cli_common *common,
+	struct vmimg_error *err)
+{
+	return cli_change_open_with(image, path, common, NULL, err);
+}
+
+int cli_change_open_alone(struct cli_image *image, const char *path,
+	const struct cli_common *common, struct vmimg_error *err)
+{
+	struct vmimg_open options = { .alone = true };
+
+	cli_files_init(&image->files, common, vmimg_resolver_none(), VMIMG_LOCK_READ);
+	return open_image(image, path, common, &options, err);
 }
 
 int cli_change_unsupported(const struct cli_image *image, const char *what, struct vmimg_error *err)

@@ -8,6 +8,12 @@
  * changed. */
 int cli_change_open(struct cli_image *image, const char *path, const struct cli_common *common,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* The same, and the parent that is the file of that id can be written as well. */
+int cli_change_open_with(struct cli_image *image, const char *path, const struct cli_common *common,
+	const struct cli_file_id *parent, struct vmimg_error *err) VMIMG_CHECKED;
+/* The image without its parents, which may be missing. */
+int cli_change_open_alone(struct cli_image *image, const char *path,
+	const struct cli_common *common, struct vmimg_error *err) VMIMG_CHECKED;
 /* For an operation that the format does not have. */
 int cli_change_unsupported(
 	const struct cli_image *image, const char *what, struct vmimg_error *err);

@@ -99,6 +99,8 @@ struct cli_verb {
 	V(snapshot)  \
 	V(resize)    \
 	V(set)       \
+	V(commit)    \
+	V(rebase)    \
 	V(bitmap)    \
 	V(pack)      \
 	V(unpack)    \

@@ -2,10 +2,18 @@
 /* A policy on references with a memory. */
 #include "cli/files.h"
 #include <string.h>
+#include "io/file.h"
+
+static bool is_written(const struct cli_files *files, const struct vmimg_io *io)
+{
+	return files->written && !memcmp(files->written->id, io->id, sizeof(io->id));
+}
 
 int cli_files_add(struct cli_files *files, struct vmimg_io *io, struct vmimg_error *err)
 {
-	if (!files->share && vmimg_io_lock(io, files->mode, err))
+	enum vmimg_lock mode = is_written(files, io) ? VMIMG_LOCK_WRITE : files->mode;
+
+	if (!files->share && vmimg_io_lock(io, mode, err))
 		return -1;
 	if (vmimg_grow_array(&files->ids, &files->cap, files->count + 1, sizeof(*files->ids), err))
 		return -1;
@@ -31,6 +39,12 @@ static struct vmimg_io *open_ref(const struct vmimg_resolver *self,
 	struct cli_files *files = (struct cli_files *)(uintptr_t)self;
 	struct vmimg_io *io = files->policy->open(files->policy, ref, from, err);
 
+	if (io && is_written(files, io)) {
+		struct vmimg_io *reading = io;
+
+		io = vmimg_file_reopen(reading, err);
+		vmimg_io_unref(reading);
+	}
 	if (io && !files->searching && cli_files_add(files, io, err)) {
 		vmimg_io_unref(io);
 		return NULL;

@@ -6,15 +6,18 @@
 #include "cli/cli.h"
 #include "io/lock.h"
 
+struct cli_file_id {
+	uint64_t id[2]; /* as in struct vmimg_io */
+};
+
 struct cli_files {
 	struct vmimg_resolver resolver; /* to be given to vmimg_disk_open */
 	const struct vmimg_resolver *policy;
 	enum vmimg_lock mode;
 	bool share;
-	bool searching; /* files are only looked into, to find the right one */
-	struct cli_file_id {
-		uint64_t id[2]; /* as in struct vmimg_io */
-	} * ids;
+	bool searching;                    /* files are only looked into, to find the right one */
+	const struct cli_file_id *written; /* a file that is to be opened for writing; NULL: none */
+	struct cli_file_id *ids;
 	size_t count, cap;
 };
 

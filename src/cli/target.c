@@ -91,8 +91,7 @@ int cli_target_split_options(
 	return bytes ? cli_set_length(size, bytes, err) : 0;
 }
 
-/* A backing file's name counts from the folder of the image that names it. */
-static char *beside(const char *path, const char *name, struct vmimg_error *err)
+char *cli_path_beside(const char *path, const char *name, struct vmimg_error *err)
 {
 	const char *slash = strrchr(path, '/');
 	char *joined;
@@ -105,11 +104,10 @@ static char *beside(const char *path, const char *name, struct vmimg_error *err)
 	return NULL;
 }
 
-/* The user has named it, so it is opened; what it names in turn goes by --refs. */
-static int open_parent(struct cli_target *target, const struct cli_target_args *args,
-	const struct cli_common *common, struct vmimg_error *err)
+int cli_open_parent(struct cli_image *parent, const char *path, const char *name,
+	const char *format, const struct cli_common *common, struct vmimg_error *err)
 {
-	struct cli_open how = { .format = args->backing_format, .refs = CLI_REFS_BESIDE };
+	struct cli_open how = { .format = format, .refs = CLI_REFS_BESIDE };
 	struct cli_common quiet = {
 		.quiet = true,
 		.refs = common->refs,
@@ -117,8 +115,16 @@ static int open_parent(struct cli_target *target, const struct cli_target_args *
 		.share = common->share,
 		.sandbox = common->sandbox,
 	};
-	VMIMG_AUTO(free) char *path = NULL;
+	VMIMG_AUTO(free) char *beside = cli_path_beside(path, name, err);
 
+	if (beside && common->sandbox)
+		cli_sandbox_read_beside(common->sandbox, beside);
+	return beside ? cli_image_open(parent, beside, &quiet, &how, err) : -1;
+}
+
+static int open_parent(struct cli_target *target, const struct cli_target_args *args,
+	const struct cli_common *common, struct vmimg_error *err)
+{
 	if (!args->backing)
 		return args->backing_format
 			? vmimg_fail(err, VMIMG_EINVAL, "-F without a backing file")
@@ -132,10 +138,8 @@ static int open_parent(struct cli_target *target, const struct cli_target_args *
 			args->backing_format);
 	if (args->blind)
 		return 0;
-	path = beside(target->path, args->backing, err);
-	if (path && common->sandbox)
-		cli_sandbox_read_beside(common->sandbox, path);
-	if (!path || cli_image_open(&target->parent, path, &quiet, &how, err))
+	if (cli_open_parent(&target->parent, target->path, args->backing, args->backing_format,
+		    common, err))
 		return vmimg_within(err, "backing file");
 	return 0;
 }
@@ -146,7 +150,7 @@ static struct vmimg_io *new_sibling(
 	struct cli_target *target = (struct cli_target *)(void *)((char *)siblings -
 		offsetof(struct cli_target, siblings));
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
-	VMIMG_AUTO(free) char *path = beside(target->path, name, err);
+	VMIMG_AUTO(free) char *path = cli_path_beside(target->path, name, err);
 	struct stat st;
 
 	if (!path)

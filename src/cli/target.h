@@ -65,6 +65,13 @@ int cli_target_split_options(
 /* Seconds that stand for "now" in outputs that must not differ from run to run. */
 int cli_read_epoch(uint64_t *epoch, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* A backing file's name counts from the folder of the image at path that names it. To be freed. */
+char *cli_path_beside(const char *path, const char *name, struct vmimg_error *err) VMIMG_CHECKED;
+/* Opens what the image at path is to have as its backing file. The user has named it, so it is
+ * opened; what it names in turn goes by --refs. format may be NULL. */
+int cli_open_parent(struct cli_image *parent, const char *path, const char *name,
+	const char *format, const struct cli_common *common, struct vmimg_error *err) VMIMG_CHECKED;
+
 /* Makes sure that path can be written, and its backing file, if there is one, read. */
 int cli_target_open(struct cli_target *target, const char *path, const struct cli_target_args *args,
 	const struct cli_common *common, struct vmimg_error *err) VMIMG_CHECKED;

@@ -17,6 +17,7 @@ struct worker {
 	struct vmimg_reader *reader;
 	struct vmimg_packer *packer;
 	struct vmimg_chunk chunk;
+	uint8_t *other; /* the same stretch of the disk to compare with; NULL: there is none */
 	size_t piece_cap;
 	bool unread; /* data was left unread, in the hope that it can be cloned */
 };
@@ -30,14 +31,16 @@ static void worker_free(void *arg)
 	vmimg_reader_free(w->reader);
 	vmimg_packer_free(w->packer);
 	free(w->chunk.data);
+	free(w->other);
 	free(w->chunk.packed);
 	free(w->chunk.pieces);
 	free(w->chunk.stores);
 	free(w);
 }
 
-static int worker_fill(struct worker *w, struct vmimg_sink *sink, struct vmimg_error *err)
+static int worker_fill(struct worker *w, const struct job *job, struct vmimg_error *err)
 {
+	struct vmimg_sink *sink = job->sink;
 	size_t room = vmimg_align_up(sink->chunk, sink->granule);
 
 	w->piece_cap = room / sink->granule;
@@ -47,6 +50,8 @@ static int worker_fill(struct worker *w, struct vmimg_sink *sink, struct vmimg_e
 	w->chunk.stores = vmimg_alloc_array(
 		w->piece_cap + sink->more_stores, sizeof(struct vmimg_store), err);
 	if (!w->reader || !w->chunk.data || !w->chunk.pieces || !w->chunk.stores)
+		return -1;
+	if (job->convert->against && !(w->other = vmimg_alloc_buffer(room, err)))
 		return -1;
 	if (sink->pack_room && !(w->chunk.packed = vmimg_alloc_buffer(sink->pack_room, err)))
 		return -1;
@@ -60,7 +65,7 @@ static void *worker_new(void *arg, struct vmimg_error *err)
 	struct job *job = arg;
 	struct worker *w = vmimg_new(struct worker, err);
 
-	if (w && worker_fill(w, job->sink, err)) {
+	if (w && worker_fill(w, job, err)) {
 		worker_free(w);
 		return NULL;
 	}
@@ -98,7 +103,7 @@ static void find_zeroes(struct vmimg_sink *sink, struct vmimg_chunk *chunk)
 	for (size_t i = 0; i < chunk->piece_count; i++) {
 		struct vmimg_piece *piece = &chunk->pieces[i];
 
-		if (!vmimg_is_zero(piece->bytes, piece->size))
+		if (piece->kind != VMIMG_PIECE_DATA || !vmimg_is_zero(piece->bytes, piece->size))
 			continue;
 		zeroes++;
 		if (sink->splits_zeroes)
@@ -108,6 +113,69 @@ static void find_zeroes(struct vmimg_sink *sink, struct vmimg_chunk *chunk)
 		chunk->kind = VMIMG_PIECE_ZERO;
 		chunk->piece_count = 0;
 	}
+}
+
+/* Reads disk, which may be shorter, or missing: there it is zero. */
+static int read_padded(struct worker *w, struct vmimg_disk *disk, uint8_t *buf, size_t len,
+	uint64_t at, size_t *there, struct vmimg_error *err)
+{
+	uint64_t left = disk && at < disk->size ? disk->size - at : 0;
+
+	*there = (size_t)vmimg_min(len, left);
+	memset(buf + *there, 0, len - *there);
+	return *there ? vmimg_reader_pread(w->reader, disk, buf, *there, at, err) : 0;
+}
+
+/* Pieces that the other disk has as well are left out. */
+static int leave_equal(struct job *job, struct worker *w, struct vmimg_error *err)
+{
+	struct vmimg_disk *against = job->convert->against;
+	struct vmimg_chunk *chunk = &w->chunk;
+	uint32_t granule = job->sink->granule;
+	size_t there;
+
+	if (against &&
+		read_padded(w, against, w->other, (size_t)chunk->len, chunk->guest, &there, err))
+		return -1;
+	for (size_t i = 0; i < chunk->piece_count; i++) {
+		struct vmimg_piece *piece = &chunk->pieces[i];
+
+		if (against ? !memcmp(piece->bytes, w->other + i * granule, piece->size)
+			    : vmimg_is_zero(piece->bytes, piece->size))
+			piece->kind = VMIMG_PIECE_ABSENT;
+	}
+	return 0;
+}
+
+/* A chunk that is left out as a whole has no pieces. */
+static void leave_chunk(struct vmimg_chunk *chunk)
+{
+	size_t absent = 0;
+
+	for (size_t i = 0; i < chunk->piece_count; i++)
+		absent += chunk->pieces[i].kind == VMIMG_PIECE_ABSENT;
+	if (chunk->kind == VMIMG_PIECE_DATA && absent == chunk->piece_count) {
+		chunk->kind = VMIMG_PIECE_ABSENT;
+		chunk->piece_count = 0;
+	}
+}
+
+/* What the sink is to be given of the chunk. */
+static int choose(struct job *job, struct worker *w, struct vmimg_error *err)
+{
+	struct vmimg_chunk *chunk = &w->chunk;
+	enum vmimg_only only = job->convert->only;
+
+	if (only == VMIMG_ONLY_DIFFERENCES && leave_equal(job, w, err))
+		return -1;
+	if (!job->convert->keep_zeroes)
+		find_zeroes(job->sink, chunk);
+	for (size_t i = 0; only == VMIMG_ONLY_ZEROES && i < chunk->piece_count; i++)
+		if (chunk->pieces[i].kind == VMIMG_PIECE_DATA)
+			chunk->pieces[i].kind = VMIMG_PIECE_ABSENT;
+	if (only != VMIMG_ALL)
+		leave_chunk(chunk);
+	return 0;
 }
 
 /* Spreads every bit over all (the finalizer of splitmix64). A CRC is linear, and so are many disks:
@@ -147,6 +215,8 @@ static int take_packed(struct job *job, struct worker *w, const struct vmimg_dea
 	size_t packed_len;
 
 	*taken = false;
+	if (job->convert->only != VMIMG_ALL)
+		return 0;
 	if (run->kind != VMIMG_RUN_PACKED || run->block.codec != job->sink->codec ||
 		job->convert->repack || run->block.skip || deal->len != job->sink->granule ||
 		run->block.unpacked != deal->len)
@@ -169,14 +239,14 @@ static int take_packed(struct job *job, struct worker *w, const struct vmimg_dea
 /* The guest's bytes of the chunk; past the disk's end, where the sink is larger, zeroes. */
 static int read_data(struct job *job, struct worker *w, struct vmimg_error *err)
 {
-	struct vmimg_disk *disk = job->convert->disk;
 	struct vmimg_chunk *chunk = &w->chunk;
-	uint64_t left = chunk->guest < disk->size ? disk->size - chunk->guest : 0;
-	size_t len = (size_t)vmimg_min(chunk->len, left);
+	size_t len;
 
-	memset(chunk->data + len, 0, (size_t)chunk->len - len);
+	if (read_padded(w, job->convert->disk, chunk->data, (size_t)chunk->len, chunk->guest, &len,
+		    err))
+		return -1;
 	atomic_fetch_add_explicit(&job->read, len, memory_order_relaxed);
-	return vmimg_reader_pread(w->reader, disk, chunk->data, len, chunk->guest, err);
+	return 0;
 }
 
 static int work_data(
@@ -197,8 +267,8 @@ static int work_data(
 		return -1;
 	}
 	cut_pieces(w, sink->granule);
-	if (!w->unread && !job->convert->keep_zeroes)
-		find_zeroes(sink, chunk);
+	if (!w->unread && choose(job, w, err))
+		return -1;
 	if (chunk->kind == VMIMG_PIECE_DATA && sink->wants_digest)
 		chunk->digest = digest_of(chunk, sink->granule);
 	if (chunk->kind == VMIMG_PIECE_DATA && sink->ops->pack && !w->unread)
@@ -294,8 +364,8 @@ int vmimg_convert_run(const struct vmimg_convert *convert, struct vmimg_converte
 	struct vmimg_source source;
 	int failed;
 
-	job.try_clone = !sink->pack_room && !sink->wants_digest && sink->clone_io &&
-		vmimg_io_can_clone(sink->clone_io, convert->disk->io);
+	job.try_clone = convert->only == VMIMG_ALL && !sink->pack_room && !sink->wants_digest &&
+		sink->clone_io && vmimg_io_can_clone(sink->clone_io, convert->disk->io);
 	vmimg_source_init(&source, convert->disk, sink->granule, sink->chunk);
 	source.end = sink->size;
 	/* what a disk without a parent lacks is zero, and must hide what lies below the sink */

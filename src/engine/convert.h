@@ -13,12 +13,21 @@ struct vmimg_converted {
 	unsigned threads;
 };
 
+/* What of the disk's data is given to the sink; the rest becomes ABSENT. */
+enum vmimg_only {
+	VMIMG_ALL,
+	VMIMG_ONLY_DIFFERENCES, /* granules that are not the same in another disk */
+	VMIMG_ONLY_ZEROES,      /* granules that are zero */
+};
+
 struct vmimg_convert {
 	struct vmimg_disk *disk;
 	struct vmimg_sink *sink; /* sink->size >= the disk's: the rest is zeroes */
 	bool repack;             /* pack again what is packed already in the sink's codec */
-	bool layer;              /* what the disk lacks stays so, even if its parent is not opened */
-	bool keep_zeroes;        /* data that is zero is written all the same (-S 0) */
+	bool layer;           /* what the disk lacks stays so, even if its parent is not opened */
+	bool keep_zeroes;     /* data that is zero is written all the same (-S 0) */
+	enum vmimg_only only; /* VMIMG_ALL: into a new image */
+	struct vmimg_disk *against; /* DIFFERENCES: from this one; NULL: from zeroes */
 	struct vmimg_run_how how;
 };
 

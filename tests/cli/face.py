@@ -254,6 +254,26 @@ def test_several_sources_and_dd(t):
             pair.run("dd", "if=disk.raw", *args)
 
 
+def test_commit(t):
+    pair = Pair(t)
+    for folder in (pair.theirs, pair.ours):
+        qemu.img("create", "-q", "-f", "qcow2", "-b", "disk.raw", "-F", "raw", f"{folder}/thin.qcow2")
+        qemu.io(f"{folder}/thin.qcow2", "write -P 3 1M 100k", "write -z 64k 64k", fmt="qcow2")
+    for args in (("-d", "thin.qcow2"), ("-b", "disk.raw", "-q", "thin.qcow2"), ("-r", "1G", "thin.qcow2"),
+                 ("-f", "qcow2", "-t", "none", "thin.qcow2")):
+        with t.sub(" ".join(args)):
+            pair.same("commit", *args)
+            pair.same_disk("disk.raw", "raw")
+            pair.same_disk("thin.qcow2", "qcow2")
+    for args in (("disk.raw",), ("-b", "nothing", "thin.qcow2"), ("nothing",), (), ("a", "b"), ("-t", "bad", "thin.qcow2"),
+                 ("-r", "x", "thin.qcow2"), ("-b", "thin.qcow2", "thin.qcow2")):
+        with t.sub("refused: " + " ".join(args)):
+            theirs, ours = pair.run("commit", *args)
+            if "-b" in args or args == ("disk.raw",):
+                equal(ours.errors.splitlines()[0], [line for line in theirs.errors.splitlines()
+                                                    if line.startswith("qemu-img")][0], "the error")
+
+
 def test_errors(t):
     pair = Pair(t)
     for args in ((), ("nonsense",), ("convert",), ("convert", "--nonsense", "a", "b"),
@@ -262,7 +282,9 @@ def test_errors(t):
                  ("resize", "-f", "raw", "disk.raw", "--", "-1M"),
                  ("info", "-f", "nonsense", "disk.raw"), ("convert", "-O", "nonsense", "disk.raw", "x"),
                  ("convert", "disk.raw", "nowhere/x"), ("check", "nothing"), ("measure",),
-                 ("snapshot", "-c", "x", "disk.raw")):
+                 ("snapshot", "-c", "x", "disk.raw"), ("rebase", "disk.qcow2"), ("rebase", "-b", "disk.raw"),
+                 ("rebase", "-b", "disk.raw", "over.qcow2"), ("rebase", "-b", "disk.raw", "-F", "x", "over.qcow2"),
+                 ("rebase", "-b", "nothing", "-F", "raw", "over.qcow2"), ("rebase", "-b", "", "disk.raw")):
         with t.sub(" ".join(args) or "nothing"):
             pair.run(*args)
     with t.sub("bundled, abbreviated and late options"):

@@ -100,6 +100,14 @@ static const struct face_option resize[] = { SOURCE, QUIET,
 	{ 0, "shrink", false, FACE_PASS, "--shrink" },
 	{ 0, "preallocation", true, FACE_PASS, "--preallocation" }, END };
 
+static const struct face_option commit[] = { SOURCE, WORK,
+	{ 't', NULL, true, FACE_PASS, "-t" }, { 'b', NULL, true, FACE_PASS, "-b" },
+	{ 'r', NULL, true, FACE_PASS, "--rate" }, { 'd', NULL, false, FACE_PASS, "-d" }, END };
+
+static const struct face_option rebase[] = { SOURCE, WORK, CACHE,
+	{ 't', NULL, true, FACE_PASS, "-t" }, { 'b', NULL, true, FACE_PASS, "-b" },
+	{ 'F', NULL, true, FACE_PASS, "-F" }, { 'u', NULL, false, FACE_PASS, "-u" }, END };
+
 static const struct face_option none[] = { END };
 static const char *const no_bench[] = { "bench is not done here: tests/bench measures vmimg",
 	NULL };
@@ -110,7 +118,8 @@ const struct face_command face_commands[] = {
 	{ "bench", "", NULL, none, no_bench },
 	{ "bitmap", "", NULL, none, not_yet },
 	{ "check", "filename", &cli_check, check, silent, 1, .least = 1, .most = 1, .failure = 1 },
-	{ "commit", "", NULL, none, not_yet },
+	{ "commit", "filename", &cli_commit, commit, silent, 1, .least = 1, .most = 1,
+		.failure = 1 },
 	{ "compare", "filename1 filename2", &cli_compare, compare, silent, 2, .least = 2, .most = 2,
 		.wrong_count = "Expecting two image file names", .failure = 2 },
 	{ "convert", "filename [filename2 [...]] output_filename", &cli_convert, convert,
@@ -123,7 +132,8 @@ const struct face_command face_commands[] = {
 	{ "map", "filename", &cli_map, map, map_always, 1, .least = 1, .most = 1, .failure = 1 },
 	{ "measure", "[filename]", &cli_measure, measure, plain, 1, .most = 1,
 		.wrong_count = "At most one filename argument is allowed.", .failure = 1 },
-	{ "rebase", "", NULL, none, not_yet },
+	{ "rebase", "filename", &cli_rebase, rebase, silent, 1, .least = 1, .most = 1,
+		.failure = 1 },
 	{ "resize", "filename [+ | -]size", &cli_resize, resize, plain, 1, .size = true, .least = 2,
 		.most = 2, .failure = 1 },
 	{ "snapshot", "filename", &cli_snapshot, snapshot, plain, 1, .least = 1, .most = 1,

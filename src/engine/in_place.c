@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sink over an existing image, and what is poured into it. */
+#include "engine/in_place.h"
+#include "engine/view.h"
+
+static struct vmimg_sink *open_update(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	static const struct vmimg_update same = { .same_content = true };
+	const struct vmimg_edit_ops *edit = disk->format->edit;
+	struct vmimg_sink *sink;
+
+	if (!edit || !edit->update) {
+		vmimg_fail(err, VMIMG_EUNSUPPORTED, "%s: format %s takes no new content in place",
+			vmimg_io_name(disk->io), disk->format->name);
+		return NULL;
+	}
+	sink = edit->update(disk, &same, err);
+	if (!sink)
+		return NULL;
+	if (!sink->ops->start || !sink->ops->start(sink, err))
+		return sink;
+	vmimg_sink_close(sink);
+	return NULL;
+}
+
+static int pour(struct vmimg_convert *convert, struct vmimg_disk *into,
+	const struct vmimg_run_how *how, struct vmimg_converted *done, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = open_update(into, err);
+
+	if (!sink)
+		return -1;
+	convert->sink = sink;
+	convert->layer = true;
+	convert->how = *how;
+	return vmimg_convert_run(convert, done, err) || vmimg_io_sync(into->io, err) ? -1 : 0;
+}
+
+int vmimg_commit_run(struct vmimg_disk *top, struct vmimg_disk *base,
+	const struct vmimg_run_how *how, struct vmimg_converted *done, struct vmimg_error *err)
+{
+	struct vmimg_layers layers;
+	struct vmimg_convert convert = { .disk = &layers.disk };
+
+	vmimg_layers_init(&layers, top, base);
+	return pour(&convert, base, how, done, err);
+}
+
+int vmimg_rebase_run(struct vmimg_disk *top, struct vmimg_disk *parent,
+	const struct vmimg_run_how *how, struct vmimg_converted *done, struct vmimg_error *err)
+{
+	struct vmimg_below below;
+	struct vmimg_convert convert = {
+		.disk = &below.disk, .only = VMIMG_ONLY_DIFFERENCES, .against = parent
+	};
+
+	vmimg_below_init(&below, top, parent);
+	return pour(&convert, top, how, done, err);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What changes images in place, for every format that takes new content (disk/edit.h). Each is a
+ * conversion of a view (engine/view.h) into an image that is there already. The guest's content is
+ * the same before, after and at any moment between.
+ */
+#pragma once
+#include "disk/edit.h"
+#include "engine/convert.h"
+
+/*
+ * What the layers above base hold goes into base, one of top's parents, whose io can be written and
+ * which is at least as large as top. When this returns it is in storage; the layers above are as
+ * they were.
+ */
+int vmimg_commit_run(struct vmimg_disk *top, struct vmimg_disk *base,
+	const struct vmimg_run_how *how, struct vmimg_converted *done,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
+/*
+ * Makes top hold all in which its parents differ from parent (NULL: from nothing), so that it can
+ * be set upon that. top stays on its old parents.
+ */
+int vmimg_rebase_run(struct vmimg_disk *top, struct vmimg_disk *parent,
+	const struct vmimg_run_how *how, struct vmimg_converted *done,
+	struct vmimg_error *err) VMIMG_CHECKED;

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Commit and rebase, of every format that can: content by peers, what stays unwritten, kills and full
+disks at every call that changes a file. What a format cannot do yet is skipped, visibly.
+"""
+
+import os
+import shutil
+import subprocess
+
+from lib import disks, env, harness, qemu
+from lib.harness import check, equal, skip
+from lib.process import run, vmimg, vmimg_ok
+
+SIZE = 9 << 20
+CALLS = ["pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync", "renameat2", "linkat", "unlinkat"]
+# (of the images, of the base, options for both)
+PAIRS = [("qcow2", "raw", []), ("qcow2", "qcow2", []), ("qcow2", "qcow2", ["-o", "extended_l2=on"]),
+         ("qcow2", "qcow2", ["-o", "cluster_size=4k"]),
+         ("vmdk", "vmdk", []), ("vhd", "vhd", []), ("vhdx", "vhdx", []), ("vdi", "vdi", [])]
+MISSING = ("takes no new content", "cannot be emptied", "has no changing of the parent")
+
+
+def label(top, base, options):
+    return f"{top} over {base} {' '.join(options[1:])}".strip()
+
+
+def able(*args):
+    """The program, when it has to work, or a skip where a format has no such operation."""
+    result = vmimg(*args)
+    if result.code == 4 and any(text in result.errors for text in MISSING):
+        skip(result.errors.strip().split(": ", 2)[-1])
+    check(result.code == 0, str(result))
+    return result
+
+
+def content(path, fmt):
+    """Of the chain, as vmimg reads it, and as the peer does where it reads chains of that format."""
+    digest = vmimg_ok("digest", path).text.split()[0]
+    if fmt in ("raw", "qcow2"):
+        equal(qemu.guest_sha256(path, fmt, os.path.dirname(path)), digest, f"{path} by the peer")
+    return digest
+
+
+def alone(path, fmt, t):
+    """Of a disk that stands alone, by the peer."""
+    return qemu.guest_sha256(path, fmt, t.tmp)
+
+
+def sound(*paths):
+    for path in paths:
+        result = vmimg("check", path)
+        check(result.code in (0, 3, 63), f"{result}{result.text[:400]}")
+
+
+class Chain:
+    """base, over it middle, over that top, in folder; names end in the format."""
+
+    def __init__(self, folder, top, base, options, seed=1):
+        self.folder, self.top_fmt, self.base_fmt = folder, top, base
+        raw = disks.pattern(f"{folder}/r.raw", SIZE, seed=seed, data=3 << 20)
+        own = ["-o", options[1]] if options else []
+        self.base, self.middle, self.top = (f"{folder}/base.{base}", f"{folder}/middle.{top}", f"{folder}/top.{top}")
+        vmimg_ok("convert", "-O", base, *(own if base == top else []), raw, self.base)
+        vmimg_ok("convert", "-O", "qcow2", raw, f"{folder}/m0.qcow2")
+        below = "m0.qcow2"
+        for name, over, over_fmt, writes in (
+                ("m1.qcow2", self.base, base,
+                 ["write -P 2 1M 300k", "write -z 64k 200k", "write -P 9 3000k 4k", "write -z 4M 2M"]),
+                ("m2.qcow2", self.middle, top,
+                 ["write -P 3 1200k 3k", "write -P 4 6M 300k", "write -z 1M 64k", "write -P 5 9215k 1k"])):
+            path = f"{folder}/{name}"
+            qemu.img("create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", path)
+            qemu.io(path, *writes, fmt="qcow2")
+            target = self.middle if name == "m1.qcow2" else self.top
+            vmimg_ok("convert", "-O", top, *own, "-B", os.path.basename(over), "-F", over_fmt, path, target)
+            below = name
+        self.digests = [disks.sha256(raw), *(qemu.guest_sha256(f"{folder}/{name}", "qcow2", folder)
+                                             for name in ("m1.qcow2", "m2.qcow2"))]
+        for name in ("r.raw", "m0.qcow2", "m1.qcow2", "m2.qcow2"):
+            os.unlink(f"{folder}/{name}")
+        equal([content(self.middle, top), content(self.top, top)], self.digests[1:], "the chain as made")
+
+
+def data_of(path):
+    """Bytes that the file's own layer has as data."""
+    return sum(e["length"] for e in vmimg_ok("map", "--json", path).json() if e["data"] and not e["depth"])
+
+
+def chains(seed, pairs=tuple(PAIRS)):
+    """Makes a test of one chain into one of all kinds of chains."""
+    def decorate(function):
+        def test(t):
+            for top, base, options in pairs:
+                with t.sub(label(top, base, options)), t.folder() as folder:
+                    function(t, Chain(folder, top, base, options, seed))
+        return test
+    return decorate
+
+
+@chains(seed=1)
+def test_commit(t, chain):
+    able("commit", chain.middle)
+    sound(chain.base, chain.middle, chain.top)
+    equal(alone(chain.base, chain.base_fmt, t), chain.digests[1], "the base")
+    equal(content(chain.middle, chain.top_fmt), chain.digests[1], "what was emptied")
+    equal(content(chain.top, chain.top_fmt), chain.digests[2], "what stands on it")
+    equal(data_of(chain.middle), 0, "data left in the image")
+    able("commit", chain.middle)
+    able("commit", "-d", chain.top)
+    check(data_of(chain.top) > 0, "-d has emptied it")
+    equal(content(chain.middle, chain.top_fmt), chain.digests[2], "the middle")
+    able("commit", chain.middle)
+    equal(alone(chain.base, chain.base_fmt, t), chain.digests[2], "the base, after all")
+
+
+@chains(seed=2)
+def test_commit_to_the_bottom(t, chain):
+    able("commit", "-b", os.path.basename(chain.base), chain.top)
+    sound(chain.base, chain.top)
+    equal(alone(chain.base, chain.base_fmt, t), chain.digests[2], "the base")
+    equal(content(chain.top, chain.top_fmt), chain.digests[2], "the top stays as it is")
+    equal(vmimg("commit", "-b", chain.top, chain.top).code, 2, "into itself")
+
+
+def test_commit_sizes(t):
+    """A smaller base grows, a larger one keeps its end."""
+    for base in ("raw", "qcow2"):
+        for size in (5 << 20, (5 << 20) + 512, 20 << 20):
+            with t.sub(f"{base} of {size}"), t.folder() as folder:
+                raw = disks.pattern(f"{folder}/r.raw", size, seed=4)
+                qemu.convert(raw, f"{folder}/base", "raw", base)
+                qemu.img("create", "-q", "-f", "qcow2", "-b", "base", "-F", base, f"{folder}/top", str(SIZE + 512))
+                qemu.io(f"{folder}/top", "write -P 3 4M 1k", "write -P 4 9216k 512", "write -P 5 100k 300k", fmt="qcow2")
+                qemu.img("convert", "-O", "raw", f"{folder}/top", f"{folder}/want")
+                if size > SIZE:
+                    with open(raw, "rb") as old, open(f"{folder}/want", "r+b") as want:
+                        old.seek(SIZE + 512)
+                        want.seek(SIZE + 512)
+                        want.write(old.read())
+                able("commit", "-d", f"{folder}/top")
+                equal(alone(f"{folder}/base", base, t), disks.sha256(f"{folder}/want"), "content")
+
+
+@chains(seed=3)
+def test_rebase(t, chain):
+    fmt, want = chain.top_fmt, chain.digests[2]
+    before = data_of(chain.top)
+    # past the middle: what that has moves up, and nothing else
+    able("rebase", "-b", os.path.basename(chain.base), "-F", chain.base_fmt, chain.top)
+    os.rename(chain.middle, chain.middle + ".away")
+    sound(chain.top)
+    equal(content(chain.top, fmt), want, "on the base")
+    check(before < data_of(chain.top) < before + (2 << 20), "more was written than differs")
+    # to another disk
+    other = disks.pattern(f"{chain.folder}/other.raw", SIZE, seed=9, data=2 << 20)
+    if chain.base_fmt != "raw":
+        vmimg_ok("convert", "-O", chain.base_fmt, other, f"{chain.folder}/other.{chain.base_fmt}")
+    able("rebase", "-b", f"other.{chain.base_fmt}", "-F", chain.base_fmt, chain.top)
+    sound(chain.top)
+    equal(content(chain.top, fmt), want, "on another disk")
+    # to nothing
+    able("rebase", "-b", "", chain.top)
+    for name in os.listdir(chain.folder):
+        if name.startswith(("other", "base")):
+            os.unlink(f"{chain.folder}/{name}")
+    sound(chain.top)
+    equal(alone(chain.top, fmt, t), want, "alone")
+
+
+@chains(seed=5)
+def test_rebase_unsafe(t, chain):
+    os.rename(chain.middle, f"{chain.folder}/moved.{chain.top_fmt}")
+    able("rebase", "-u", "-b", f"moved.{chain.top_fmt}", "-F", chain.top_fmt, chain.top)
+    sound(chain.top)
+    equal(content(chain.top, chain.top_fmt), chain.digests[2], "content")
+
+
+def test_rebase_sizes(t):
+    """Backing files that are shorter or longer than the image and than each other."""
+    for old in (5 << 20, (5 << 20) + 1536, 20 << 20):
+        for new in (3 << 20, (3 << 20) + 512, 15 << 20, 0):
+            with t.sub(f"{old} to {new}"), t.folder() as folder:
+                disks.pattern(f"{folder}/old", old, seed=6)
+                disks.pattern(f"{folder}/new", new, seed=7)
+                qemu.img("create", "-q", "-f", "qcow2", "-b", "old", "-F", "raw", f"{folder}/top", str(SIZE + 512))
+                qemu.io(f"{folder}/top", "write -P 3 4M 1k", "write -P 4 100k 70k", fmt="qcow2")
+                want = content(f"{folder}/top", "qcow2")
+                able("rebase", "-b", "new" if new else "", *(["-F", "raw"] if new else []), f"{folder}/top")
+                os.unlink(f"{folder}/old")
+                sound(f"{folder}/top")
+                equal(content(f"{folder}/top", "qcow2"), want, "content")
+
+
+def test_refused(t):
+    with t.folder() as folder:
+        chain = Chain(folder, "qcow2", "raw", [])
+        with t.sub("a base that is in use"):
+            with qemu_holds(chain.base):
+                equal(vmimg("commit", "-d", chain.middle).code, 7, "exit code")
+        with t.sub("a base elsewhere"):
+            os.mkdir(f"{folder}/sub")
+            qemu.img("create", "-q", "-f", "qcow2", "-b", chain.base, "-F", "raw", f"{folder}/sub/x.qcow2")
+            equal(vmimg("commit", "-d", f"{folder}/sub/x.qcow2").code, 5, "exit code")
+            equal(vmimg("commit", "-d", "--refs=any", f"{folder}/sub/x.qcow2").code, 0, "exit code")
+        with t.sub("no base"):
+            equal(vmimg("commit", chain.base).code, 2, "exit code")
+        with t.sub("a loop"):
+            result = vmimg("rebase", "-b", os.path.basename(chain.top), "-F", "qcow2", chain.middle)
+            check(result.code in (4, 5, 7), str(result))
+
+
+class qemu_holds:
+    """qemu-io that has an image open for writing."""
+
+    def __init__(self, path):
+        self.child = subprocess.Popen(["qemu-io", "-f", "raw", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.child.stdin.write(b"write -P 1 0 512\n")
+        self.child.stdin.flush()
+        self.child.stdout.readline()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.child.communicate(b"quit\n")
+
+
+def states(chain, action, *words):
+    """A copy of the folder as it is after a kill, and after a full disk, at every call; then after none."""
+    for how in ("signal=KILL", "error=ENOSPC"):
+        for call in CALLS:
+            for number in range(1, 400):
+                folder = chain.folder + ".copy"
+                shutil.rmtree(folder, ignore_errors=True)
+                shutil.copytree(chain.folder, folder)
+                result = run("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                             f"inject={call}:{how}:when={number}", env.VMIMG, action, "--threads=1", *words,
+                             f"{folder}/{os.path.basename(chain.top)}")
+                yield f"{how} at {call} {number}", folder, result
+                if result.code == 0:
+                    break
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def crash(chain, action, *words):
+    """Whatever call is the last one: the guest sees the same, and nothing is worse than leaked."""
+    harness.need("strace")
+    with chain_copy(chain) as probe:
+        able(action, *words, probe)
+    for what, folder, result in states(chain, action, *words):
+        check(result.code in (0, 1, -9, 137), f"{what}: {result}")
+        top = f"{folder}/{os.path.basename(chain.top)}"
+        sound(top, f"{folder}/{os.path.basename(chain.base)}")
+        equal(vmimg_ok("digest", top).text.split()[0], chain.digests[2], what)
+
+
+class chain_copy:
+    """The top of a copy of a chain, for a trial."""
+
+    def __init__(self, chain):
+        self.folder = chain.folder + ".trial"
+        self.top = f"{self.folder}/{os.path.basename(chain.top)}"
+        shutil.copytree(chain.folder, self.folder)
+
+    def __enter__(self):
+        return self.top
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@chains(seed=8)
+def test_crash_commit(t, chain):
+    crash(chain, "commit")
+
+
+@chains(seed=8)
+def test_crash_flatten(t, chain):
+    crash(chain, "rebase", "-b", "")
+
+
+if __name__ == "__main__":
+    harness.main()
