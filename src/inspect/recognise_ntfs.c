@@ -12,7 +12,7 @@
 /* Sizes that NTFS keeps as a count or, negative, as a power of two. 0: impossible. */
 static uint32_t ntfs_size(uint8_t code, uint32_t unit)
 {
-	if (code < 0x80)
+	if (code <= 0x80)
 		return code && unit <= UINT32_C(2097152) / code ? code * unit : 0;
 	return code >= 0xe0 && 256U - code < 22 ? UINT32_C(1) << (256U - code) : 0;
 }
