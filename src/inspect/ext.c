@@ -10,13 +10,8 @@
 #include "util/bytes.h"
 #include "util/num.h"
 
-#define SUPER        1024
-#define ROOT         2
-#define MAX_INODE    65536U
-#define KNOWN        0x3f7d6U /* incompatible features that change nothing here, or are read */
-#define F_META_GROUP 0x10U
-#define F_64BIT      0x80U
-#define MAX_FOLDER   (UINT64_C(256) << 20) /* bytes of one folder that are read */
+#define ROOT       2
+#define MAX_FOLDER (UINT64_C(256) << 20) /* bytes of one folder that are read */
 
 static struct vmimg_ext *ext_of(struct vmimg_fs *fs)
 {
@@ -25,56 +20,23 @@ static struct vmimg_ext *ext_of(struct vmimg_fs *fs)
 
 /* ---- inodes ------------------------------------------------------------------------------ */
 
-static bool has_super(uint64_t group, bool sparse)
-{
-	if (!sparse || group < 2)
-		return true;
-	for (unsigned base = 3; base <= 7; base += 2) {
-		uint64_t power = base;
-
-		while (power < group)
-			power *= base;
-		if (power == group)
-			return true;
-	}
-	return false;
-}
-
-/* Where the descriptor of a group lies. The super block is in block 1 when blocks have 1024 bytes,
- * even where the groups are counted from block 0. */
-static uint64_t desc_at(const struct vmimg_ext *ext, uint64_t group)
-{
-	uint64_t per_block = ext->block / ext->desc_size, block = group / per_block, at;
-
-	if (!ext->spread || block < ext->meta_group) {
-		at = (ext->block == 1024 ? 2 : 1) + block;
-	} else {
-		uint64_t first = block * per_block;
-
-		at = ext->first_block + first * ext->blocks_per_group +
-			has_super(first, ext->sparse) +
-			(!first && !ext->first_block && ext->block == 1024);
-	}
-	return at * ext->block + group % per_block * ext->desc_size;
-}
-
 static int inode_at(struct vmimg_ext *ext, uint32_t number, uint64_t *at, struct vmimg_error *err)
 {
-	uint64_t group = (number - 1) / ext->inodes_per_group, table;
+	uint64_t group = (number - 1) / ext->shape.inodes_per_group, table;
 	uint8_t desc[64] = { 0 };
 
-	if (!number || number > ext->inodes)
+	if (!number || number > ext->shape.inodes)
 		return vmimg_fail(err, VMIMG_ECORRUPT, "there is no inode %u", number);
-	if (vmimg_table_read(ext->table, desc, vmimg_min(ext->desc_size, sizeof(desc)),
-		    desc_at(ext, group), err))
+	if (vmimg_table_read(ext->table, desc, vmimg_min(ext->shape.desc_size, sizeof(desc)),
+		    vmimg_ext_desc_at(&ext->shape, group), err))
 		return -1;
 	table = vmimg_get_le32(desc + 8) | (uint64_t)vmimg_get_le32(desc + 0x28) << 32;
-	if (table >= ext->blocks)
+	if (table >= ext->shape.blocks)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"the inodes of group %" PRIu64 " lie past the end of the file system",
 			group);
-	*at = table * ext->block +
-		(uint64_t)((number - 1) % ext->inodes_per_group) * ext->inode_size;
+	*at = table * ext->shape.block +
+		(uint64_t)((number - 1) % ext->shape.inodes_per_group) * ext->shape.inode_size;
 	return 0;
 }
 
@@ -94,7 +56,8 @@ static int read_inode(struct vmimg_ext *ext, uint32_t number, struct vmimg_node 
 	uint64_t at;
 
 	if (inode_at(ext, number, &at, err) ||
-		vmimg_table_read(ext->table, raw, vmimg_min(ext->inode_size, sizeof(raw)), at, err))
+		vmimg_table_read(
+			ext->table, raw, vmimg_min(ext->shape.inode_size, sizeof(raw)), at, err))
 		return -1;
 	if (inode) {
 		inode->number = number;
@@ -110,7 +73,7 @@ static int read_inode(struct vmimg_ext *ext, uint32_t number, struct vmimg_node 
 	node->gid = vmimg_get_le16(raw + 0x18) | (uint32_t)vmimg_get_le16(raw + 0x7a) << 16;
 	node->size = vmimg_get_le32(raw + 4) | (uint64_t)vmimg_get_le32(raw + 0x6c) << 32;
 	node->mtime = (int32_t)vmimg_get_le32(raw + 0x10);
-	if (ext->inode_size > 128 && vmimg_get_le16(raw + 0x80) >= 12)
+	if (ext->shape.inode_size > 128 && vmimg_get_le16(raw + 0x80) >= 12)
 		node->mtime += (int64_t)(vmimg_get_le32(raw + 0x88) & 3) << 32;
 	node->id = number;
 	return 0;
@@ -146,16 +109,16 @@ static void find_inline(const uint8_t *raw, size_t size, const uint8_t **value, 
 static int read_inline(struct vmimg_ext *ext, const struct vmimg_ext_inode *inode, uint8_t **bytes,
 	size_t *len, struct vmimg_error *err)
 {
-	VMIMG_AUTO(free) uint8_t *raw = vmimg_alloc_buffer(ext->inode_size, err), *all = NULL;
+	VMIMG_AUTO(free) uint8_t *raw = vmimg_alloc_buffer(ext->shape.inode_size, err), *all = NULL;
 	const uint8_t *value = NULL;
 	size_t more = 0;
 	uint64_t at;
 
 	if (!raw || inode_at(ext, inode->number, &at, err) ||
-		vmimg_table_read(ext->table, raw, ext->inode_size, at, err))
+		vmimg_table_read(ext->table, raw, ext->shape.inode_size, at, err))
 		return -1;
-	if (ext->inode_size > 160)
-		find_inline(raw, ext->inode_size, &value, &more);
+	if (ext->shape.inode_size > 160)
+		find_inline(raw, ext->shape.inode_size, &value, &more);
 	all = vmimg_alloc_array(1, VMIMG_EXT_MAP + more, err);
 	if (!all)
 		return -1;
@@ -188,15 +151,15 @@ static int read_content(struct vmimg_ext *ext, const struct vmimg_ext_inode *ino
 	if (inode->flags & VMIMG_EXT_INLINE)
 		return copy_inline(ext, inode, buf, len, at, err);
 	while (len) {
-		uint64_t from, count, skip = at % ext->block;
+		uint64_t from, count, skip = at % ext->shape.block;
 		size_t step;
 
-		if (vmimg_ext_map(ext, inode, at / ext->block, &from, &count, err))
+		if (vmimg_ext_map(ext, inode, at / ext->shape.block, &from, &count, err))
 			return -1;
-		step = (size_t)vmimg_min(len, count * ext->block - skip);
+		step = (size_t)vmimg_min(len, count * ext->shape.block - skip);
 		if (!from)
 			memset(buf, 0, step);
-		else if (vmimg_io_pread(ext->io, buf, step, from * ext->block + skip, err))
+		else if (vmimg_io_pread(ext->io, buf, step, from * ext->shape.block + skip, err))
 			return -1;
 		buf += step;
 		at += step;
@@ -306,8 +269,9 @@ static int scan_inline(
 static int scan_folder(struct scan *scan, const struct vmimg_node *dir, struct vmimg_error *err)
 {
 	struct vmimg_ext *ext = scan->ext;
-	VMIMG_AUTO(free) uint8_t *block = vmimg_alloc_buffer(ext->block, err);
-	uint64_t blocks = vmimg_div_up(dir->size, ext->block), from, count, budget = MAX_FOLDER;
+	VMIMG_AUTO(free) uint8_t *block = vmimg_alloc_buffer(ext->shape.block, err);
+	uint64_t blocks = vmimg_div_up(dir->size, ext->shape.block), from, count,
+		 budget = MAX_FOLDER;
 	struct vmimg_ext_inode inode;
 
 	if (!block || read_inode(ext, (uint32_t)dir->id, NULL, &inode, err))
@@ -321,14 +285,14 @@ static int scan_folder(struct scan *scan, const struct vmimg_node *dir, struct v
 		for (uint64_t i = 0; from && i < count; i++) {
 			int enough;
 
-			if (budget < ext->block)
+			if (budget < ext->shape.block)
 				return vmimg_fail(err, VMIMG_ELIMIT,
 					"a folder of more than %" PRIu64 " MiB", MAX_FOLDER >> 20);
-			budget -= ext->block;
-			if (vmimg_table_read(
-				    ext->table, block, ext->block, (from + i) * ext->block, err))
+			budget -= ext->shape.block;
+			if (vmimg_table_read(ext->table, block, ext->shape.block,
+				    (from + i) * ext->shape.block, err))
 				return -1;
-			enough = scan_entries(scan, block, ext->block, err);
+			enough = scan_entries(scan, block, ext->shape.block, err);
 			if (enough)
 				return enough;
 		}
@@ -357,46 +321,14 @@ static int ext_lookup(struct vmimg_fs *fs, const struct vmimg_node *dir, const c
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-static int judge_super(
-	struct vmimg_ext *ext, const uint8_t *s, uint32_t incompat, struct vmimg_error *err)
-{
-	if (incompat & ~KNOWN)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"the ext file system has features that are not known here (0x%x)",
-			incompat & ~KNOWN);
-	if (vmimg_get_le16(s + 0x38) != 0xef53 || vmimg_get_le32(s + 0x18) > 6 ||
-		!ext->inodes_per_group || !ext->blocks_per_group || ext->inode_size < 128 ||
-		ext->inode_size > MAX_INODE || !vmimg_is_pow2(ext->inode_size) ||
-		ext->desc_size < 32 || ext->desc_size > ext->block ||
-		!vmimg_is_pow2(ext->desc_size))
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"the super block of the ext file system contradicts itself");
-	return 0;
-}
-
 static int read_super(struct vmimg_ext *ext, struct vmimg_error *err)
 {
-	uint8_t s[SUPER];
-	uint32_t incompat;
+	uint8_t super[VMIMG_EXT_SUPER];
 
-	if (vmimg_io_pread(ext->io, s, sizeof(s), SUPER, err))
-		return -1;
-	incompat = vmimg_get_le32(s + 0x60);
-	ext->block = 1024U << (vmimg_get_le32(s + 0x18) & 7);
-	ext->blocks = vmimg_get_le32(s + 4);
-	if (incompat & F_64BIT)
-		ext->blocks |= (uint64_t)vmimg_get_le32(s + 0x150) << 32;
-	ext->blocks = vmimg_min(ext->blocks, VMIMG_UNKNOWN / 4 / ext->block);
-	ext->inodes = vmimg_get_le32(s);
-	ext->first_block = vmimg_get_le32(s + 0x14);
-	ext->blocks_per_group = vmimg_get_le32(s + 0x20);
-	ext->inodes_per_group = vmimg_get_le32(s + 0x28);
-	ext->inode_size = vmimg_get_le32(s + 0x4c) ? vmimg_get_le16(s + 0x58) : 128;
-	ext->desc_size = incompat & F_64BIT ? vmimg_get_le16(s + 0xfe) : 32;
-	ext->spread = (incompat & F_META_GROUP) != 0;
-	ext->meta_group = vmimg_get_le32(s + 0x104);
-	ext->sparse = (vmimg_get_le32(s + 0x64) & 1) != 0;
-	return judge_super(ext, s, incompat, err);
+	return vmimg_io_pread(ext->io, super, sizeof(super), VMIMG_EXT_SUPER, err) ||
+			vmimg_ext_parse(super, &ext->shape, err)
+		? -1
+		: 0;
 }
 
 static void ext_close(struct vmimg_fs *fs)

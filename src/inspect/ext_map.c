@@ -107,12 +107,13 @@ static int map_extents(struct vmimg_ext *ext, const struct vmimg_ext_inode *inod
 			return 0;
 		}
 		child = (uint64_t)vmimg_get_le16(e + 8) << 32 | vmimg_get_le32(e + 4);
-		if (!block && !(block = vmimg_alloc_buffer(ext->block, err)))
+		if (!block && !(block = vmimg_alloc_buffer(ext->shape.block, err)))
 			return -1;
-		if (child >= ext->blocks)
+		if (child >= ext->shape.blocks)
 			return corrupt(inode, err, "its extent tree points past the end");
-		if (vmimg_table_read(ext->table, block, ext->block, child * ext->block, err) ||
-			check_node(inode, block, ext->block, &node, err))
+		if (vmimg_table_read(
+			    ext->table, block, ext->shape.block, child * ext->shape.block, err) ||
+			check_node(inode, block, ext->shape.block, &node, err))
 			return -1;
 		if (node.depth != depth - 1)
 			return corrupt(inode, err, "its extent tree is not of one depth");
@@ -136,7 +137,7 @@ static void map_run(const uint8_t *entries, uint64_t have, uint64_t *from, uint6
 static int map_indirect(struct vmimg_ext *ext, const struct vmimg_ext_inode *inode, uint64_t at,
 	uint64_t *from, uint64_t *count, struct vmimg_error *err)
 {
-	uint64_t fan = ext->block / 4, span = 1, have;
+	uint64_t fan = ext->shape.block / 4, span = 1, have;
 	uint8_t entries[4 * WINDOW];
 	unsigned level = 0;
 	uint64_t table;
@@ -159,17 +160,18 @@ static int map_indirect(struct vmimg_ext *ext, const struct vmimg_ext_inode *ino
 			*count = span * fan - at % (span * fan);
 			return 0;
 		}
-		if (table >= ext->blocks)
+		if (table >= ext->shape.blocks)
 			return corrupt(inode, err, "an indirect block lies past the end");
 		if (span == 1)
 			break;
-		if (vmimg_table_read(
-			    ext->table, entries, 4, table * ext->block + at / span % fan * 4, err))
+		if (vmimg_table_read(ext->table, entries, 4,
+			    table * ext->shape.block + at / span % fan * 4, err))
 			return -1;
 		table = vmimg_get_le32(entries);
 	}
 	have = vmimg_min(fan - at % fan, WINDOW);
-	if (vmimg_table_read(ext->table, entries, 4 * have, table * ext->block + at % fan * 4, err))
+	if (vmimg_table_read(
+		    ext->table, entries, 4 * have, table * ext->shape.block + at % fan * 4, err))
 		return -1;
 	map_run(entries, have, from, count);
 	return 0;
@@ -184,7 +186,7 @@ int vmimg_ext_map(struct vmimg_ext *ext, const struct vmimg_ext_inode *inode, ui
 
 	if (failed)
 		return -1;
-	if (*from && !vmimg_range_inside(*from, *count, ext->blocks))
+	if (*from && !vmimg_range_inside(*from, *count, ext->shape.blocks))
 		return corrupt(inode, err, "its blocks lie past the end of the file system");
 	return 0;
 }

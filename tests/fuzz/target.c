@@ -11,6 +11,7 @@
 #include "disk/info.h"
 #include "engine/check.h"
 #include "inspect/inspect.h"
+#include "inspect/unused.h"
 #include "io/memory.h"
 
 #define WALK 3000       /* runs looked at: tables may promise more than anybody can visit */
@@ -100,14 +101,25 @@ static void try_bundle(struct vmimg_io *io)
 		(void)!vmimg_io_pread(drive, head, sizeof(head), 0, &err);
 }
 
+static int ignore(void *ctx, uint64_t at, uint64_t len, struct vmimg_error *err)
+{
+	(void)ctx;
+	(void)at;
+	(void)len;
+	(void)err;
+	return 0;
+}
+
 /* Partition tables and file systems, as of a raw disk. */
 static void try_inspection(struct vmimg_io *io)
 {
 	VMIMG_AUTO(vmimg_inspection_done) struct vmimg_inspection inspection = { 0 };
+	const struct vmimg_unused unused = { .gaps = true, .each = ignore };
 	struct vmimg_error err;
 
 	if (!vmimg_inspection_open(&inspection, io, 0, &err))
 		json_decref(vmimg_inspection_report(&inspection, false, &err));
+	(void)!vmimg_unused_walk(io, &unused, &err);
 }
 
 void fuzz_one(const uint8_t *bytes, size_t len, const char *format)
