@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Refcounts of the old and of the new state side by side, and the write that exchanges them. */
+/*
+ * Refcounts of the old and of the new state side by side. Blocks are in memory while they are
+ * looked at; one that has to go before the change is made is written to its new place.
+ */
 #include "format/qcow2/change.h"
 #include <inttypes.h>
 #include <string.h>
 #include "util/num.h"
 
-#define MAX_TABLE (UINT64_C(8) << 20) /* bytes of refcount table that QEMU opens */
-
-static uint64_t table_len(const struct vmimg_qcow2 *q)
-{
-	return (uint64_t)q->header.refcount_table_clusters << q->header.cluster_bits;
-}
+#define BLOCK_ROOM (UINT64_C(32) << 20) /* bytes of refcount blocks in memory */
 
 static uint64_t count_max(const struct vmimg_qcow2_change *c)
 {
@@ -21,12 +19,12 @@ static uint64_t count_max(const struct vmimg_qcow2_change *c)
 
 static int read_table(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 {
-	uint64_t len = table_len(c->q),
+	uint64_t len = vmimg_qcow2_refcount_table_len(c->q),
 		 used = vmimg_div_up(
 			 vmimg_div_up(vmimg_io_size(c->io), c->q->cluster), c->group_len);
 	uint8_t raw[8];
 
-	if (len > MAX_TABLE)
+	if (len > QCOW2_MAX_REFCOUNT_TABLE)
 		return vmimg_fail(err, VMIMG_ELIMIT, "a refcount table of %" PRIu64 " bytes", len);
 	used = vmimg_min(used, len / 8);
 	if (vmimg_grow_array(&c->blocks, &c->block_cap, used, sizeof(*c->blocks), err))
@@ -55,7 +53,16 @@ int vmimg_qcow2_change_begin(
 		.q = q,
 		.io = disk->io,
 		.header = q->header,
-		.group_len = ((uint64_t)q->cluster * 8) >> q->header.refcount_order };
+		.group_len = ((uint64_t)q->cluster * 8) >> q->header.refcount_order,
+		.held_most = vmimg_max(BLOCK_ROOM / (q->cluster * UINT64_C(2)), 8),
+		.old_end = vmimg_div_up(vmimg_io_size(disk->io), q->cluster) };
+	c->header.autoclear &= QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW_DATA;
+	if (q->header.cluster_bits > QCOW2_MAX_CHANGED_BITS ||
+		q->header.l1_size > QCOW2_MAX_L1_ENTRIES)
+		return vmimg_fail(err, VMIMG_ELIMIT,
+			"clusters of %" PRIu32 " bytes and %" PRIu32
+			" L1 entries are more than is changed in place: convert it",
+			q->cluster, q->header.l1_size);
 	if (q->header.incompatible & marks)
 		return vmimg_fail(err, VMIMG_ECORRUPT, "the image is marked %s: repair it first",
 			q->header.incompatible & QCOW2_INCOMPATIBLE_CORRUPT ? "corrupt" : "dirty");
@@ -69,36 +76,89 @@ void vmimg_qcow2_change_done(struct vmimg_qcow2_change *c)
 		free(c->blocks[i].now);
 	}
 	free(c->blocks);
+	free(c->held);
 }
 
 /* ---- refcounts ---- */
 
-/* The block of a group, read when it is first asked for; made when there was none. */
-static struct vmimg_qcow2_block *block_of(
-	struct vmimg_qcow2_change *c, uint64_t group, struct vmimg_error *err)
+/* Writes a block that has changed to its new place, which it gets if it has none. */
+static int settle_block(struct vmimg_qcow2_change *c, size_t group, struct vmimg_error *err)
 {
-	struct vmimg_qcow2_block *block;
+	struct vmimg_qcow2_block *block = &c->blocks[group];
 
-	if (group >= c->block_count) {
-		if (vmimg_grow_array(&c->blocks, &c->block_cap, group + 1, sizeof(*block), err))
-			return NULL;
-		c->block_count = group + 1;
+	if (!block->dirty)
+		return 0;
+	if (!block->now_at && vmimg_qcow2_change_place(c, group, err))
+		return -1;
+	block = &c->blocks[group]; /* the array may have moved */
+	block->dirty = false;
+	return vmimg_io_pwrite(c->io, block->now, c->q->cluster, block->now_at, err);
+}
+
+/*
+ * Drops one block from memory when there are too many. While a cluster is being taken no block may
+ * get a place, which would take another one: then only those go that have one, or need none.
+ */
+static int make_room(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	for (size_t tries = 0; c->held_count >= c->held_most && tries < c->held_count; tries++) {
+		size_t hand = c->hand++ % c->held_count, group = c->held[hand];
+		bool outer = c->taking;
+
+		if (outer && c->blocks[group].dirty && !c->blocks[group].now_at)
+			continue;
+		c->taking = true;
+		if (settle_block(c, group, err))
+			return -1;
+		c->taking = outer;
+		free(c->blocks[group].old);
+		free(c->blocks[group].now);
+		c->blocks[group].old = c->blocks[group].now = NULL;
+		c->held[hand] = c->held[--c->held_count];
+		return 0;
 	}
-	block = &c->blocks[group];
-	if (block->now)
-		return block;
+	return 0;
+}
+
+static int load_block(struct vmimg_qcow2_change *c, size_t group, struct vmimg_error *err)
+{
+	struct vmimg_qcow2_block *block = &c->blocks[group];
+
+	if (vmimg_grow_array(&c->held, &c->held_cap, c->held_count + 1, sizeof(*c->held), err))
+		return -1;
 	block->old = vmimg_alloc_array(c->q->cluster, 1, err);
 	block->now = vmimg_alloc_array(c->q->cluster, 1, err);
 	if (!block->old || !block->now)
+		return -1;
+	c->held[c->held_count++] = group;
+	if (block->old_at && vmimg_io_pread(c->io, block->old, c->q->cluster, block->old_at, err))
+		return vmimg_within(err, "refcount block %zu", group);
+	if (block->now_at)
+		return vmimg_io_pread(c->io, block->now, c->q->cluster, block->now_at, err);
+	memcpy(block->now, block->old, c->q->cluster);
+	return 0;
+}
+
+/* The block of a group, read when it is not in memory; made when there was none. Valid until the
+ * next call. */
+static struct vmimg_qcow2_block *block_of(
+	struct vmimg_qcow2_change *c, uint64_t group, struct vmimg_error *err)
+{
+	if (group >= c->block_count) {
+		if (vmimg_grow_array(&c->blocks, &c->block_cap, group + 1, sizeof(*c->blocks), err))
+			return NULL;
+		c->block_count = group + 1;
+	}
+	if (!c->blocks[group].now && make_room(c, err))
 		return NULL;
-	if (!block->old_at)
-		return block;
-	if (vmimg_io_pread(c->io, block->old, c->q->cluster, block->old_at, err)) {
-		vmimg_within(err, "refcount block %" PRIu64, group);
+	/* making room may have read it */
+	if (!c->blocks[group].now && load_block(c, group, err)) {
+		free(c->blocks[group].now);
+		free(c->blocks[group].old);
+		c->blocks[group].now = c->blocks[group].old = NULL;
 		return NULL;
 	}
-	memcpy(block->now, block->old, c->q->cluster);
-	return block;
+	return &c->blocks[group];
 }
 
 int vmimg_qcow2_change_count(
@@ -125,7 +185,7 @@ int vmimg_qcow2_change_count(
 				i);
 		vmimg_qcow2_set_refcount(
 			block->now, i % c->group_len, order, delta > 0 ? count + 1 : count - 1);
-		block->changed = true;
+		block->changed = block->dirty = true;
 	}
 	return 0;
 }
@@ -143,8 +203,8 @@ int vmimg_qcow2_change_refs(
 	return 0;
 }
 
-static int is_free(
-	struct vmimg_qcow2_change *c, uint64_t index, bool *free_in_both, struct vmimg_error *err)
+static int counts_of(struct vmimg_qcow2_change *c, uint64_t index, uint64_t *old, uint64_t *now,
+	struct vmimg_error *err)
 {
 	struct vmimg_qcow2_block *block = block_of(c, index / c->group_len, err);
 	unsigned order = c->q->header.refcount_order;
@@ -152,125 +212,82 @@ static int is_free(
 
 	if (!block)
 		return -1;
-	*free_in_both = !vmimg_qcow2_get_refcount(block->old, slot, order) &&
-		!vmimg_qcow2_get_refcount(block->now, slot, order);
+	*old = vmimg_qcow2_get_refcount(block->old, slot, order);
+	*now = vmimg_qcow2_get_refcount(block->now, slot, order);
+	return 0;
+}
+
+int vmimg_qcow2_change_both(struct vmimg_qcow2_change *c, uint64_t at, uint64_t *old, uint64_t *now,
+	struct vmimg_error *err)
+{
+	return counts_of(c, at / c->q->cluster, old, now, err);
+}
+
+/* Where count free clusters in a row begin. Looking may push blocks out of memory, which take
+ * clusters: then it begins again. */
+static int find_free(
+	struct vmimg_qcow2_change *c, uint64_t count, uint64_t *start, struct vmimg_error *err)
+{
+	uint64_t run = 0, old, now, taken = c->taken;
+
+	*start = c->hint;
+	while (run < count) {
+		if (counts_of(c, *start + run, &old, &now, err))
+			return -1;
+		if (taken != c->taken) {
+			taken = c->taken;
+			*start = c->hint;
+			run = 0;
+			continue;
+		}
+		run++;
+		if (!old && !now)
+			continue;
+		*start += run;
+		run = 0;
+		if (count == 1)
+			c->hint = *start;
+	}
 	return 0;
 }
 
 int vmimg_qcow2_change_take(
 	struct vmimg_qcow2_change *c, uint64_t count, uint64_t *at, struct vmimg_error *err)
 {
-	uint64_t start = c->hint, run = 0;
-	bool fits;
+	bool outer = c->taking;
+	uint64_t start;
+	int failed;
 
-	while (run < count) {
-		if (is_free(c, start + run, &fits, err))
-			return -1;
-		run++;
-		if (fits)
-			continue;
-		start += run;
-		run = 0;
-		if (count == 1)
-			c->hint = start;
-	}
+	if (find_free(c, count, &start, err))
+		return -1;
+	c->taking = true; /* nothing comes between finding them and counting them */
+	c->taken++;
 	*at = start * c->q->cluster;
-	return vmimg_qcow2_change_count(c, *at, count * c->q->cluster, 1, err);
+	failed = vmimg_qcow2_change_count(c, *at, count * c->q->cluster, 1, err);
+	c->taking = outer;
+	return failed;
 }
 
-/* ---- commit ---- */
-
-/* Gives every changed block a new place. That changes refcounts, and so perhaps more blocks. */
-static int place_blocks(struct vmimg_qcow2_change *c, bool *more, struct vmimg_error *err)
+int vmimg_qcow2_change_place(struct vmimg_qcow2_change *c, size_t group, struct vmimg_error *err)
 {
-	*more = false;
-	for (size_t i = 0; i < c->block_count; i++) {
-		uint64_t at;
+	bool outer = c->taking;
+	uint64_t at, old_at = c->blocks[group].old_at;
+	int failed;
 
-		if (!c->blocks[i].changed || c->blocks[i].now_at)
-			continue;
-		*more = true;
-		if (vmimg_qcow2_change_take(c, 1, &at, err))
+	c->taking = true; /* or it could be given another place in between */
+	failed = vmimg_qcow2_change_take(c, 1, &at, err);
+	if (!failed)
+		c->blocks[group].now_at = at;
+	if (!failed && old_at)
+		failed = vmimg_qcow2_change_count(c, old_at, c->q->cluster, -1, err);
+	c->taking = outer;
+	return failed;
+}
+
+int vmimg_qcow2_change_settle(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	for (size_t i = 0; i < c->block_count; i++)
+		if (settle_block(c, i, err))
 			return -1;
-		c->blocks[i].now_at = at; /* the array may have moved: not by pointer */
-		if (c->blocks[i].old_at &&
-			vmimg_qcow2_change_count(c, c->blocks[i].old_at, c->q->cluster, -1, err))
-			return -1;
-	}
 	return 0;
-}
-
-/* Places blocks and table until nothing new has come up. */
-static int place_all(struct vmimg_qcow2_change *c, struct vmimg_error *err)
-{
-	uint64_t clusters = 0, needed;
-	bool more = true;
-
-	if (vmimg_qcow2_change_count(c, c->q->header.refcount_table, table_len(c->q), -1, err))
-		return -1;
-	while (more) {
-		if (place_blocks(c, &more, err))
-			return -1;
-		needed = vmimg_max(c->header.refcount_table_clusters,
-			vmimg_div_up((uint64_t)c->block_count * 8, c->q->cluster));
-		if (needed <= clusters)
-			continue;
-		if (clusters &&
-			vmimg_qcow2_change_count(
-				c, c->header.refcount_table, clusters * c->q->cluster, -1, err))
-			return -1;
-		clusters = needed;
-		if (clusters * c->q->cluster > MAX_TABLE)
-			return vmimg_fail(err, VMIMG_ELIMIT,
-				"the refcount table would be larger than QEMU opens");
-		if (vmimg_qcow2_change_take(c, clusters, &c->header.refcount_table, err))
-			return -1;
-		c->header.refcount_table_clusters = (uint32_t)clusters;
-		more = true;
-	}
-	return 0;
-}
-
-static int write_refcounts(struct vmimg_qcow2_change *c, struct vmimg_error *err)
-{
-	uint64_t len = (uint64_t)c->header.refcount_table_clusters * c->q->cluster;
-	VMIMG_AUTO(free) uint8_t *table = vmimg_alloc_array((size_t)len, 1, err);
-
-	if (!table)
-		return -1;
-	for (size_t i = 0; i < c->block_count; i++) {
-		const struct vmimg_qcow2_block *block = &c->blocks[i];
-
-		vmimg_put_be64(table + i * 8, block->changed ? block->now_at : block->old_at);
-		if (block->changed &&
-			vmimg_io_pwrite(c->io, block->now, c->q->cluster, block->now_at, err))
-			return -1;
-	}
-	return vmimg_io_pwrite(c->io, table, (size_t)len, c->header.refcount_table, err);
-}
-
-/* Only the fields of version 2: nothing else changes, and 72 bytes are in one sector. */
-static int write_header(struct vmimg_qcow2_change *c, struct vmimg_error *err)
-{
-	uint8_t raw[112] = { 0 };
-
-	vmimg_qcow2_header_encode(&c->header, raw);
-	return vmimg_io_pwrite(c->io, raw, QCOW2_V2_LENGTH, 0, err);
-}
-
-/* The file ends with a whole cluster, so that every table that is in use is all there. */
-static int settle_end(struct vmimg_qcow2_change *c, struct vmimg_error *err)
-{
-	uint64_t size = vmimg_io_size(c->io);
-
-	return c->io->is_device ? 0
-				: vmimg_io_resize(c->io, vmimg_align_up(size, c->q->cluster), err);
-}
-
-int vmimg_qcow2_change_commit(struct vmimg_qcow2_change *c, struct vmimg_error *err)
-{
-	if (place_all(c, err) || write_refcounts(c, err) || settle_end(c, err) ||
-		vmimg_io_sync(c->io, err) || write_header(c, err))
-		return -1;
-	return vmimg_io_sync(c->io, err);
 }

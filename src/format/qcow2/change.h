@@ -9,11 +9,15 @@
 #pragma once
 #include "format/qcow2/qcow2.h"
 
+#define QCOW2_MAX_CHANGED_BITS   21                  /* of a cluster's size; as QEMU */
+#define QCOW2_MAX_REFCOUNT_TABLE (UINT64_C(8) << 20) /* bytes that QEMU opens */
+
 struct vmimg_qcow2_block {
-	uint8_t *old, *now; /* the refcounts of a group of clusters; NULL: not read yet */
+	uint8_t *old, *now; /* the refcounts of a group of clusters; NULL: not in memory */
 	uint64_t old_at;    /* 0: there was none */
-	uint64_t now_at;
-	bool changed;
+	uint64_t now_at;    /* 0: it has no new place yet */
+	bool changed;       /* the new state has a block of its own */
+	bool dirty;         /* which is not at now_at yet */
 };
 
 struct vmimg_qcow2_change {
@@ -23,6 +27,11 @@ struct vmimg_qcow2_change {
 	uint64_t group_len; /* clusters that a refcount block counts */
 	struct vmimg_qcow2_block *blocks;
 	size_t block_count, block_cap;
+	size_t *held; /* which blocks are in memory */
+	size_t held_count, held_cap, held_most, hand;
+	bool taking;                      /* no block may be given a place now */
+	uint64_t taken;                   /* how often clusters were taken */
+	uint64_t old_end;                 /* clusters in the file at first */
 	uint64_t hint;                    /* no cluster before this one is free */
 	struct vmimg_qcow2_header header; /* as it shall be */
 };
@@ -34,6 +43,9 @@ void vmimg_qcow2_change_done(struct vmimg_qcow2_change *change);
 int vmimg_qcow2_change_commit(
 	struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* Gives back what only the old state used: holes, and a shorter file. After commit. */
+int vmimg_qcow2_give_back(struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
+
 /* count clusters in a row that are free in the old state and in the new one; counted once. */
 int vmimg_qcow2_change_take(struct vmimg_qcow2_change *change, uint64_t count, uint64_t *at,
 	struct vmimg_error *err) VMIMG_CHECKED;
@@ -43,8 +55,34 @@ int vmimg_qcow2_change_count(struct vmimg_qcow2_change *change, uint64_t at, uin
 /* The refcount, in the new state, of the cluster at that offset. */
 int vmimg_qcow2_change_refs(struct vmimg_qcow2_change *change, uint64_t at, uint64_t *refs,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* The same in both states. */
+int vmimg_qcow2_change_both(struct vmimg_qcow2_change *change, uint64_t at, uint64_t *old,
+	uint64_t *now, struct vmimg_error *err) VMIMG_CHECKED;
+/* For commit. Gives a block that has changed its new place; writes all that have one. */
+int vmimg_qcow2_change_place(
+	struct vmimg_qcow2_change *change, size_t group, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_qcow2_change_settle(
+	struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
 
-/* tables.c: L1 and L2 tables. Adds delta to the refcounts of all that an L1 table refers to. */
+static inline uint64_t vmimg_qcow2_refcount_table_len(const struct vmimg_qcow2 *q)
+{
+	return (uint64_t)q->header.refcount_table_clusters << q->header.cluster_bits;
+}
+
+/* tables.c: L1 and L2 tables. Where the data of an L2 entry lies in the image; len 0: nowhere. */
+void vmimg_qcow2_data_place(
+	const struct vmimg_qcow2 *q, uint64_t entry, uint64_t *at, uint64_t *len);
+/* *l1 is the caller's. */
+int vmimg_qcow2_read_l1(struct vmimg_qcow2_change *change, uint64_t at, uint32_t entries,
+	uint8_t **l1, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_qcow2_read_l2(struct vmimg_qcow2_change *change, uint64_t at, uint8_t *l2,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* A new active L1 table. The old one keeps its refcounts. */
+int vmimg_qcow2_write_l1(struct vmimg_qcow2_change *change, const uint8_t *l1, uint32_t entries,
+	struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_qcow2_free_l1(struct vmimg_qcow2_change *change, uint64_t at, uint32_t entries,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Adds delta to the refcounts of all that an L1 table refers to. */
 int vmimg_qcow2_count_tree(struct vmimg_qcow2_change *change, uint64_t l1, uint32_t entries,
 	int delta, struct vmimg_error *err) VMIMG_CHECKED;
 /*
@@ -55,3 +93,8 @@ int vmimg_qcow2_count_tree(struct vmimg_qcow2_change *change, uint64_t l1, uint3
  */
 int vmimg_qcow2_rebuild(struct vmimg_qcow2_change *change, uint64_t from, uint32_t from_entries,
 	uint32_t entries, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* update.c, as in disk/edit.h */
+struct vmimg_update;
+struct vmimg_sink *vmimg_qcow2_update(struct vmimg_disk *disk, const struct vmimg_update *how,
+	struct vmimg_error *err) VMIMG_CHECKED;

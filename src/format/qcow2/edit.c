@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "format/qcow2/change.h"
+#include "io/file.h"
 #include "util/limits.h"
 #include "util/num.h"
 
@@ -14,12 +15,6 @@ static uint32_t l1_entries_for(const struct vmimg_qcow2 *q, uint64_t size)
 	uint64_t needed = vmimg_div_up(size, (uint64_t)q->cluster << q->l2_bits);
 
 	return (uint32_t)vmimg_min(needed ? needed : 1, UINT32_MAX);
-}
-
-static int free_l1(
-	struct vmimg_qcow2_change *c, uint64_t at, uint32_t entries, struct vmimg_error *err)
-{
-	return entries ? vmimg_qcow2_change_count(c, at, (uint64_t)entries * 8, -1, err) : 0;
 }
 
 /* ---- the snapshot table ---- */
@@ -115,7 +110,7 @@ static int do_resize(struct vmimg_qcow2_change *c, const struct request *r, stru
 		return 0; /* the table reaches far enough as it is */
 	if (vmimg_qcow2_rebuild(c, q->header.l1_offset, q->header.l1_size, entries, err))
 		return -1;
-	return free_l1(c, q->header.l1_offset, q->header.l1_size, err);
+	return vmimg_qcow2_free_l1(c, q->header.l1_offset, q->header.l1_size, err);
 }
 
 /* An id that is a number, one more than the largest there is, as QEMU has it. */
@@ -181,7 +176,7 @@ static int do_apply(struct vmimg_qcow2_change *c, const struct request *r, struc
 		vmimg_qcow2_count_tree(c, q->header.l1_offset, q->header.l1_size, -1, err) ||
 		vmimg_qcow2_rebuild(c, s->entry.l1_offset, s->entry.l1_size, entries, err))
 		return -1;
-	return free_l1(c, q->header.l1_offset, q->header.l1_size, err);
+	return vmimg_qcow2_free_l1(c, q->header.l1_offset, q->header.l1_size, err);
 }
 
 static int do_delete(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
@@ -191,10 +186,10 @@ static int do_delete(struct vmimg_qcow2_change *c, const struct request *r, stru
 
 	if (find(c, r->name, &s, err) ||
 		vmimg_qcow2_count_tree(c, s->entry.l1_offset, s->entry.l1_size, -1, err) ||
-		free_l1(c, s->entry.l1_offset, s->entry.l1_size, err) ||
+		vmimg_qcow2_free_l1(c, s->entry.l1_offset, s->entry.l1_size, err) ||
 		vmimg_qcow2_rebuild(
 			c, q->header.l1_offset, q->header.l1_size, q->header.l1_size, err) ||
-		free_l1(c, q->header.l1_offset, q->header.l1_size, err))
+		vmimg_qcow2_free_l1(c, q->header.l1_offset, q->header.l1_size, err))
 		return -1;
 	return write_table(c, s, NULL, err);
 }
@@ -212,6 +207,8 @@ static int change(struct vmimg_disk *disk, const struct request *request,
 		result = act(&c, request, err);
 	if (!result)
 		result = vmimg_qcow2_change_commit(&c, err);
+	if (!result)
+		result = vmimg_qcow2_give_back(&c, err);
 	vmimg_qcow2_change_done(&c);
 	return result;
 }
@@ -253,6 +250,39 @@ static int qcow2_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_err
 	if (size == disk->size)
 		return 0;
 	return check_resize(disk, size, err) ? -1 : change(disk, &request, do_resize, err);
+}
+
+static int do_empty(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2_header *h = &c->q->header;
+	uint32_t entries = l1_entries_for(c->q, h->size);
+	VMIMG_AUTO(free) uint8_t *l1 = vmimg_alloc_array(entries, 8, err);
+
+	(void)r;
+	if (!l1 || vmimg_qcow2_count_tree(c, h->l1_offset, h->l1_size, -1, err) ||
+		vmimg_qcow2_free_l1(c, h->l1_offset, h->l1_size, err))
+		return -1;
+	return vmimg_qcow2_write_l1(c, l1, entries, err);
+}
+
+static int qcow2_empty(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *data = NULL;
+	struct request request = { 0 };
+
+	if (!q->external)
+		return change(disk, &request, do_empty, err);
+	if (!q->data)
+		return vmimg_fail(err, VMIMG_EREFUSED,
+			"its data is in another file, which was not opened: allow it (--refs)");
+	if (q->header.autoclear & QCOW2_AUTOCLEAR_RAW_DATA)
+		return vmimg_fail(
+			err, VMIMG_EUNSUPPORTED, "its data file is raw, and shows no backing file");
+	data = vmimg_file_reopen(q->data, err);
+	return !data || change(disk, &request, do_empty, err)
+		? -1
+		: vmimg_io_zero(data, 0, vmimg_io_size(data), err);
 }
 
 static int check_snapshots(
@@ -302,4 +332,6 @@ const struct vmimg_edit_ops vmimg_qcow2_edit = {
 	.snapshot_create = qcow2_snapshot_create,
 	.snapshot_apply = qcow2_snapshot_apply,
 	.snapshot_delete = qcow2_snapshot_delete,
+	.update = vmimg_qcow2_update,
+	.empty = qcow2_empty,
 };

@@ -10,8 +10,8 @@ static unsigned entry_size(const struct vmimg_qcow2 *q)
 	return q->extended ? 16 : 8;
 }
 
-/* Where the data of an L2 entry lies in the image; len 0: nowhere. */
-static void data_place(const struct vmimg_qcow2 *q, uint64_t entry, uint64_t *at, uint64_t *len)
+void vmimg_qcow2_data_place(
+	const struct vmimg_qcow2 *q, uint64_t entry, uint64_t *at, uint64_t *len)
 {
 	uint32_t packed;
 
@@ -25,7 +25,7 @@ static void data_place(const struct vmimg_qcow2 *q, uint64_t entry, uint64_t *at
 	}
 }
 
-static int read_l1(struct vmimg_qcow2_change *c, uint64_t at, uint32_t entries, uint8_t **l1,
+int vmimg_qcow2_read_l1(struct vmimg_qcow2_change *c, uint64_t at, uint32_t entries, uint8_t **l1,
 	struct vmimg_error *err)
 {
 	*l1 = vmimg_alloc_array(entries ? entries : 1, 8, err);
@@ -34,7 +34,8 @@ static int read_l1(struct vmimg_qcow2_change *c, uint64_t at, uint32_t entries, 
 	return 0;
 }
 
-static int read_l2(struct vmimg_qcow2_change *c, uint64_t at, uint8_t *l2, struct vmimg_error *err)
+int vmimg_qcow2_read_l2(
+	struct vmimg_qcow2_change *c, uint64_t at, uint8_t *l2, struct vmimg_error *err)
 {
 	if (at % c->q->cluster)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
@@ -50,7 +51,7 @@ static int count_l2(
 	uint64_t at = 0, len, size = vmimg_io_size(c->io);
 
 	for (uint64_t i = 0; i < UINT64_C(1) << c->q->l2_bits; i++) {
-		data_place(c->q, vmimg_get_be64(l2 + i * entry_size(c->q)), &at, &len);
+		vmimg_qcow2_data_place(c->q, vmimg_get_be64(l2 + i * entry_size(c->q)), &at, &len);
 		if (len && at >= size)
 			return vmimg_fail(err, VMIMG_ECORRUPT,
 				"data at 0x%" PRIx64
@@ -68,14 +69,14 @@ int vmimg_qcow2_count_tree(struct vmimg_qcow2_change *c, uint64_t at, uint32_t e
 	VMIMG_AUTO(free) uint8_t *l2 = vmimg_alloc_buffer(c->q->cluster, err);
 	VMIMG_AUTO(free) uint8_t *l1 = NULL;
 
-	if (!l2 || read_l1(c, at, entries, &l1, err))
+	if (!l2 || vmimg_qcow2_read_l1(c, at, entries, &l1, err))
 		return -1;
 	for (uint32_t i = 0; i < entries; i++) {
 		uint64_t l2_at = vmimg_get_be64(l1 + i * UINT64_C(8)) & QCOW2_OFFSET;
 
 		if (!l2_at)
 			continue;
-		if (read_l2(c, l2_at, l2, err) || count_l2(c, l2, delta, err) ||
+		if (vmimg_qcow2_read_l2(c, l2_at, l2, err) || count_l2(c, l2, delta, err) ||
 			vmimg_qcow2_change_count(c, l2_at, c->q->cluster, delta, err))
 			return -1;
 	}
@@ -87,7 +88,7 @@ static int drop_entry(struct vmimg_qcow2_change *c, uint8_t *raw, struct vmimg_e
 {
 	uint64_t at = 0, len;
 
-	data_place(c->q, vmimg_get_be64(raw), &at, &len);
+	vmimg_qcow2_data_place(c->q, vmimg_get_be64(raw), &at, &len);
 	memset(raw, 0, entry_size(c->q));
 	return len ? vmimg_qcow2_change_count(c, at, len, -1, err) : 0;
 }
@@ -130,7 +131,7 @@ static int rebuild_entry(struct vmimg_qcow2_change *c, uint8_t *raw, uint64_t gu
 
 	if (!at)
 		return 0;
-	if (read_l2(c, at, old, err))
+	if (vmimg_qcow2_read_l2(c, at, old, err))
 		return -1;
 	memcpy(l2, old, c->q->cluster);
 	if (adjust_l2(c, l2, guest, err))
@@ -155,21 +156,39 @@ static int drop_l2(
 
 	if (!at)
 		return 0;
-	if (read_l2(c, at, l2, err) || count_l2(c, l2, -1, err))
+	if (vmimg_qcow2_read_l2(c, at, l2, err) || count_l2(c, l2, -1, err))
 		return -1;
 	return vmimg_qcow2_change_count(c, at, c->q->cluster, -1, err);
+}
+
+int vmimg_qcow2_write_l1(
+	struct vmimg_qcow2_change *c, const uint8_t *l1, uint32_t entries, struct vmimg_error *err)
+{
+	size_t len = (size_t)entries * 8;
+
+	if (vmimg_qcow2_change_take(
+		    c, vmimg_max(vmimg_div_up(len, c->q->cluster), 1), &c->header.l1_offset, err))
+		return -1;
+	c->header.l1_size = entries;
+	return vmimg_io_pwrite(c->io, l1, len, c->header.l1_offset, err);
+}
+
+int vmimg_qcow2_free_l1(
+	struct vmimg_qcow2_change *c, uint64_t at, uint32_t entries, struct vmimg_error *err)
+{
+	return entries ? vmimg_qcow2_change_count(c, at, (uint64_t)entries * 8, -1, err) : 0;
 }
 
 int vmimg_qcow2_rebuild(struct vmimg_qcow2_change *c, uint64_t from, uint32_t from_entries,
 	uint32_t entries, struct vmimg_error *err)
 {
-	uint64_t covers = (uint64_t)c->q->cluster << c->q->l2_bits, len = (uint64_t)entries * 8;
+	uint64_t covers = (uint64_t)c->q->cluster << c->q->l2_bits;
 	VMIMG_AUTO(free) uint8_t *old = vmimg_alloc_buffer(c->q->cluster, err);
 	VMIMG_AUTO(free) uint8_t *l2 = vmimg_alloc_buffer(c->q->cluster, err);
 	VMIMG_AUTO(free) uint8_t *new = vmimg_alloc_array(entries ? entries : 1, 8, err);
 	VMIMG_AUTO(free) uint8_t *l1 = NULL;
 
-	if (!old || !l2 || !new || read_l1(c, from, from_entries, &l1, err))
+	if (!old || !l2 || !new || vmimg_qcow2_read_l1(c, from, from_entries, &l1, err))
 		return -1;
 	memcpy(new, l1, (size_t)vmimg_min(from_entries, entries) * 8);
 	for (uint32_t i = 0; i < from_entries; i++) {
@@ -182,9 +201,5 @@ int vmimg_qcow2_rebuild(struct vmimg_qcow2_change *c, uint64_t from, uint32_t fr
 			   : rebuild_entry(c, new + i *UINT64_C(8), guest, old, l2, err))
 			return -1;
 	}
-	if (vmimg_qcow2_change_take(
-		    c, vmimg_max(vmimg_div_up(len, c->q->cluster), 1), &c->header.l1_offset, err))
-		return -1;
-	c->header.l1_size = entries;
-	return vmimg_io_pwrite(c->io, new, (size_t)len, c->header.l1_offset, err);
+	return vmimg_qcow2_write_l1(c, new, entries, err);
 }

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The end of a change: refcounts and their table, the header, and space that is free then. */
+#include <inttypes.h>
+#include <string.h>
+#include "format/qcow2/change.h"
+#include "util/num.h"
+
+/* Gives every changed block a new place. That changes refcounts, and so perhaps more blocks. */
+static int place_blocks(struct vmimg_qcow2_change *c, bool *more, struct vmimg_error *err)
+{
+	*more = false;
+	for (size_t i = 0; i < c->block_count; i++) {
+		if (!c->blocks[i].changed || c->blocks[i].now_at)
+			continue;
+		*more = true;
+		if (vmimg_qcow2_change_place(c, i, err))
+			return -1;
+	}
+	return 0;
+}
+
+/* Places blocks and table until nothing new has come up. */
+static int place_all(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	uint64_t clusters = 0, needed;
+	bool more = true;
+
+	if (vmimg_qcow2_change_count(
+		    c, c->q->header.refcount_table, vmimg_qcow2_refcount_table_len(c->q), -1, err))
+		return -1;
+	while (more) {
+		if (place_blocks(c, &more, err))
+			return -1;
+		needed = vmimg_max(c->header.refcount_table_clusters,
+			vmimg_div_up((uint64_t)c->block_count * 8, c->q->cluster));
+		if (needed <= clusters)
+			continue;
+		if (clusters &&
+			vmimg_qcow2_change_count(
+				c, c->header.refcount_table, clusters * c->q->cluster, -1, err))
+			return -1;
+		clusters = needed;
+		if (clusters * c->q->cluster > QCOW2_MAX_REFCOUNT_TABLE)
+			return vmimg_fail(err, VMIMG_ELIMIT,
+				"the refcount table would be larger than QEMU opens");
+		if (vmimg_qcow2_change_take(c, clusters, &c->header.refcount_table, err))
+			return -1;
+		c->header.refcount_table_clusters = (uint32_t)clusters;
+		more = true;
+	}
+	return 0;
+}
+
+static int write_refcounts(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	uint64_t len = (uint64_t)c->header.refcount_table_clusters * c->q->cluster;
+	VMIMG_AUTO(free) uint8_t *table = vmimg_alloc_array((size_t)len, 1, err);
+
+	if (!table)
+		return -1;
+	for (size_t i = 0; i < c->block_count; i++) {
+		const struct vmimg_qcow2_block *block = &c->blocks[i];
+
+		vmimg_put_be64(table + i * 8, block->changed ? block->now_at : block->old_at);
+	}
+	return vmimg_qcow2_change_settle(c, err)
+		? -1
+		: vmimg_io_pwrite(c->io, table, (size_t)len, c->header.refcount_table, err);
+}
+
+/* Only the fields of version 2: nothing else changes, and 72 bytes are in one sector. */
+static int write_header(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	uint8_t raw[112] = { 0 };
+
+	vmimg_qcow2_header_encode(&c->header, raw);
+	return vmimg_io_pwrite(c->io, raw, QCOW2_V2_LENGTH, 0, err);
+}
+
+/* The file ends with a whole cluster, so that every table that is in use is all there. */
+static int settle_end(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	uint64_t size = vmimg_io_size(c->io);
+
+	return c->io->is_device ? 0
+				: vmimg_io_resize(c->io, vmimg_align_up(size, c->q->cluster), err);
+}
+
+/* ---- space ---- */
+
+/* Holes for the clusters that only the old state used, where the image cannot do with a shorter
+ * file. What fails here costs nothing but space. */
+static int punch(struct vmimg_qcow2_change *c, uint64_t from, uint64_t to, struct vmimg_error *err)
+{
+	uint64_t at = from * c->q->cluster, end = to * c->q->cluster, size = vmimg_io_size(c->io);
+
+	end = vmimg_min(end, size);
+	return at < end ? vmimg_io_zero(c->io, at, end - at, err) : 0;
+}
+
+int vmimg_qcow2_give_back(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	uint64_t last = vmimg_io_size(c->io) / c->q->cluster, from = 0, run = 0, old, now;
+
+	if (c->io->is_device)
+		return 0;
+	for (size_t group = 0; group < c->block_count; group++) {
+		if (!c->blocks[group].changed)
+			continue;
+		for (uint64_t i = group * c->group_len; i < (group + 1) * c->group_len; i++) {
+			if (vmimg_qcow2_change_both(c, i * c->q->cluster, &old, &now, err))
+				return -1;
+			if (now || (!old && i < c->old_end))
+				continue;
+			if (run && from + run == i) {
+				run++;
+				continue;
+			}
+			if (run && punch(c, from, from + run, err))
+				return -1;
+			from = i;
+			run = 1;
+		}
+	}
+	if (!run || from >= last)
+		return 0;
+	return from + run >= last ? vmimg_io_resize(c->io, from * c->q->cluster, err)
+				  : punch(c, from, from + run, err);
+}
+
+static bool is_changed(const struct vmimg_qcow2_change *c)
+{
+	uint8_t old[112] = { 0 }, now[112] = { 0 };
+
+	vmimg_qcow2_header_encode(&c->q->header, old);
+	vmimg_qcow2_header_encode(&c->header, now);
+	for (size_t i = 0; i < c->block_count; i++)
+		if (c->blocks[i].changed)
+			return true;
+	return memcmp(old, now, sizeof(old));
+}
+
+int vmimg_qcow2_change_commit(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	if (!is_changed(c))
+		return vmimg_io_sync(c->io, err);
+	if (place_all(c, err) || write_refcounts(c, err) || settle_end(c, err) ||
+		vmimg_io_sync(c->io, err) || write_header(c, err))
+		return -1;
+	return vmimg_io_sync(c->io, err);
+}

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""New content for a QCOW2 image that is there: what qemu-img sees afterwards, in the image and in its snapshots."""
+
+import os
+import random
+import shutil
+
+from lib import disks, env, harness, qemu
+from lib.harness import check, equal
+from lib.process import run, vmimg_ok
+
+SIZE = (24 << 20) + 1536
+DRIVE = os.environ.get("VMIMG_EDIT_DRIVE", os.path.join(env.BUILD, "tests/edit-drive"))
+# options of the image; whether it may have a parent, snapshots
+VARIANTS = [("", True, True), ("cluster_size=512", True, True), ("cluster_size=2M", True, True), ("extended_l2=on", True, True),
+            ("extended_l2=on,cluster_size=16k", True, True), ("refcount_bits=1", True, False), ("refcount_bits=64", False, True),
+            ("cluster_size=4k,lazy_refcounts=on", True, True), ("compat=0.10", True, True), ("compat=0.10", False, True),
+            ("compression_type=zstd,cluster_size=4k", True, True), ("data_file=data.raw", True, False),
+            ("data_file=data.raw,extended_l2=on", True, False), ("data_file=data.raw,data_file_raw=on", False, False)]
+
+
+def drive(path, *words):
+    result = run(DRIVE, path, *words)
+    check(result.code == 0, f"{words}: {result}{result.text[:400]}")
+    return result
+
+
+def sound(path, what):
+    for program in ["qemu-img"], [env.VMIMG]:
+        result = run(*program, "check", path)
+        check(result.code == 0 and "No errors were found" in result.text, f"{what}: {result}{result.text[:600]}")
+
+
+def content(t, path, *options):
+    out = t.path("content.raw")
+    qemu.img("convert", *options, "-O", "raw", path, out)
+    digest = disks.sha256(out)
+    os.unlink(out)
+    return digest
+
+
+def scribble(path, seed, unit=4096, count=60):
+    """Writes, zeroes and discards all over a disk."""
+    rng = random.Random(seed)
+    commands = []
+    for _ in range(count):
+        length = rng.choice([1, 3, 16, 40, 200]) * unit
+        at = rng.randrange(0, SIZE - length) // unit * unit
+        kind = rng.choice([f"write -P {rng.randrange(1, 255)}"] * 3 + ["write -z", "write -z -u", "discard"])
+        commands.append(f"{kind} {at} {length}")
+    qemu.io(path, *commands)
+
+
+def make(t, options, parent, packed):
+    """An image with a past, and its parent, in a folder that is the current one: QEMU looks there for data files."""
+    folder = t.path("work")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.mkdir(folder)
+    os.chdir(folder)
+    raw = disks.pattern("base.raw", SIZE, seed=5, data=8 << 20)
+    path = os.path.join(folder, "disk.qcow2")
+    if not parent:
+        vmimg_ok("convert", "-O", "qcow2", *(["-o", options] if options else []), *packed, raw, path)
+    else:
+        text = ",".join(filter(None, [options, "backing_file=base.raw,backing_fmt=raw"]))
+        qemu.img("create", "-q", "-f", "qcow2", "-o", text, path, str(SIZE))
+        if packed:
+            qemu.io(path, *[f"write -c -P {at + 1} {at}M {4 if 'size=4k' in options else 64}k" for at in range(12)])
+    scribble(path, 1)
+    return path
+
+
+def overlay(t, path):
+    """An overlay over a copy of the image, with changes of all kinds, and the content of both together."""
+    folder, over = t.path("old"), t.path("over.qcow2")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(os.path.dirname(path), folder)
+    os.chdir(folder)
+    qemu.img("create", "-q", "-f", "qcow2", "-b", os.path.join(folder, "disk.qcow2"), "-F", "qcow2",
+             "-o", "cluster_size=4k", over)
+    scribble(over, 3)
+    wanted = content(t, over)
+    os.chdir(os.path.dirname(path))
+    return over, wanted
+
+
+def variants():
+    for options, parent, snapshots in VARIANTS:
+        for packed in [False, True] if "data_file" not in options and "=512" not in options and "2M" not in options else [False]:
+            yield options, parent, snapshots, ["-c"] if packed else []
+
+
+def test_content(t):
+    for options, parent, snapshots, packed in variants():
+        with t.sub(f"{options or 'plain'}{' packed' if packed else ''}{' over a parent' if parent else ''}"):
+            path = make(t, options, parent, packed)
+            if snapshots:
+                qemu.img("snapshot", "-c", "one", path)
+                scribble(path, 2, count=10)
+            first = content(t, path, "-l", "one") if snapshots else None
+            over, wanted = overlay(t, path)
+            drive(path, "update", over, "qcow2")
+            sound(path, "updated")
+            equal(content(t, path), wanted, "content")
+            if snapshots:
+                equal(content(t, path, "-l", "one"), first, "the snapshot")
+                qemu.img("snapshot", "-a", "one", path)
+                equal(content(t, path), first, "the snapshot applied")
+                sound(path, "applied")
+            if "raw=on" in options:
+                equal(disks.sha256("data.raw"), wanted, "the raw data file")
+                continue
+            drive(path, "empty")
+            sound(path, "empty")
+            if parent:
+                equal(content(t, path), disks.sha256("base.raw"), "what shows")
+
+
+if __name__ == "__main__":
+    harness.main()
