@@ -5,6 +5,7 @@
 #include "util/auto.h"
 #include "util/num.h"
 
+#define CHUNK (UINT64_C(256) << 10) /* bytes copied in one go */
 /* 32 MiB of runs: what is more scattered than that is not squeezed. */
 #define MOST_RUNS ((size_t)1 << 21)
 
@@ -179,6 +180,41 @@ int vmimg_blocks_plan(struct vmimg_blocks *blocks, vmimg_blocks_count *count, vo
 	blocks->limit = high;
 	cut_gaps(blocks);
 	return 0;
+}
+
+static int copy_data(struct vmimg_io *io, uint64_t from, uint64_t to, uint64_t len, uint8_t *buffer,
+	struct vmimg_error *err)
+{
+	for (uint64_t done = 0, step; done < len; done += step) {
+		step = vmimg_min(len - done, CHUNK);
+		if (vmimg_io_pread(io, buffer, (size_t)step, from + done, err) ||
+			vmimg_io_pwrite(io, buffer, (size_t)step, to + done, err))
+			return -1;
+	}
+	return 0;
+}
+
+int vmimg_blocks_copy(
+	struct vmimg_io *io, uint64_t from, uint64_t to, uint64_t len, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *buffer = NULL;
+	bool cloned = false, hole;
+
+	if (!(from % 4096) && !(to % 4096) && !(len % 4096) &&
+		vmimg_io_clone(io, io, from, to, len, &cloned, err))
+		return -1;
+	if (cloned)
+		return 0;
+	buffer = vmimg_alloc_buffer(CHUNK, err);
+	for (uint64_t done = 0, step; buffer && done < len; done += step) {
+		if (vmimg_io_extent(io, from + done, &hole, &step, err))
+			return -1;
+		step = vmimg_min(step, len - done);
+		if (hole ? vmimg_io_zero(io, to + done, step, err)
+			 : copy_data(io, from + done, to + done, step, buffer, err))
+			return -1;
+	}
+	return buffer ? 0 : -1;
 }
 
 void vmimg_blocks_done(struct vmimg_blocks *blocks)

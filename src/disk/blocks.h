@@ -17,7 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "util/error.h"
+#include "io/io.h"
 
 struct vmimg_blocks {
 	uint64_t width;       /* of a block; > 0 */
@@ -55,4 +55,8 @@ static inline bool vmimg_blocks_moves(const struct vmimg_blocks *blocks, uint64_
 	return start >= blocks->limit;
 }
 void vmimg_blocks_rewind(struct vmimg_blocks *blocks);
+/* Copies the bytes of a block inside a file; shared where that can be, holes as holes. The two
+ * places do not overlap. */
+int vmimg_blocks_copy(struct vmimg_io *io, uint64_t from, uint64_t to, uint64_t len,
+	struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_blocks_done(struct vmimg_blocks *blocks);

@@ -7,15 +7,12 @@
  * A map that outgrows its room takes the place of the first blocks, which go to the end of the file
  * before; as blocks are numbered from the first, all numbers become smaller with that same write.
  */
-#include "disk/edit.h"
+#include "format/vdi/change.h"
 #include <inttypes.h>
-#include <string.h>
-#include "format/vdi/vdi.h"
 #include "util/num.h"
 
 #define SECTOR 512U
-#define STRIDE 8192U        /* entries of the map in one go */
-#define CHUNK  (256U << 10) /* bytes copied in one go */
+#define STRIDE 8192U /* entries of the map in one go */
 
 struct resize {
 	struct vmimg_disk *disk;
@@ -26,7 +23,7 @@ struct resize {
 	uint32_t entries;                      /* of the map, as it shall be */
 	uint64_t map_at;
 	uint32_t dropped; /* numbers of blocks that make room for the map */
-	uint8_t *buffer;  /* CHUNK bytes */
+	uint8_t *buffer;  /* STRIDE entries */
 };
 
 static uint64_t place(const struct resize *r, uint64_t number)
@@ -34,29 +31,18 @@ static uint64_t place(const struct resize *r, uint64_t number)
 	return r->header->data_at + number * r->stride;
 }
 
-/* Flushes, writes the header's numbers, all in its first sector, and flushes. */
+/* The header, of a disk of that size. */
 static int put_header(const struct resize *r, uint64_t size, uint32_t entries, uint64_t map_at,
 	uint32_t dropped, struct vmimg_error *err)
 {
-	uint8_t bytes[SECTOR];
-	struct vmimg_io *io = r->disk->io;
-	struct vmimg_vdi_header1 header;
-	size_t len = VMIMG_VDI_PRE_SIZE + VMIMG_VDI_HEADER1_LEAST;
+	struct vmimg_vdi_header header = *r->header;
 
-	if (vmimg_io_sync(io, err) || vmimg_io_pread(io, bytes, sizeof(bytes), 0, err))
-		return -1;
-	vmimg_vdi_header1_decode(&header, bytes);
-	if (header.header_size >= VMIMG_VDI_HEADER1_SIZE - VMIMG_VDI_PRE_SIZE)
-		len = VMIMG_VDI_HEADER1_SIZE;
-	header.map_at = (uint32_t)map_at;
-	header.data_at = (uint32_t)place(r, dropped);
+	header.map_at = map_at;
+	header.data_at = place(r, dropped);
 	header.disk_size = size;
 	header.blocks = entries;
 	header.allocated = (uint32_t)(r->next - dropped);
-	vmimg_vdi_header1_encode(&header, bytes); /* what was read goes back as it was */
-	if (vmimg_io_pwrite(io, bytes, len, 0, err))
-		return -1;
-	return vmimg_io_sync(io, err);
+	return vmimg_vdi_put_header(r->disk, &header, err);
 }
 
 /* ---- blocks ---- */
@@ -91,17 +77,10 @@ static int clear_rest(const struct resize *r, struct vmimg_error *err)
 
 static int copy_block(struct resize *r, uint64_t from, uint64_t to, struct vmimg_error *err)
 {
-	struct vmimg_io *io = r->disk->io;
 	uint64_t at = place(r, from);
-	uint64_t len = vmimg_min(r->stride, vmimg_io_size(io) - at);
 
-	for (uint64_t done = 0, step; done < len; done += step) {
-		step = vmimg_min(len - done, CHUNK);
-		if (vmimg_io_pread(io, r->buffer, (size_t)step, at + done, err) ||
-			vmimg_io_pwrite(io, r->buffer, (size_t)step, place(r, to) + done, err))
-			return -1;
-	}
-	return 0;
+	return vmimg_blocks_copy(r->disk->io, at, place(r, to),
+		vmimg_min(r->stride, vmimg_io_size(r->disk->io) - at), err);
 }
 
 static int copy_if_dropped(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
@@ -244,10 +223,11 @@ static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmi
 {
 	const struct vmimg_vdi *vdi = disk->state;
 
-	if (!vdi->header.major || disk->io->is_device)
+	if (vmimg_vdi_begin(disk, err))
+		return -1;
+	if (!vdi->header.major)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			vdi->header.major ? "it lies on a device"
-					  : "a VDI of version 0 is not changed: convert it");
+			"a VDI of version 0 has its tables at fixed places: convert it");
 	if (vmimg_vdi_has_parent(&vdi->header))
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"a differencing image is as large as its parent: flatten it first "
@@ -264,7 +244,7 @@ static int vdi_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 	const struct vmimg_vdi *vdi = disk->state;
 	struct resize r = { .disk = disk,
 		.header = &vdi->header,
-		.stride = (uint64_t)vdi->header.block_extra + vdi->header.block_size,
+		.stride = vmimg_vdi_stride(&vdi->header),
 		.below = vdi->entries };
 	int result;
 
@@ -274,7 +254,7 @@ static int vdi_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 	if (check_resize(disk, size, err))
 		return -1;
 	r.entries = (uint32_t)vmimg_div_up(size, disk->block);
-	r.buffer = vmimg_alloc_buffer(CHUNK, err);
+	r.buffer = vmimg_alloc_buffer(STRIDE * 4, err);
 	if (!r.buffer)
 		return -1;
 	result = size > disk->size ? grow(&r, size, err) : shrink(&r, size, err);
@@ -284,4 +264,6 @@ static int vdi_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 
 const struct vmimg_edit_ops vmimg_vdi_edit = {
 	.resize = vdi_resize,
+	.update = vmimg_vdi_update,
+	.squeeze = vmimg_vdi_squeeze,
 };

@@ -5,7 +5,7 @@
  * after. While the file's end moves there is a sound footer at it all the time. doc/formats/vhd.md
  * lists the steps.
  */
-#include "disk/edit.h"
+#include "format/vhd/change.h"
 #include <inttypes.h>
 #include <string.h>
 #include "format/vhd/sink.h"
@@ -27,19 +27,13 @@ static int put_footer(struct vmimg_disk *disk, uint64_t size, uint64_t at, struc
 	const struct vmimg_vhd *vhd = disk->state;
 	struct vmimg_vhd_geometry geometry = vmimg_vhd_geometry_for(size / VMIMG_VHD_SECTOR);
 	struct vmimg_vhd_footer footer = vhd->footer;
-	uint8_t bytes[VMIMG_VHD_FOOTER_SIZE] = { 0 };
 
 	name_creator(&footer);
 	footer.current_size = size;
 	footer.cylinders = geometry.cylinders;
 	footer.heads = geometry.heads;
 	footer.sectors = geometry.sectors;
-	vmimg_vhd_footer_encode(&footer, bytes);
-	vmimg_put_be32(bytes + VMIMG_VHD_FOOTER_SUM_AT,
-		vmimg_vhd_sum(bytes, sizeof(bytes), VMIMG_VHD_FOOTER_SUM_AT));
-	if (vmimg_io_pwrite(disk->io, bytes, sizeof(bytes), at, err))
-		return -1;
-	return vmimg_io_sync(disk->io, err);
+	return vmimg_vhd_put_footer(disk, &footer, at, err);
 }
 
 /* The place and the size of the BAT: both are in the header's first sector, all that is written. */
@@ -48,17 +42,10 @@ static int put_header(
 {
 	const struct vmimg_vhd *vhd = disk->state;
 	struct vmimg_vhd_header header = vhd->header;
-	uint8_t bytes[VMIMG_VHD_HEADER_SIZE];
-	uint64_t at = vhd->footer.data_offset;
 
-	if (vmimg_io_pread(disk->io, bytes, sizeof(bytes), at, err))
-		return -1;
 	header.table_offset = bat_at;
 	header.entries = entries;
-	vmimg_vhd_header_encode(&header, bytes);
-	vmimg_put_be32(bytes + VMIMG_VHD_HEADER_SUM_AT,
-		vmimg_vhd_sum(bytes, sizeof(bytes), VMIMG_VHD_HEADER_SUM_AT));
-	if (vmimg_io_pwrite(disk->io, bytes, VMIMG_VHD_SECTOR, at, err))
+	if (vmimg_vhd_put_header(disk, &header, vhd->footer.data_offset, VMIMG_VHD_SECTOR, err))
 		return -1;
 	return vmimg_io_sync(disk->io, err);
 }
@@ -234,19 +221,11 @@ static int shrink_dynamic(struct vmimg_disk *disk, uint64_t size, struct vmimg_e
 
 static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
 {
-	const unsigned harmless = VMIMG_VHD_SURPLUS | VMIMG_VHD_PARENT_TIME | VMIMG_VHD_HEAD_OLDER;
 	const struct vmimg_vhd *vhd = disk->state;
 
 	if (size > VMIMG_VHD_MAX_SIZE)
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"a VHD holds at most 2040 GiB, not %" PRIu64 " bytes", size);
-	if (vhd->flaws & ~harmless)
-		return vmimg_fail(err, VMIMG_EREFUSED,
-			"its footer or header is damaged: repair it before it is changed");
-	if (vhd->parts > 1 || disk->io->is_device)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			vhd->parts > 1 ? "it is split into several files"
-				       : "its footer lies at the end of a device");
 	if (vhd->footer.type == VMIMG_VHD_DIFFERENCING)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"a differencing disk is as large as its parent: flatten it first "
@@ -268,7 +247,7 @@ static int vhd_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 	size = vmimg_align_up(size, VMIMG_VHD_SECTOR);
 	if (size == disk->size)
 		return 0;
-	if (check_resize(disk, size, err))
+	if (check_resize(disk, size, err) || vmimg_vhd_begin(disk, err))
 		return -1;
 	if (vhd->footer.type == VMIMG_VHD_FIXED)
 		return resize_fixed(disk, size, err);
@@ -277,4 +256,5 @@ static int vhd_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 
 const struct vmimg_edit_ops vmimg_vhd_edit = {
 	.resize = vhd_resize,
+	.update = vmimg_vhd_update,
 };

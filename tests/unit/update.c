@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* New content in place, of every format that takes it: patches of data, zeroes and nothing, laid
+ * one over the other; identities; the space that is given back. */
+#include "image.h"
+
+#define GUEST ((UINT64_C(3) << 20) + 1536)
+
+struct way {
+	const char *name, *format, *options;
+	bool child;
+};
+
+static const struct way ways[] = {
+	{ "vhd", "vhd", NULL, false },
+	{ "vhd, small blocks", "vhd", "block_size=64k", false },
+	{ "vhd, fixed", "vhd", "subformat=fixed", false },
+	{ "vhd, differencing", "vhd", "block_size=64k", true },
+	{ "vdi", "vdi", NULL, false },
+	{ "vdi, small blocks", "vdi", "block_size=16k", false },
+	{ "vdi, fixed", "vdi", "static=on", false },
+	{ "vdi, differencing", "vdi", "block_size=16k", true },
+};
+
+static struct vmimg_error err;
+static const char *doing;
+static int before; /* checks that had failed until then */
+
+static void tell(const char *what)
+{
+	if (unit_failed != before)
+		printf("# %s: %s: %s\n", doing, what, err.text);
+	before = unit_failed;
+}
+
+static bool holds(struct image *image, const uint8_t *guest)
+{
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open(image, &err);
+	VMIMG_AUTO(free) uint8_t *bytes = calloc(1, GUEST);
+
+	return disk && disk->size == GUEST && !vmimg_disk_pread(disk, bytes, GUEST, 0, &err) &&
+		!memcmp(bytes, guest, GUEST);
+}
+
+/* An image, on a parent or not, and what its guest sees. */
+static void begin(const struct way *way, struct image *image, uint8_t *guest)
+{
+	struct image below = { .format = way->format, .options = way->options };
+	struct fake fake;
+
+	*image = (struct image){ .format = way->format, .options = way->options };
+	memset(guest, 0, GUEST);
+	if (way->child) {
+		fake_open_aligned(&fake, GUEST, 512, 1);
+		CHECK(!image_make(&below, &fake, &err));
+		fake_lay_over(&fake, guest);
+		fake_done(&fake);
+		image->parent = below.io;
+	}
+	fake_open_aligned(&fake, GUEST, 16384, 2);
+	CHECK(!image_make(image, &fake, &err));
+	fake_lay_over(&fake, guest);
+	fake_done(&fake);
+	CHECK(holds(image, guest));
+}
+
+static void patch(struct image *image, uint64_t seed, bool same_content, uint8_t *guest)
+{
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open(image, &err);
+	struct vmimg_update update = { 0 };
+	struct vmimg_sink *sink = disk ? disk->format->edit->update(disk, &update, &err) : NULL;
+	struct fake fake;
+
+	CHECK(sink);
+	if (!sink)
+		return;
+	fake_open_aligned(&fake, GUEST, sink->granule, seed);
+	vmimg_sink_close(sink);
+	CHECK(!image_patch(disk, &fake, same_content, &err));
+	fake_lay_over(&fake, guest);
+	fake_done(&fake);
+}
+
+static void patches(void)
+{
+	VMIMG_AUTO(free) uint8_t *guest = malloc(GUEST);
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
+		struct image image;
+
+		doing = ways[i].name;
+		begin(&ways[i], &image, guest);
+		tell("made");
+		for (uint64_t seed = 3; seed < 12; seed++) {
+			patch(&image, seed, true, guest);
+			tell("patched");
+			CHECK(holds(&image, guest));
+			tell("content");
+			CHECK(image_check(image.io, image.format, &err) < 2);
+			tell("check");
+		}
+		image_done(&image);
+	}
+}
+
+/* A sink that is closed without finish has changed nothing that can be seen. */
+static void given_up(void)
+{
+	VMIMG_AUTO(free) uint8_t *guest = malloc(GUEST);
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
+		struct vmimg_update update = { 0 };
+		struct vmimg_disk *disk;
+		struct vmimg_sink *sink;
+		struct image image;
+
+		doing = ways[i].name;
+		begin(&ways[i], &image, guest);
+		disk = image_open(&image, &err);
+		sink = disk ? disk->format->edit->update(disk, &update, &err) : NULL;
+		CHECK(sink && sink->keeps_absent && sink->size == GUEST);
+		vmimg_sink_close(sink);
+		vmimg_disk_close(disk);
+		CHECK(holds(&image, guest) && !image_check(image.io, image.format, &err));
+		tell("closed");
+		image_done(&image);
+	}
+}
+
+/* Zeroes all over, without a parent: no block is left. */
+static void zeroes_give_back(void)
+{
+	VMIMG_AUTO(free) uint8_t *guest = malloc(GUEST);
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
+		struct image image;
+		struct vmimg_disk *disk;
+		struct vmimg_run run = { 0 };
+		struct fake fake = { .bytes = calloc(1, GUEST + 1), .fail_at = UINT64_MAX };
+
+		if (ways[i].child || strstr(ways[i].name, "fixed")) {
+			free(fake.bytes);
+			continue;
+		}
+		doing = ways[i].name;
+		begin(&ways[i], &image, guest);
+		fake_add(&fake, VMIMG_RUN_ZERO, GUEST);
+		fake.disk = (struct vmimg_disk){
+			.format = &fake_format, .size = GUEST, .state = &fake
+		};
+		disk = image_open(&image, &err);
+		CHECK(disk && !image_patch(disk, &fake, true, &err));
+		vmimg_disk_close(disk);
+		memset(guest, 0, GUEST);
+		CHECK(holds(&image, guest));
+		disk = image_open(&image, &err);
+		CHECK(disk && !vmimg_disk_map(disk, 0, &run, &err));
+		CHECK(run.kind != VMIMG_RUN_DATA && run.len == GUEST);
+		vmimg_disk_close(disk);
+		tell("zeroed");
+		fake_done(&fake);
+		image_done(&image);
+	}
+}
+
+/* Squeezed after a patch that gave up blocks, an image has no gaps. */
+static void squeezed(void)
+{
+	VMIMG_AUTO(free) uint8_t *guest = malloc(GUEST);
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
+		struct image image;
+		struct vmimg_disk *disk;
+		uint64_t saved = 0, size;
+
+		doing = ways[i].name;
+		begin(&ways[i], &image, guest);
+		for (uint64_t seed = 20; seed < 24; seed++)
+			patch(&image, seed, true, guest);
+		size = vmimg_io_size(image.io);
+		disk = image_open(&image, &err);
+		if (disk && disk->format->edit->squeeze && !strstr(ways[i].name, "vhd, fixed")) {
+			CHECK(!disk->format->edit->squeeze(disk, &saved, &err));
+			CHECK(vmimg_io_size(image.io) + saved == size);
+			CHECK(holds(&image, guest));
+			CHECK(!image_check(image.io, image.format, &err));
+			tell("squeezed");
+		}
+		vmimg_disk_close(disk);
+		image_done(&image);
+	}
+}
+
+static struct vmimg_guid modified_of(struct image *image)
+{
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open(image, &err);
+	struct vmimg_identity identity = { 0 };
+
+	CHECK(disk);
+	if (disk)
+		disk->format->identity(disk, &identity);
+	return identity.modified;
+}
+
+static void content_changes_identity(void)
+{
+	VMIMG_AUTO(free) uint8_t *guest = malloc(GUEST);
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
+		struct vmimg_guid old, same, new;
+		struct image image;
+
+		if (strcmp(ways[i].format, "vdi"))
+			continue;
+		doing = ways[i].name;
+		begin(&ways[i], &image, guest);
+		old = modified_of(&image);
+		patch(&image, 30, true, guest);
+		same = modified_of(&image);
+		patch(&image, 31, false, guest);
+		new = modified_of(&image);
+		CHECK(vmimg_guid_equal(&old, &same) && !vmimg_guid_equal(&old, &new));
+		tell("identity");
+		image_done(&image);
+	}
+}
+
+UNIT_TESTS(TEST(patches), TEST(given_up), TEST(zeroes_give_back), TEST(squeezed),
+	TEST(content_changes_identity));
+UNIT_MAIN()
