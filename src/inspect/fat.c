@@ -18,9 +18,7 @@ struct fat {
 	struct vmimg_io *io;       /* shared */
 	struct vmimg_table *table; /* over io */
 	struct vmimg_fat_shape shape;
-	/* where the last read of a file's chain had got to: the next goes on from there */
-	uint32_t first, cluster;
-	uint64_t index;
+	struct vmimg_fat_chain chain;
 };
 
 static struct fat *fat_of(struct vmimg_fs *fs)
@@ -57,63 +55,11 @@ bool vmimg_fat_parse(const uint8_t *s, struct vmimg_fat_shape *shape)
 	return fat * sector * 8 / shape->bits >= shape->clusters && shape->clusters;
 }
 
-/* ---- chains ------------------------------------------------------------------------------ */
-
-/* The cluster after this one; *last: there is none. */
-static int next_cluster(
-	struct fat *fat, uint32_t cluster, uint32_t *next, bool *last, struct vmimg_error *err)
-{
-	const struct vmimg_fat_shape *shape = &fat->shape;
-	uint64_t at = shape->fat_at + (uint64_t)cluster * shape->bits / 8;
-	uint8_t raw[4] = { 0 };
-	uint32_t value;
-
-	if (vmimg_table_read(fat->table, raw, shape->bits == 32 ? 4 : 2, at, err))
-		return -1;
-	value = vmimg_get_le32(raw);
-	if (shape->bits == 12)
-		value = (cluster & 1 ? value >> 4 : value) & 0xfff;
-	else if (shape->bits == 32)
-		value &= 0x0fffffff;
-	*last = value >= (0x0ffffff8 & (UINT32_MAX >> (32 - shape->bits)));
-	if (!*last && (value < 2 || value - 2 >= shape->clusters))
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"FAT entry of cluster %u points to cluster %u of %u", cluster, value,
-			shape->clusters);
-	*next = value;
-	return 0;
-}
+/* ---- content ----------------------------------------------------------------------------- */
 
 static uint64_t cluster_at(const struct fat *fat, uint32_t cluster)
 {
 	return fat->shape.data_at + (uint64_t)(cluster - 2) * fat->shape.cluster;
-}
-
-/* The cluster that holds byte index * cluster size of the chain from first. */
-static int seek(struct fat *fat, uint32_t first, uint64_t index, struct vmimg_error *err)
-{
-	bool last = false;
-
-	if (first < 2 || first - 2 >= fat->shape.clusters)
-		return vmimg_fail(err, VMIMG_ECORRUPT, "a chain begins at cluster %u of %u", first,
-			fat->shape.clusters);
-	if (fat->first != first || fat->index > index) {
-		fat->first = fat->cluster = first;
-		fat->index = 0;
-	}
-	if (index > fat->shape.clusters)
-		return vmimg_fail(err, VMIMG_ECORRUPT, "a chain is longer than the volume");
-	while (fat->index < index) {
-		if (next_cluster(fat, fat->cluster, &fat->cluster, &last, err))
-			return -1;
-		fat->index++;
-		if (last) {
-			fat->first = 0;
-			return vmimg_fail(err, VMIMG_ECORRUPT,
-				"a chain from cluster %u ends before its file does", first);
-		}
-	}
-	return 0;
 }
 
 static int fat_read(struct vmimg_fs *fs, const struct vmimg_node *node, void *buf, size_t len,
@@ -126,9 +72,9 @@ static int fat_read(struct vmimg_fs *fs, const struct vmimg_node *node, void *bu
 		uint64_t skip = at % fat->shape.cluster;
 		size_t step = (size_t)vmimg_min(len, fat->shape.cluster - skip);
 
-		if (seek(fat, (uint32_t)node->id, at / fat->shape.cluster, err) ||
-			vmimg_table_read(
-				fat->table, to, step, cluster_at(fat, fat->cluster) + skip, err))
+		if (vmimg_fat_seek(&fat->chain, (uint32_t)node->id, at / fat->shape.cluster, err) ||
+			vmimg_table_read(fat->table, to, step,
+				cluster_at(fat, fat->chain.cluster) + skip, err))
 			return -1;
 		to += step;
 		at += step;
@@ -138,22 +84,6 @@ static int fat_read(struct vmimg_fs *fs, const struct vmimg_node *node, void *bu
 }
 
 /* ---- folders ----------------------------------------------------------------------------- */
-
-/* DOS dates are local times of nobody knows where: taken as UTC. */
-static int64_t time_of(const uint8_t *entry)
-{
-	static const uint16_t before[] = { 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334 };
-	unsigned date = vmimg_get_le16(entry + 24), clock = vmimg_get_le16(entry + 22);
-	unsigned year = 1980 + (date >> 9), month = date >> 5 & 15, day = date & 31;
-	int64_t days;
-
-	if (!month || month > 12 || !day)
-		return 0;
-	days = (int64_t)(year - 1970) * 365 + (year - 1969) / 4 - (year > 2100) +
-		before[month - 1] + day - 1;
-	days += month > 2 && year % 4 == 0 && year != 2100;
-	return days * 86400 + (clock >> 11) * 3600 + (clock >> 5 & 63) * 60 + (clock & 31) * 2;
-}
 
 static struct vmimg_node node_of(const struct fat *fat, const uint8_t *entry)
 {
@@ -165,7 +95,7 @@ static struct vmimg_node node_of(const struct fat *fat, const uint8_t *entry)
 	return (struct vmimg_node){ .kind = dir ? VMIMG_NODE_DIR : VMIMG_NODE_FILE,
 		.mode = (dir ? 040755 : 0100644) & ~(entry[11] & 1 ? 0222U : 0U),
 		.size = dir ? 0 : vmimg_get_le32(entry + 28),
-		.mtime = time_of(entry),
+		.mtime = vmimg_fat_time(vmimg_get_le32(entry + 22)),
 		.id = cluster };
 }
 
@@ -184,16 +114,16 @@ static int read_entry(struct fat *fat, const struct vmimg_node *dir, uint32_t i,
 	if (at && at % size == 0) { /* a folder has no size: it ends where its chain does */
 		uint32_t next;
 
-		if (seek(fat, first, at / size - 1, err) ||
-			next_cluster(fat, fat->cluster, &next, end, err))
+		if (vmimg_fat_seek(&fat->chain, first, at / size - 1, err) ||
+			vmimg_fat_next(&fat->chain, fat->chain.cluster, &next, end, err))
 			return -1;
 		if (*end)
 			return 0;
 	}
-	if (seek(fat, first, at / size, err))
+	if (vmimg_fat_seek(&fat->chain, first, at / size, err))
 		return -1;
 	return vmimg_table_read(
-		fat->table, raw, 32, cluster_at(fat, fat->cluster) + at % size, err);
+		fat->table, raw, 32, cluster_at(fat, fat->chain.cluster) + at % size, err);
 }
 
 static int scan(struct fat *fat, const struct vmimg_node *dir, struct vmimg_fat_scan *scan,
@@ -277,6 +207,11 @@ struct vmimg_fs *vmimg_fat_open(struct vmimg_io *io, struct vmimg_error *err)
 		fat_close(&fat->fs);
 		return NULL;
 	}
+	fat->chain = (struct vmimg_fat_chain){ .table = fat->table,
+		.fat_at = fat->shape.fat_at,
+		.clusters = fat->shape.clusters,
+		.bits = fat->shape.bits,
+		.mask = 0x0fffffff & (UINT32_MAX >> (32 - fat->shape.bits)) };
 	return &fat->fs;
 }
 

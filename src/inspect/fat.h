@@ -2,6 +2,7 @@
 /* Between the files that read FAT. */
 #pragma once
 #include "inspect/fs.h"
+#include "io/table.h"
 
 #define VMIMG_FAT_LABEL 0x08 /* attributes of an entry */
 #define VMIMG_FAT_DIR   0x10
@@ -17,6 +18,27 @@ struct vmimg_fat_shape {
 };
 /* From the first 512 bytes. False: they are not those of a FAT. */
 bool vmimg_fat_parse(const uint8_t *sector, struct vmimg_fat_shape *shape);
+
+/* Chains of clusters, of FAT and exFAT. */
+struct vmimg_fat_chain {
+	struct vmimg_table *table; /* borrowed */
+	uint64_t fat_at;
+	uint32_t clusters;
+	unsigned bits; /* of an entry; */
+	uint32_t mask; /* those of them that count */
+	/* where the last seek had got to: the next goes on from there */
+	uint32_t first, cluster;
+	uint64_t index;
+};
+/* The cluster after this one; *last: there is none. */
+int vmimg_fat_next(struct vmimg_fat_chain *chain, uint32_t cluster, uint32_t *next, bool *last,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Sets chain->cluster to number index of the chain from first. */
+int vmimg_fat_seek(struct vmimg_fat_chain *chain, uint32_t first, uint64_t index,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Seconds since 1970 of a date (high half) and a time, which are local times of nobody knows where:
+ * taken as UTC. 0: none. */
+int64_t vmimg_fat_time(uint32_t stamp);
 
 /* A name being put together: long ones come in pieces, last piece first. */
 struct vmimg_fat_name {

@@ -20,6 +20,8 @@ static const struct {
 	{ "vfat", vmimg_fat_open },
 	{ "iso9660", vmimg_iso_open },
 	{ "xfs", vmimg_xfs_open },
+	{ "ntfs", vmimg_ntfs_open },
+	{ "exfat", vmimg_exfat_open },
 };
 
 struct vmimg_fs *vmimg_fs_open(struct vmimg_io *io, struct vmimg_error *err)

@@ -97,3 +97,5 @@ struct vmimg_fs *vmimg_ext_open(struct vmimg_io *io, struct vmimg_error *err) VM
 struct vmimg_fs *vmimg_fat_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_fs *vmimg_iso_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_fs *vmimg_xfs_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
+struct vmimg_fs *vmimg_ntfs_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
+struct vmimg_fs *vmimg_exfat_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;

@@ -3,63 +3,37 @@
 #include <stdio.h>
 #include <string.h>
 #include "inspect/look.h"
+#include "inspect/ntfs.h"
 #include "util/bytes.h"
 #include "util/num.h"
 
 #define NTFS_VOLUME_RECORD 3
-#define NTFS_VOLUME_NAME   0x60
 
-/* Sizes that NTFS keeps as a count or, negative, as a power of two. 0: impossible. */
-static uint32_t ntfs_size(uint8_t code, uint32_t unit)
+static int read_volume(
+	const uint8_t *record, size_t size, struct vmimg_fs_info *info, struct vmimg_error *err)
 {
-	if (code <= 0x80)
-		return code && unit <= UINT32_C(2097152) / code ? code * unit : 0;
-	return code >= 0xe0 && 256U - code < 22 ? UINT32_C(1) << (256U - code) : 0;
-}
+	struct vmimg_ntfs_attribute a;
+	struct vmimg_error ignored;
+	size_t at = 0;
 
-/* Puts back the last two bytes of each sector of a record, which hold a check number on disk. */
-static bool undo_fixups(uint8_t *record, size_t size)
-{
-	size_t at = vmimg_get_le16(record + 4), count = vmimg_get_le16(record + 6);
-
-	if (memcmp(record, "FILE", 4) || !count || at + 2 * count > size ||
-		(count - 1) * 512 > size)
-		return false;
-	for (size_t i = 1; i < count; i++) {
-		if (memcmp(record + 512 * i - 2, record + at, 2))
-			return false;
-		memcpy(record + 512 * i - 2, record + at + 2 * i, 2);
-	}
-	return true;
-}
-
-static int ntfs_label(
-	uint8_t *record, size_t size, struct vmimg_fs_info *info, struct vmimg_error *err)
-{
-	size_t at = vmimg_get_le16(record + 20);
-
-	while (at + 24 <= size && vmimg_get_le32(record + at) != UINT32_MAX) {
-		size_t len = vmimg_get_le32(record + at + 4);
-		size_t value = vmimg_get_le32(record + at + 16);
-		size_t from = vmimg_get_le16(record + at + 20);
-
-		if (len < 24 || len > size - at)
-			return 0;
-		if (vmimg_get_le32(record + at) == NTFS_VOLUME_NAME && !record[at + 8] &&
-			from <= len && value <= len - from)
-			return vmimg_info_label16(info, record + at + from, value, false, err);
-		at += len;
+	while (vmimg_ntfs_next(record, size, &at, &a, &ignored) > 0) {
+		if (a.type == VMIMG_NTFS_INFO && a.value && a.value_len >= 12)
+			info->dirty = vmimg_get_le16(a.value + 10) & 1;
+		if (a.type == VMIMG_NTFS_NAME && a.value &&
+			vmimg_info_label16(info, a.value, a.value_len, false, err))
+			return -1;
 	}
 	return 0;
 }
 
-/* The label lies in the fourth record of the master file table; what cannot be read has none. */
-static int read_ntfs_label(const struct vmimg_look *look, uint64_t at, uint32_t record_size,
+/* Label and state lie in the fourth record of the master file table; what cannot be read has none.
+ */
+static int look_at_volume(const struct vmimg_look *look, uint64_t at, uint32_t record_size,
 	struct vmimg_fs_info *info, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) uint8_t *record = NULL;
 
-	if (record_size < 512 || record_size > 65536 ||
+	if (record_size < 512 || record_size > 65536 || record_size % 512 ||
 		!vmimg_range_inside(at, (uint64_t)record_size * 4, look->size))
 		return 0;
 	record = vmimg_alloc_buffer(record_size, err);
@@ -67,14 +41,16 @@ static int read_ntfs_label(const struct vmimg_look *look, uint64_t at, uint32_t 
 		vmimg_io_pread(look->io, record, record_size,
 			at + (uint64_t)record_size * NTFS_VOLUME_RECORD, err))
 		return -1;
-	return undo_fixups(record, record_size) ? ntfs_label(record, record_size, info, err) : 0;
+	return vmimg_ntfs_fixup(record, record_size, "FILE")
+		? read_volume(record, record_size, info, err)
+		: 0;
 }
 
 int vmimg_recognise_ntfs(
 	const struct vmimg_look *look, struct vmimg_fs_info *info, struct vmimg_error *err)
 {
 	const uint8_t *s = look->head;
-	uint32_t sector = vmimg_get_le16(s + 11), cluster = ntfs_size(s[13], sector);
+	uint32_t sector = vmimg_get_le16(s + 11), cluster = vmimg_ntfs_size(s[13], sector);
 	uint64_t mft;
 
 	if (memcmp(s + 3, "NTFS    ", 8) || sector < 256 || sector > 4096 || !cluster)
@@ -86,7 +62,7 @@ int vmimg_recognise_ntfs(
 	info->block = cluster;
 	if (!vmimg_mul(vmimg_get_le64(s + 48), cluster, &mft))
 		return 1;
-	return read_ntfs_label(look, mft, ntfs_size(s[64], cluster), info, err) ? -1 : 1;
+	return look_at_volume(look, mft, vmimg_ntfs_size(s[64], cluster), info, err) ? -1 : 1;
 }
 
 /* The label is an entry of the root folder, whose first cluster is looked at. */

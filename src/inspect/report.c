@@ -4,6 +4,9 @@
 #include <string.h>
 #include "disk/info.h"
 #include "inspect/sections.h"
+#include "inspect/unused.h"
+
+#define MAX_MAP (UINT32_C(4) << 20) /* bytes of a map that are read to tell what is used */
 
 static void set_guid(json_t *object, const char *key, const struct vmimg_guid *guid)
 {
@@ -38,10 +41,25 @@ static json_t *table(const struct vmimg_parts *parts)
 	return object;
 }
 
+/* What the file system says, or else its map of free space when that is not long. */
+static uint64_t used_of(const struct vmimg_volume *volume)
+{
+	const struct vmimg_fs_info *info = &volume->info;
+	struct vmimg_error ignored;
+	uint64_t unused = 0;
+
+	if (info->used != VMIMG_UNKNOWN || !volume->fs || !info->block ||
+		info->size / info->block / 8 > MAX_MAP ||
+		vmimg_unused_sum(volume->io, info->type, &unused, &ignored) || unused > info->size)
+		return info->used;
+	return info->size - unused;
+}
+
 static json_t *filesystem(const struct vmimg_volume *volume)
 {
 	const struct vmimg_fs_info *info = &volume->info;
 	json_t *object = json_object();
+	uint64_t used = used_of(volume);
 
 	json_object_set_new(object, "type", json_string(info->type));
 	if (info->variant)
@@ -52,8 +70,8 @@ static json_t *filesystem(const struct vmimg_volume *volume)
 		vmimg_json_text(object, "uuid", info->uuid);
 	if (info->size != VMIMG_UNKNOWN)
 		vmimg_json_uint(object, "size", info->size);
-	if (info->used != VMIMG_UNKNOWN)
-		vmimg_json_uint(object, "used", info->used);
+	if (used != VMIMG_UNKNOWN)
+		vmimg_json_uint(object, "used", used);
 	if (info->block)
 		vmimg_json_uint(object, "block-size", info->block);
 	vmimg_json_bool(object, "dirty", info->dirty);

@@ -16,6 +16,7 @@ static const struct {
 	const char *type;
 	vmimg_unused_reader *read;
 } readers[] = {
+	{ "exfat", vmimg_unused_exfat },
 	{ "ext2", vmimg_unused_ext },
 	{ "ext3", vmimg_unused_ext },
 	{ "ext4", vmimg_unused_ext },
@@ -138,6 +139,30 @@ static int look(struct vmimg_io *io, uint64_t base, unsigned part, const struct 
 		return -1;
 	if (how->left)
 		how->left(how->ctx, part, info.type, err->text);
+	return 0;
+}
+
+static int add_up(void *ctx, uint64_t at, uint64_t len, struct vmimg_error *err)
+{
+	(void)at;
+	(void)err;
+	*(uint64_t *)ctx += len;
+	return 0;
+}
+
+int vmimg_unused_sum(
+	struct vmimg_io *io, const char *type, uint64_t *bytes, struct vmimg_error *err)
+{
+	uint64_t sum = 0;
+	struct vmimg_unused how = { .each = add_up, .ctx = &sum };
+	vmimg_unused_reader *read = reader_of(type);
+	bool stopped;
+
+	if (!read)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "what is unused in it is not read here");
+	if (pass(read, io, &how, 0, &stopped, err))
+		return -1;
+	*bytes = sum;
 	return 0;
 }
 

@@ -26,6 +26,10 @@ struct vmimg_unused {
 int vmimg_unused_walk(
 	struct vmimg_io *io, const struct vmimg_unused *how, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* The sum of what one file system declares unused; of one that would be left alone it fails. */
+int vmimg_unused_sum(struct vmimg_io *io, const char *type, uint64_t *bytes,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
 /* ---- for the readers, one a kind of file system --------------------------------------------- */
 
 struct vmimg_unused_sink {
@@ -44,4 +48,5 @@ int vmimg_unused_add_bits(struct vmimg_unused_sink *sink, const uint8_t *bits, u
 
 typedef int vmimg_unused_reader(
 	struct vmimg_io *io, struct vmimg_unused_sink *sink, struct vmimg_error *err);
-vmimg_unused_reader vmimg_unused_ext, vmimg_unused_fat, vmimg_unused_ntfs, vmimg_unused_xfs;
+vmimg_unused_reader vmimg_unused_ext, vmimg_unused_fat, vmimg_unused_ntfs, vmimg_unused_xfs,
+	vmimg_unused_exfat;

@@ -9,6 +9,8 @@ import random
 import shutil
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "inspect"))
+import exfat
 from lib import disks, env, harness, process
 from lib.harness import check, skip
 from lib.recipe import Recipe
@@ -102,9 +104,14 @@ def others(folder):
         "iso": [env.VMIMG, "iso", "create", "-o", os.path.join(folder, "seed.iso"), os.path.join(folder, "tree")],
         "ext4": ["mke2fs", "-q", "-t", "ext4", "-d", os.path.join(folder, "tree"), os.path.join(folder, "seed.ext4"), "1M"],
         "fat": ["mkfs.vfat", "-C", os.path.join(folder, "seed.fat"), "512"],
+        "ntfs": ["mkntfs", "-q", "-F", "-f", "-c", "512", os.path.join(folder, "seed.ntfs")],
         "gpt": ["sgdisk", "-o", "-n", "1:40:400", os.path.join(folder, "seed.gpt")],
     }
     disks.pattern(os.path.join(folder, "seed.gpt"), 512 << 10, seed=4, data=512)
+    disks.pattern(os.path.join(folder, "seed.ntfs"), 1 << 20, seed=4, data=512)
+    exfat.write(os.path.join(folder, "seed.exfat"), 256 << 10,
+                {"file": b"content" * 500, "folder": {"another": b"more"}}, chained=True, cluster=512)
+    yield os.path.join(folder, "seed.exfat")
     for name, words in makers.items():
         program = env.find(words[0])
         if program and process.run(program, *words[1:]).code == 0:

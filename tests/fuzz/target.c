@@ -110,6 +110,34 @@ static int ignore(void *ctx, uint64_t at, uint64_t len, struct vmimg_error *err)
 	return 0;
 }
 
+struct walk {
+	struct vmimg_fs *fs;
+	unsigned depth, left;
+};
+
+/* A little of each file, and what is in folders. */
+static bool visit(void *ctx, const char *name, size_t len, const struct vmimg_node *node)
+{
+	struct walk *walk = ctx;
+	struct vmimg_error err;
+	char buf[4096];
+	size_t got;
+
+	(void)name;
+	(void)len;
+	if (node->kind == VMIMG_NODE_LINK)
+		(void)!vmimg_fs_readlink(walk->fs, node, buf, sizeof(buf), &err);
+	if (node->kind == VMIMG_NODE_FILE)
+		for (uint64_t at = 0; at < node->size; at = at ? node->size : node->size - 1)
+			(void)!vmimg_fs_read(walk->fs, node, buf, sizeof(buf), at, &got, &err);
+	if (node->kind == VMIMG_NODE_DIR && walk->depth < 3) {
+		walk->depth++;
+		(void)!vmimg_fs_list(walk->fs, node, visit, walk, &err);
+		walk->depth--;
+	}
+	return walk->left && walk->left--;
+}
+
 /* Partition tables and file systems, as of a raw disk. */
 static void try_inspection(struct vmimg_io *io)
 {
@@ -117,8 +145,19 @@ static void try_inspection(struct vmimg_io *io)
 	const struct vmimg_unused unused = { .gaps = true, .each = ignore };
 	struct vmimg_error err;
 
-	if (!vmimg_inspection_open(&inspection, io, 0, &err))
-		json_decref(vmimg_inspection_report(&inspection, false, &err));
+	if (vmimg_inspection_open(&inspection, io, 0, &err))
+		return;
+	json_decref(vmimg_inspection_report(&inspection, false, &err));
+	for (size_t i = 0; i < inspection.count; i++) {
+		struct walk walk = { inspection.volumes[i].fs, 0, 200 };
+		struct vmimg_node node;
+		bool found;
+
+		if (!walk.fs)
+			continue;
+		visit(&walk, "", 0, &walk.fs->root);
+		(void)!vmimg_fs_find(walk.fs, "/folder/another", &node, &found, &err);
+	}
 	(void)!vmimg_unused_walk(io, &unused, &err);
 }
 

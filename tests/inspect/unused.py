@@ -405,10 +405,10 @@ def test_ntfs_not_at_rest(t):
             ("log open", [(log, opened), (log + 4096, opened)], "log was not closed"),
             ("log of fast start", [(log, closed), (log + 28, b"\2"), (log + 4096, closed), (log + 4124, b"\2")],
              "log was not closed"),
-            ("record", [(bitmap, b"FALE")], "makes no sense"),
-            ("runs end", [(runs, b"\0")], "fewer"),
-            ("runs outside", [(runs + 3, b"\x7f")], "outside"),
-            ("run of nothing", [(runs, b"\x0f")], "no sense"),
+            ("record", [(bitmap, b"FALE")], "is damaged"),
+            ("runs end", [(runs, b"\0")], "no cluster"),
+            ("runs outside", [(runs + 3, b"\x7f")], "clusters at"),
+            ("run of nothing", [(runs, b"\x0f")], "cut off"),
     ):
         with t.sub(name):
             was = [(at, peek(path, at, len(data))) for at, data in changes]
