@@ -101,6 +101,7 @@ struct cli_verb {
 	V(set)       \
 	V(commit)    \
 	V(rebase)    \
+	V(compact)   \
 	V(bitmap)    \
 	V(pack)      \
 	V(unpack)    \

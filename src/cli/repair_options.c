@@ -68,15 +68,30 @@ static int copy_all(struct cli_target_args *args, const struct vmimg_disk *disk,
 	return set_number(args, disk, "block_size", disk->block, err);
 }
 
-/* The backing file is named again, not opened. Formats that check who their parent is need it. */
-static int keep_backing(struct cli_target_args *args, const struct vmimg_disk *disk,
-	const json_t *specific, struct vmimg_error *err)
+int cli_options_like(struct cli_target_args *args, struct vmimg_disk *disk, struct vmimg_error *err)
 {
+	const json_t *specific;
+	struct vmimg_info info;
+	int failed;
+
+	if (vmimg_disk_info(disk, NULL, &info, err))
+		return -1;
+	specific = json_object_get(json_object_get(info.root, "format-specific"), "data");
+	failed = copy_all(args, disk, info.root, specific, err);
+	json_decref(info.root);
+	return failed;
+}
+
+/* The backing file is named again, not opened. Formats that check who their parent is need it. */
+static int keep_backing(
+	struct cli_target_args *args, const struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	bool extended = vmimg_options_bool(&args->options.list, "extended_l2", false);
+
 	for (size_t i = 0; i < disk->ref_count; i++) {
 		const struct vmimg_reference *ref = &disk->refs[i].ref;
 
-		if (strcmp(ref->kind, "backing") ||
-			json_is_true(json_object_get(specific, "extended-l2")))
+		if (strcmp(ref->kind, "backing") || extended)
 			return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 				"it needs another file (%s), which a new image cannot be tied to: "
 				"repair it --in-place",
@@ -95,16 +110,6 @@ static int keep_backing(struct cli_target_args *args, const struct vmimg_disk *d
 int cli_repair_options(
 	struct cli_target_args *args, struct vmimg_disk *disk, bool packed, struct vmimg_error *err)
 {
-	const json_t *specific;
-	struct vmimg_info info;
-	int failed;
-
-	if (vmimg_disk_info(disk, NULL, &info, err))
-		return -1;
-	specific = json_object_get(json_object_get(info.root, "format-specific"), "data");
-	failed = copy_all(args, disk, info.root, specific, err) ||
-		keep_backing(args, disk, specific, err);
-	json_decref(info.root);
 	args->compress = packed;
-	return failed ? -1 : 0;
+	return cli_options_like(args, disk, err) || keep_backing(args, disk, err) ? -1 : 0;
 }

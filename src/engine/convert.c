@@ -331,7 +331,8 @@ static int place(
 	(void)stop;
 	if (job->sink->ops->place(job->sink, chunk, err))
 		return -1;
-	if (chunk->kind != VMIMG_PIECE_DATA)
+	if (chunk->kind == VMIMG_PIECE_ZERO ||
+		(chunk->kind == VMIMG_PIECE_ABSENT && job->convert->only == VMIMG_ALL))
 		atomic_fetch_add_explicit(&job->zero, chunk->len, memory_order_relaxed);
 	for (size_t i = 0; i < chunk->piece_count; i++)
 		if (chunk->pieces[i].kind == VMIMG_PIECE_ZERO)

@@ -57,3 +57,11 @@ int vmimg_rebase_run(struct vmimg_disk *top, struct vmimg_disk *parent,
 	vmimg_below_init(&below, top, parent);
 	return pour(&convert, top, how, done, err);
 }
+
+int vmimg_compact_run(struct vmimg_trim *trim, const struct vmimg_run_how *how,
+	struct vmimg_converted *done, struct vmimg_error *err)
+{
+	struct vmimg_convert convert = { .disk = &trim->disk, .only = VMIMG_ONLY_ZEROES };
+
+	return pour(&convert, trim->inner, how, done, err);
+}

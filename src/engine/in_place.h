@@ -7,6 +7,7 @@
 #pragma once
 #include "disk/edit.h"
 #include "engine/convert.h"
+#include "engine/trim.h"
 
 /*
  * What the layers above base hold goes into base, one of top's parents, whose io can be written and
@@ -24,3 +25,10 @@ int vmimg_commit_run(struct vmimg_disk *top, struct vmimg_disk *base,
 int vmimg_rebase_run(struct vmimg_disk *top, struct vmimg_disk *parent,
 	const struct vmimg_run_how *how, struct vmimg_converted *done,
 	struct vmimg_error *err) VMIMG_CHECKED;
+
+/*
+ * Gives the space back of all that is zero, or unused, in the layer itself (trim->inner, in place).
+ * done->bytes_zero: how much that was. The file may then have gaps, which squeeze closes.
+ */
+int vmimg_compact_run(struct vmimg_trim *trim, const struct vmimg_run_how *how,
+	struct vmimg_converted *done, struct vmimg_error *err) VMIMG_CHECKED;

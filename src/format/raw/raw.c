@@ -159,6 +159,26 @@ static int raw_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 
 /* ---- new content in place: the same offsets ---- */
 
+/* Neighbours become one hole. */
+static int punch(struct raw_sink *raw, const struct vmimg_chunk *chunk, struct vmimg_error *err)
+{
+	uint64_t at = chunk->guest, len = 0;
+
+	for (size_t i = 0; i <= chunk->piece_count; i++) {
+		const struct vmimg_piece *piece = &chunk->pieces[i];
+
+		if (i < chunk->piece_count && piece->kind == VMIMG_PIECE_ZERO) {
+			len += piece->size;
+			continue;
+		}
+		if (len && vmimg_io_zero(raw->io, at, len, err))
+			return -1;
+		at += len + (i < chunk->piece_count ? piece->size : 0);
+		len = 0;
+	}
+	return 0;
+}
+
 static int update_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
 {
 	struct raw_sink *raw = (struct raw_sink *)sink;
@@ -166,20 +186,16 @@ static int update_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, stru
 
 	if (chunk->kind == VMIMG_PIECE_ZERO)
 		return vmimg_io_zero(raw->io, at, chunk->len, err);
-	for (size_t i = 0; i < chunk->piece_count; i++) {
-		struct vmimg_piece *piece = &chunk->pieces[i];
-
-		if (piece->kind == VMIMG_PIECE_DATA)
-			vmimg_chunk_store(chunk, raw->io, at, piece->bytes, piece->size);
-		else if (piece->kind == VMIMG_PIECE_ZERO &&
-			vmimg_io_zero(raw->io, at, piece->size, err))
-			return -1;
-		at += piece->size;
-	}
+	if (chunk->kind == VMIMG_PIECE_ABSENT)
+		return 0;
+	for (size_t i = 0; i < chunk->piece_count; at += chunk->pieces[i++].size)
+		if (chunk->pieces[i].kind == VMIMG_PIECE_DATA)
+			vmimg_chunk_store(
+				chunk, raw->io, at, chunk->pieces[i].bytes, chunk->pieces[i].size);
 	if (chunk->source.kind == VMIMG_RUN_DATA)
 		chunk->clone =
 			(struct vmimg_store){ raw->io, chunk->guest, NULL, (size_t)chunk->len };
-	return 0;
+	return punch(raw, chunk, err);
 }
 
 static int update_finish(struct vmimg_sink *sink, struct vmimg_error *err)

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vmimg compact: gives back the space that an image takes for nothing, in place or in a new one. */
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "cli/change.h"
+#include "cli/progress.h"
+#include "cli/repair_options.h"
+#include "engine/in_place.h"
+#include "io/file.h"
+#include "util/text.h"
+
+struct args {
+	struct cli_common common;
+	struct cli_target_args target;
+	const char *output;
+	bool no_fs;
+};
+
+struct job {
+	struct args *args;
+	const char *path;
+	struct cli_image image;
+	struct cli_target target;
+	struct vmimg_trim trim;
+	struct vmimg_converted done;
+	uint64_t before, after; /* bytes of storage */
+	json_t *left;           /* what was left alone, and why */
+};
+
+/* What the file takes on storage. */
+static uint64_t space_of(struct vmimg_io *io)
+{
+	struct stat st;
+	int fd = vmimg_file_fd(io);
+
+	return fd >= 0 && !fstat(fd, &st) ? (uint64_t)st.st_blocks * 512 : vmimg_io_size(io);
+}
+
+static int with_progress(struct job *job,
+	int (*work)(struct job *, const struct vmimg_run_how *, struct vmimg_error *),
+	struct vmimg_error *err)
+{
+	struct cli_progress progress;
+	struct vmimg_run_how how = { .threads = job->args->common.threads,
+		.cancel = cli_catch_signals(),
+		.progress = cli_progress_step,
+		.progress_ctx = &progress };
+	int failed;
+
+	cli_progress_begin(&progress, &job->args->common, false);
+	failed = work(job, &how, err);
+	cli_progress_end(&progress);
+	return failed;
+}
+
+/* ---- in place ---- */
+
+static int squeeze(struct job *job, struct vmimg_error *err)
+{
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	const struct vmimg_edit_ops *edit;
+	uint64_t saved;
+
+	cli_image_close(&job->image);
+	if (cli_change_open_alone(&image, job->path, &job->args->common, err))
+		return -1;
+	edit = image.disk->format->edit;
+	if (edit->squeeze && edit->squeeze(image.disk, &saved, err))
+		return vmimg_within(err, "%s", vmimg_io_name(image.io));
+	job->after = space_of(image.io);
+	return 0;
+}
+
+static int give_back(struct job *job, const struct vmimg_run_how *how, struct vmimg_error *err)
+{
+	return vmimg_compact_run(&job->trim, how, &job->done, err);
+}
+
+static int in_place(struct job *job, struct vmimg_error *err)
+{
+	if (cli_change_open(&job->image, job->path, &job->args->common, err))
+		return -1;
+	cli_image_warn(&job->image, &job->args->common);
+	job->before = space_of(job->image.io);
+	vmimg_trim_init(&job->trim, job->image.disk, true);
+	return with_progress(job, give_back, err) || squeeze(job, err) ? -1 : 0;
+}
+
+/* ---- into a new image ---- */
+
+static int refuse_same(const struct job *job, struct vmimg_error *err)
+{
+	struct stat st;
+
+	if (stat(job->args->output, &st) || !cli_files_has(&job->image.files, &st))
+		return 0;
+	return vmimg_fail(err, VMIMG_EINVAL,
+		"%.100s is the image itself: without -o it is compacted where it is",
+		job->args->output);
+}
+
+/* The new image is of the same kind and on the same parent, unless told otherwise. */
+static int choose_target(struct job *job, struct vmimg_error *err)
+{
+	struct vmimg_disk *disk = job->image.disk;
+	struct cli_target_args *target = &job->args->target;
+	const char *name = target->format ? target->format : disk->format->name;
+
+	job->target.format = cli_target_format(name, NULL, err);
+	if (!job->target.format)
+		return -1;
+	if (job->target.format == disk->format && !target->options.list.count &&
+		cli_options_like(target, disk, err))
+		return -1;
+	for (size_t i = 0; i < disk->ref_count && disk->parent; i++)
+		if (!strcmp(disk->refs[i].ref.kind, "backing") ||
+			!strcmp(disk->refs[i].ref.kind, "parent")) {
+			target->backing = disk->refs[i].ref.name;
+			target->backing_format = disk->parent->format->name;
+		}
+	return 0;
+}
+
+static int copy(struct job *job, const struct vmimg_run_how *how, struct vmimg_error *err)
+{
+	struct vmimg_convert convert = {
+		.disk = &job->trim.disk, .sink = job->target.sink, .how = *how
+	};
+
+	return vmimg_convert_run(&convert, &job->done, err) || cli_target_publish(&job->target, err)
+		? -1
+		: 0;
+}
+
+static int into_new(struct job *job, struct vmimg_error *err)
+{
+	const struct cli_common *common = &job->args->common;
+	struct cli_open how = { .format = common->format, .refs = CLI_REFS_BESIDE };
+	struct stat st;
+
+	if (cli_image_open(&job->image, job->path, common, &how, err) || refuse_same(job, err) ||
+		choose_target(job, err))
+		return -1;
+	cli_image_warn(&job->image, common);
+	job->before = space_of(job->image.io);
+	vmimg_trim_init(&job->trim, job->image.disk, false);
+	job->target.source = &job->image.files;
+	if (cli_target_open(&job->target, job->args->output, &job->args->target, common, err) ||
+		cli_target_begin(
+			&job->target, &job->args->target, common, job->image.disk->size, err) ||
+		with_progress(job, copy, err))
+		return -1;
+	job->after = stat(job->args->output, &st) ? 0 : (uint64_t)st.st_blocks * 512;
+	return 0;
+}
+
+/* ---- the report ---- */
+
+static int print_json(const struct job *job, struct vmimg_error *err)
+{
+	json_t *root = json_object();
+
+	json_object_set_new(root, "schema", json_string("vmimg.compact/1"));
+	vmimg_json_text(root, "filename", job->path);
+	vmimg_json_text(root, "output", job->args->output);
+	vmimg_json_uint(root, "bytes-before", job->before);
+	vmimg_json_uint(root, "bytes-after", job->after);
+	vmimg_json_uint(root, "bytes-unused", job->trim.unused);
+	vmimg_json_uint(root, "bytes-zeroed", job->done.bytes_zero);
+	json_object_set(root, "left-alone", job->left);
+	return cli_print_json(stdout, root, err);
+}
+
+static void print_human(const struct job *job)
+{
+	const char *name = job->args->output ? job->args->output : job->path;
+	char shown[200], before[16], after[16];
+
+	vmimg_format_size(before, job->before);
+	vmimg_format_size(after, job->after);
+	printf("%s: %s, before %s\n", vmimg_escape(shown, sizeof(shown), name, strlen(name)), after,
+		before);
+}
+
+static int run(const struct cli_call *call, struct vmimg_error *err)
+{
+	struct job job = { .args = call->args, .path = call->words[0], .left = json_array() };
+	const struct cli_common *common = &job.args->common;
+	int failed = job.args->output ? into_new(&job, err) : in_place(&job, err);
+
+	if (!failed && common->json)
+		failed = print_json(&job, err);
+	else if (!failed && !common->quiet)
+		print_human(&job);
+	cli_target_close(&job.target);
+	cli_image_close(&job.image);
+	vmimg_trim_done(&job.trim);
+	vmimg_options_done(&job.args->target.options.list);
+	json_decref(job.left);
+	return failed ? -1 : CLI_OK;
+}
+
+static const struct cli_option options[] = {
+	{ 0, "no-fs", NULL, "do not look at file systems: only what is zero is given back",
+		cli_set_flag, offsetof(struct args, no_fs) },
+	{ 'O', NULL, "FMT", "the format of NEW (that of IMAGE)", cli_set_text,
+		offsetof(struct args, target.format) },
+	{ 'c', NULL, NULL, "compress NEW", cli_set_flag, offsetof(struct args, target.compress) },
+	{ 'o', NULL, "NEW", "write a new image, and leave this one as it is", cli_set_text,
+		offsetof(struct args, output) },
+	{ 0, "force", NULL, "replace an existing file", cli_set_flag,
+		offsetof(struct args, target.force) },
+	{ 't', NULL, "CACHE", "unsafe: do not wait for storage with NEW; anything else waits",
+		cli_set_cache, offsetof(struct args, target.no_sync) },
+	{ 0, "max-output", "SIZE", "do not let NEW become larger", cli_set_size,
+		offsetof(struct args, common.max_output) },
+	{ 0 },
+};
+
+static const struct cli_option *const groups[] = { options, cli_format_options, cli_source_options,
+	cli_work_options, cli_report_options, NULL };
+
+const struct cli_verb cli_compact = {
+	.name = "compact",
+	.operands = "IMAGE",
+	.summary = "Gives back space that an image takes for nothing",
+	.detail = "What is zero and what file systems inside do not use takes no space any more. A "
+		  "file system\n"
+		  "that was not unmounted is left alone.",
+	.least = 1,
+	.most = 1,
+	.args_size = sizeof(struct args),
+	.options = groups,
+	.run = run,
+};
