@@ -101,6 +101,7 @@ struct cli_verb {
 	V(set)       \
 	V(commit)    \
 	V(rebase)    \
+	V(chain)     \
 	V(compact)   \
 	V(bitmap)    \
 	V(pack)      \

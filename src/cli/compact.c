@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "cli/change.h"
+#include "cli/copy.h"
 #include "cli/progress.h"
-#include "cli/repair_options.h"
 #include "engine/in_place.h"
 #include "io/file.h"
 #include "util/text.h"
@@ -21,7 +21,6 @@ struct job {
 	struct args *args;
 	const char *path;
 	struct cli_image image;
-	struct cli_target target;
 	struct vmimg_trim trim;
 	struct vmimg_converted done;
 	uint64_t before, after; /* bytes of storage */
@@ -37,9 +36,9 @@ static uint64_t space_of(struct vmimg_io *io)
 	return fd >= 0 && !fstat(fd, &st) ? (uint64_t)st.st_blocks * 512 : vmimg_io_size(io);
 }
 
-static int with_progress(struct job *job,
-	int (*work)(struct job *, const struct vmimg_run_how *, struct vmimg_error *),
-	struct vmimg_error *err)
+/* ---- in place ---- */
+
+static int give_back(struct job *job, struct vmimg_error *err)
 {
 	struct cli_progress progress;
 	struct vmimg_run_how how = { .threads = job->args->common.threads,
@@ -49,12 +48,10 @@ static int with_progress(struct job *job,
 	int failed;
 
 	cli_progress_begin(&progress, &job->args->common, false);
-	failed = work(job, &how, err);
+	failed = vmimg_compact_run(&job->trim, &how, &job->done, err);
 	cli_progress_end(&progress);
 	return failed;
 }
-
-/* ---- in place ---- */
 
 static int squeeze(struct job *job, struct vmimg_error *err)
 {
@@ -72,11 +69,6 @@ static int squeeze(struct job *job, struct vmimg_error *err)
 	return 0;
 }
 
-static int give_back(struct job *job, const struct vmimg_run_how *how, struct vmimg_error *err)
-{
-	return vmimg_compact_run(&job->trim, how, &job->done, err);
-}
-
 static int in_place(struct job *job, struct vmimg_error *err)
 {
 	if (cli_change_open(&job->image, job->path, &job->args->common, err))
@@ -84,72 +76,32 @@ static int in_place(struct job *job, struct vmimg_error *err)
 	cli_image_warn(&job->image, &job->args->common);
 	job->before = space_of(job->image.io);
 	vmimg_trim_init(&job->trim, job->image.disk, true);
-	return with_progress(job, give_back, err) || squeeze(job, err) ? -1 : 0;
+	return give_back(job, err) || squeeze(job, err) ? -1 : 0;
 }
 
 /* ---- into a new image ---- */
-
-static int refuse_same(const struct job *job, struct vmimg_error *err)
-{
-	struct stat st;
-
-	if (stat(job->args->output, &st) || !cli_files_has(&job->image.files, &st))
-		return 0;
-	return vmimg_fail(err, VMIMG_EINVAL,
-		"%.100s is the image itself: without -o it is compacted where it is",
-		job->args->output);
-}
-
-/* The new image is of the same kind and on the same parent, unless told otherwise. */
-static int choose_target(struct job *job, struct vmimg_error *err)
-{
-	struct vmimg_disk *disk = job->image.disk;
-	struct cli_target_args *target = &job->args->target;
-	const char *name = target->format ? target->format : disk->format->name;
-
-	job->target.format = cli_target_format(name, NULL, err);
-	if (!job->target.format)
-		return -1;
-	if (job->target.format == disk->format && !target->options.list.count &&
-		cli_options_like(target, disk, err))
-		return -1;
-	for (size_t i = 0; i < disk->ref_count && disk->parent; i++)
-		if (!strcmp(disk->refs[i].ref.kind, "backing") ||
-			!strcmp(disk->refs[i].ref.kind, "parent")) {
-			target->backing = disk->refs[i].ref.name;
-			target->backing_format = disk->parent->format->name;
-		}
-	return 0;
-}
-
-static int copy(struct job *job, const struct vmimg_run_how *how, struct vmimg_error *err)
-{
-	struct vmimg_convert convert = {
-		.disk = &job->trim.disk, .sink = job->target.sink, .how = *how
-	};
-
-	return vmimg_convert_run(&convert, &job->done, err) || cli_target_publish(&job->target, err)
-		? -1
-		: 0;
-}
 
 static int into_new(struct job *job, struct vmimg_error *err)
 {
 	const struct cli_common *common = &job->args->common;
 	struct cli_open how = { .format = common->format, .refs = CLI_REFS_BESIDE };
+	struct cli_copy copy = { .disk = &job->trim.disk,
+		.files = &job->image.files,
+		.path = job->args->output,
+		.target = &job->args->target };
 	struct stat st;
 
-	if (cli_image_open(&job->image, job->path, common, &how, err) || refuse_same(job, err) ||
-		choose_target(job, err))
+	if (cli_image_open(&job->image, job->path, common, &how, err) ||
+		cli_copy_like(&copy, job->image.disk, copy.target->format, err))
 		return -1;
 	cli_image_warn(&job->image, common);
+	if (job->image.disk->parent) {
+		copy.target->backing = cli_parent_name(job->image.disk);
+		copy.target->backing_format = job->image.disk->parent->format->name;
+	}
 	job->before = space_of(job->image.io);
 	vmimg_trim_init(&job->trim, job->image.disk, false);
-	job->target.source = &job->image.files;
-	if (cli_target_open(&job->target, job->args->output, &job->args->target, common, err) ||
-		cli_target_begin(
-			&job->target, &job->args->target, common, job->image.disk->size, err) ||
-		with_progress(job, copy, err))
+	if (cli_copy_run(&copy, common, &job->done, err))
 		return -1;
 	job->after = stat(job->args->output, &st) ? 0 : (uint64_t)st.st_blocks * 512;
 	return 0;
@@ -193,7 +145,6 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		failed = print_json(&job, err);
 	else if (!failed && !common->quiet)
 		print_human(&job);
-	cli_target_close(&job.target);
 	cli_image_close(&job.image);
 	vmimg_trim_done(&job.trim);
 	vmimg_options_done(&job.args->target.options.list);

@@ -2,6 +2,7 @@
 /* vmimg convert: a disk in one format into a disk in another. */
 #include <inttypes.h>
 #include <string.h>
+#include "cli/keep_chain.h"
 #include "cli/lost.h"
 #include "cli/progress.h"
 #include "cli/sources.h"
@@ -18,6 +19,7 @@ struct args {
 	struct cli_size sparse; /* -S */
 	const char *digest;     /* --digest: an algorithm */
 	bool bitmaps;           /* --bitmaps: asked for by name */
+	bool keep_chain;
 	struct cli_window window;
 };
 
@@ -233,6 +235,20 @@ static int report(struct job *job, struct vmimg_error *err)
 	return CLI_OK;
 }
 
+/* Layer by layer; each becomes a file beside DST. */
+static int keep_chain(const struct job *job, struct vmimg_error *err)
+{
+	const struct args *args = job->args;
+
+	if (job->from_count > 1 || args->target.backing || args->snapshot || args->digest ||
+		args->window.skip || args->window.length.given || args->target.in_place ||
+		!strcmp(job->to, "-"))
+		return vmimg_fail(
+			err, VMIMG_EINVAL, "--keep-chain is for one image as a whole, into files");
+	return cli_keep_chain(
+		job->from[0], job->to, job->target.format, &args->target, &args->common, err);
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	struct args *args = call->args;
@@ -253,9 +269,12 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		return vmimg_fail(err, VMIMG_EINVAL,
 			args->common.face ? "Must specify image file name"
 					  : "it takes SRC and DST");
-	result = cli_target_split_options(&args->target, NULL, err) || convert(&job, err)
-		? -1
-		: report(&job, err);
+	if (cli_target_split_options(&args->target, NULL, err))
+		result = -1;
+	else if (args->keep_chain)
+		result = keep_chain(&job, err);
+	else
+		result = convert(&job, err) ? -1 : report(&job, err);
 	cli_target_close(&job.target);
 	cli_sources_close(&job.sources);
 	vmimg_options_done(&args->target.options.list);
@@ -305,6 +324,9 @@ static const struct cli_option options[] = {
 		cli_set_nothing, 0 },
 	{ 0, "digest", "NAME", "a digest of the disk as well: sha256, tree ...", cli_set_text,
 		offsetof(struct args, digest) },
+	{ 0, "keep-chain", NULL,
+		"every layer becomes a file of its own beside DST, and they are linked",
+		cli_set_flag, offsetof(struct args, keep_chain) },
 	{ 0, "bitmaps", NULL, NULL, cli_set_flag, offsetof(struct args, bitmaps) },
 	{ 0, "rate", "SIZE", NULL, cli_set_size, offsetof(struct args, common.rate) },
 	{ 0, "skip", "SIZE", NULL, set_skip, offsetof(struct args, window.skip) },

@@ -50,6 +50,10 @@ static int copy_all(struct cli_target_args *args, const struct vmimg_disk *disk,
 		{ "lazy-refcounts", "lazy_refcounts" }, { "refcount-bits", "refcount_bits" },
 		{ "adapter-type", "adapter_type" }, { "hw-version", "hwversion" } };
 
+	const char *variant = json_string_value(json_object_get(root, "variant"));
+
+	if (variant && !strcmp(variant, "differencing")) /* a parent is what makes it one */
+		variant = NULL;
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(pairs); i++) {
 		const json_t *value = json_object_get(specific, pairs[i][0]);
 		const char *text = json_is_true(value) ? "on" : json_string_value(value);
@@ -59,8 +63,7 @@ static int copy_all(struct cli_target_args *args, const struct vmimg_disk *disk,
 					   : set(args, disk, pairs[i][1], text, err))
 			return -1;
 	}
-	if (set(args, disk, "subformat", json_string_value(json_object_get(root, "variant")),
-		    err) ||
+	if (set(args, disk, "subformat", variant, err) ||
 		set_number(args, disk, "cluster_size", disk->block, err) ||
 		set_number(args, disk, "logical_sector_size",
 			disk->sector_size == 512 ? 0 : disk->sector_size, err))

@@ -18,6 +18,7 @@ CALLS = ["pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync", "renameat2"
 PAIRS = [("qcow2", "raw", []), ("qcow2", "qcow2", []), ("qcow2", "qcow2", ["-o", "extended_l2=on"]),
          ("qcow2", "qcow2", ["-o", "cluster_size=4k"]),
          ("vmdk", "vmdk", []), ("vhd", "vhd", []), ("vhdx", "vhdx", []), ("vdi", "vdi", [])]
+FEW = [pair for pair in PAIRS if not pair[2]][1:]
 MISSING = ("takes no new content", "cannot be emptied", "has no changing of the parent")
 
 
@@ -190,6 +191,73 @@ def test_rebase_sizes(t):
                 os.unlink(f"{folder}/old")
                 sound(f"{folder}/top")
                 equal(content(f"{folder}/top", "qcow2"), want, "content")
+
+
+@chains(seed=10, pairs=FEW)
+def test_chain_show(t, chain):
+    layers = vmimg_ok("chain", "show", "--json", chain.top).json()
+    check(layers["whole"], "not whole")
+    equal([layer["format"] for layer in layers["layers"]], [chain.top_fmt, chain.top_fmt, chain.base_fmt], "formats")
+    equal(layers["layers"][0]["data-bytes"], data_of(chain.top), "data in the top")
+    check(layers["layers"][0]["parent-matches"] is True, "the parent")
+    check("which fits" in vmimg_ok("chain", "show", chain.top).text, "the text")
+    os.rename(chain.base, chain.base + ".away")
+    result = vmimg("chain", "show", "--json", chain.top)
+    check(result.code != 0 and not result.json()["whole"], str(result))
+    equal(result.json()["layers"][0]["format"], chain.top_fmt, "what is left")
+
+
+@chains(seed=11, pairs=FEW)
+def test_flatten_to(t, chain):
+    new = f"{chain.folder}/flat.{chain.top_fmt}"
+    vmimg_ok("chain", "flatten", "-o", new, chain.top)
+    os.unlink(chain.base)
+    equal(alone(new, chain.top_fmt, t), chain.digests[2], "content")
+
+
+@chains(seed=12, pairs=FEW)
+def test_relink(t, chain):
+    moved, other = f"{chain.folder}/moved.{chain.base_fmt}", f"{chain.folder}/other.{chain.base_fmt}"
+    raw = disks.pattern(f"{chain.folder}/other.raw", SIZE, seed=13)
+    if chain.base_fmt != "raw":
+        vmimg_ok("convert", "-O", chain.base_fmt, raw, other)
+    os.rename(chain.base, moved)
+    if chain.base_fmt not in ("raw", "qcow2"):  # which know nobody
+        before = disks.sha256(chain.middle)
+        check(vmimg("chain", "relink", chain.middle, os.path.basename(other)).code != 0, "to another disk")
+        equal(disks.sha256(chain.middle), before, "the image")
+    able("chain", "relink", chain.middle, os.path.basename(moved))
+    equal(content(chain.top, chain.top_fmt), chain.digests[2], "content")
+
+
+def test_keep_chain(t):
+    with t.folder() as folder:
+        chain = Chain(folder, "qcow2", "raw", [])
+        for fmt in ("qcow2", "vmdk", "vhd", "vhdx", "vdi"):
+            with t.sub(fmt):
+                os.mkdir(f"{folder}/{fmt}")
+                vmimg_ok("convert", "--keep-chain", chain.top, f"{folder}/{fmt}/new.{fmt}")
+                equal(sorted(os.listdir(f"{folder}/{fmt}")), [f"base.{fmt}", f"middle.{fmt}", f"new.{fmt}"], "files")
+                for name, want in zip(("base", "middle", "new"), chain.digests):
+                    equal(content(f"{folder}/{fmt}/{name}.{fmt}", fmt), want, name)
+                equal(alone(f"{folder}/{fmt}/base.{fmt}", fmt, t), chain.digests[0], "the base, by the peer")
+                sizes = [vmimg_ok("chain", "show", "--json", path).json()["layers"][0]["data-bytes"]
+                         for path in (chain.top, f"{folder}/{fmt}/new.{fmt}")]
+                check(sizes[1] < 3 * sizes[0] + (8 << 20), f"the top has taken in its parents: {sizes}")
+        with t.sub("back"):
+            os.mkdir(f"{folder}/back")
+            vmimg_ok("convert", "--keep-chain", f"{folder}/vmdk/new.vmdk", f"{folder}/back/x.qcow2")
+            equal(content(f"{folder}/back/x.qcow2", "qcow2"), chain.digests[2], "content")
+        with t.sub("a format without parents"):
+            os.mkdir(f"{folder}/no")
+            check(vmimg("convert", "--keep-chain", chain.top, f"{folder}/no/x.raw").code, "done all the same")
+            equal(os.listdir(f"{folder}/no"), [], "files")
+        with t.sub("a layer that is there already"):
+            os.mkdir(f"{folder}/full")
+            with open(f"{folder}/full/middle.vmdk", "wb"):
+                pass
+            equal(vmimg("convert", "--keep-chain", chain.top, f"{folder}/full/x.vmdk").code, 5, "exit code")
+            equal(os.listdir(f"{folder}/full"), ["middle.vmdk"], "files")
 
 
 def test_refused(t):

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Space given back, in place and into new images: how much, and that nothing that counts is gone."""
+
+import os
+import random
+import shutil
+
+from lib import disks, env, harness, qemu
+from lib.harness import check, equal, skip
+from lib.process import run, vmimg, vmimg_ok
+
+SIZE = 12 << 20
+# (format, options): each made with all of its space taken
+WAYS = [("raw", []), ("qcow2", []), ("qcow2", ["-o", "extended_l2=on"]), ("qcow2", ["-c"]),
+        ("vmdk", []), ("vmdk", ["-o", "subformat=monolithicFlat"]), ("vhd", []), ("vhdx", []), ("vdi", [])]
+
+
+def able(*args):
+    result = vmimg(*args)
+    if result.code == 4 and "takes no new content" in result.errors:
+        skip(result.errors.strip().split(": ", 2)[-1])
+    check(result.code == 0, str(result))
+    return result
+
+
+def space(path):
+    return sum(os.stat(os.path.join(os.path.dirname(path), name)).st_blocks * 512
+               for name in os.listdir(os.path.dirname(path)))
+
+
+def holed(path):
+    """A disk of random data with zeroes in it that take space: whole megabytes, and odd places."""
+    rng = random.Random(5)
+    with open(path, "wb") as file:
+        for i in range(SIZE >> 20):
+            file.write(bytes(1 << 20) if i % 3 else rng.randbytes(1 << 20))
+        for at in 4096, (3 << 20) + 70000, (6 << 20) + 512:
+            file.seek(at)
+            file.write(bytes(200000))
+    return path
+
+
+def make(t, folder, fmt, options):
+    raw = holed(f"{folder}.raw")
+    image = f"{folder}/image.{fmt}"
+    # -S 0: zeroes are written as they are
+    vmimg_ok("convert", "-S", "0", "-O", fmt, *options, raw, image)
+    return raw, image
+
+
+def test_zeroes(t):
+    for fmt, options in WAYS:
+        with t.sub(f"{fmt} {' '.join(options)}"), t.folder() as folder:
+            raw, image = make(t, folder, fmt, options)
+            before, digest = space(image), disks.sha256(raw)
+            report = able("compact", "--json", image).json()
+            equal(qemu.guest_sha256(image, fmt, t.tmp), digest, "content")
+            check(vmimg("check", image).code in (0, 63), "check finds something")
+            data = SIZE // 3
+            if "-c" not in options and fmt != "vhd" and fmt != "vhdx":  # whose blocks are larger than the gaps
+                check(space(image) < data * 1.1 + (1 << 20), f"{space(image)} bytes of {before}, {data} are needed")
+            check(space(image) <= before, "it grew")
+            check(report["bytes-after"] <= report["bytes-before"], str(report))
+            again = able("compact", "--json", image).json()
+            equal(again["bytes-after"], report["bytes-after"], "a second time")
+        with t.sub(f"{fmt} {' '.join(options)} into a new one"), t.folder() as folder:
+            raw, image = make(t, folder, fmt, options)
+            with t.folder() as other:
+                vmimg_ok("compact", "-o", f"{other}/new.{fmt}", image)
+                equal(qemu.guest_sha256(f"{other}/new.{fmt}", fmt, t.tmp), disks.sha256(raw), "content")
+                check(space(f"{other}/new.{fmt}") <= space(image), "it is larger")
+                equal(vmimg("compact", "-o", image, image).code, 2, "over itself")
+
+
+def test_overlay(t):
+    """Zeroes that hide what a parent has stay zeroes, and what is not there stays so."""
+    for fmt in ("qcow2", "vhd", "vhdx", "vdi", "vmdk"):
+        with t.sub(fmt), t.folder() as folder:
+            raw = disks.pattern(f"{folder}/r.raw", SIZE, seed=4, data=SIZE)
+            vmimg_ok("convert", "-O", "qcow2", raw, f"{folder}/m0.qcow2")
+            qemu.img("create", "-q", "-f", "qcow2", "-b", "m0.qcow2", "-F", "qcow2", f"{folder}/m1.qcow2")
+            qemu.io(f"{folder}/m1.qcow2", "write -P 0 1M 5M", "write -P 7 7M 1M", "write -P 0 9100k 70k", fmt="qcow2")
+            vmimg_ok("convert", "-O", fmt, raw, f"{folder}/base.{fmt}")
+            vmimg_ok("convert", "-S", "0", "-O", fmt, "-B", f"base.{fmt}", "-F", fmt, f"{folder}/m1.qcow2", f"{folder}/top.{fmt}")
+            want = qemu.guest_sha256(f"{folder}/m1.qcow2", "qcow2", t.tmp)
+            before = os.stat(f"{folder}/top.{fmt}").st_blocks
+            able("compact", f"{folder}/top.{fmt}")
+            equal(vmimg_ok("digest", f"{folder}/top.{fmt}").text.split()[0], want, "content")
+            check(os.stat(f"{folder}/top.{fmt}").st_blocks <= before, "it grew")
+            vmimg_ok("compact", "-o", f"{folder}/new.{fmt}", f"{folder}/top.{fmt}")
+            equal(vmimg_ok("digest", f"{folder}/new.{fmt}").text.split()[0], want, "content of the new one")
+            equal(len(vmimg_ok("chain", "show", "--json", f"{folder}/new.{fmt}").json()["layers"]), 2, "layers")
+
+
+def test_killed(t):
+    """Whatever call is the last one: the same content, and nothing worse than leaks."""
+    harness.need("strace")
+    for fmt, options in WAYS:
+        if options == ["-c"]:
+            continue
+        with t.sub(f"{fmt} {' '.join(options)}"), t.folder() as folder:
+            raw, image = make(t, folder, fmt, options)
+            digest = disks.sha256(raw)
+            with t.folder() as trial:
+                shutil.copytree(folder, f"{trial}/x")
+                able("compact", f"{trial}/x/{os.path.basename(image)}")
+            for call in ("pwrite64", "fallocate", "fsync", "ftruncate", "renameat2"):
+                number, step = 1, 1
+                while number < 4000:
+                    with t.folder() as trial:
+                        shutil.copytree(folder, f"{trial}/x")
+                        copy = f"{trial}/x/{os.path.basename(image)}"
+                        result = run("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                                     f"inject={call}:signal=KILL:when={number}", env.VMIMG, "compact", "--threads=1", copy)
+                        check(vmimg("check", copy).code in (0, 3, 63), f"killed at {call} {number}")
+                        equal(vmimg_ok("digest", copy).text.split()[0], digest, f"killed at {call} {number}")
+                    if result.code == 0:
+                        break
+                    number, step = number + step, step * 3
+
+
+if __name__ == "__main__":
+    harness.main()
