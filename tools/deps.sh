@@ -9,12 +9,12 @@ set -eu
 build_there() {
 	command -v cc >/dev/null && command -v meson >/dev/null && command -v ninja >/dev/null &&
 		command -v pkg-config >/dev/null &&
-		pkg-config --exists jansson libcrypto libisal libxml-2.0 libzstd zlib libseccomp liblzma &&
+		pkg-config --exists ext2fs jansson libcrypto libisal libxml-2.0 libzstd zlib libseccomp liblzma &&
 		[ -n "$(find /usr/include /usr/local/include -name libdeflate.h 2>/dev/null)" ] &&
 		[ -n "$(find /usr/include /usr/local/include -name bzlib.h 2>/dev/null)" ]
 }
-build_apt='gcc libc6-dev meson ninja-build pkg-config libjansson-dev libdeflate-dev libisal-dev libssl-dev libxml2-dev libzstd-dev zlib1g-dev libseccomp-dev liblzma-dev libbz2-dev'
-build_dnf='gcc meson ninja-build pkgconf-pkg-config jansson-devel libdeflate-devel isa-l-devel openssl-devel libxml2-devel libzstd-devel zlib-devel libseccomp-devel xz-devel bzip2-devel'
+build_apt='gcc libc6-dev meson ninja-build pkg-config libext2fs-dev libjansson-dev libdeflate-dev libisal-dev libssl-dev libxml2-dev libzstd-dev zlib1g-dev libseccomp-dev liblzma-dev libbz2-dev'
+build_dnf='gcc meson ninja-build pkgconf-pkg-config e2fsprogs-devel jansson-devel libdeflate-devel isa-l-devel openssl-devel libxml2-devel libzstd-devel zlib-devel libseccomp-devel xz-devel bzip2-devel'
 
 all_on_path() (
 	PATH=$PATH:/usr/sbin:/sbin

@@ -88,7 +88,7 @@ void cli_inside_warn(const struct cli_inside *inside, const struct cli_common *c
 
 /* ---- folders ----------------------------------------------------------------------------- */
 
-#define MAX_ENTRIES (UINT32_C(4) << 20)
+#define MAX_ENTRIES (UINT32_C(2) << 20)
 
 struct reading {
 	struct cli_entries *entries;

@@ -1,44 +1,160 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ext2, ext3 and ext4, read only (Linux kernel documentation, "ext4 Data Structures and
- * Algorithms"). The journal is not replayed: what was only in it is not seen.
+ * ext2, ext3 and ext4, read only, by libext2fs over an io. What the library reads for one question
+ * is counted: structures that lead in circles run into that, whatever it makes of them. The journal
+ * is not replayed: what was only in it is not seen.
  */
 #include "inspect/ext.h"
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include "util/bytes.h"
+#include "inspect/libext2fs.h"
+#include "io/table.h"
 #include "util/num.h"
 
 #define ROOT       2
 #define MAX_FOLDER (UINT64_C(256) << 20) /* bytes of one folder that are read */
+#define MAX_DESCS  (UINT64_C(64) << 20)  /* bytes of descriptors, which the library keeps */
+#define ENCRYPTED  0x00000800U           /* flags of an inode */
+#define EXTENTS    0x00080000U
+#define MAP        60 /* bytes of an inode that are a map, or a short link */
 
-static struct vmimg_ext *ext_of(struct vmimg_fs *fs)
+struct ext {
+	struct vmimg_fs fs;
+	const struct vmimg_libext2fs *lib;
+	struct vmimg_io *io;       /* shared */
+	struct vmimg_table *table; /* over io */
+	struct struct_io_manager manager;
+	ext2_filsys e2;
+	uint64_t budget;          /* blocks that may still be read */
+	struct vmimg_error error; /* why a read failed; status OK: none did */
+};
+
+static struct ext *ext_of(struct vmimg_fs *fs)
 {
-	return (struct vmimg_ext *)fs;
+	return (struct ext *)fs;
+}
+
+/* ---- what libext2fs reads through -------------------------------------------------------- */
+
+static errcode_t cb_open(const char *name, int flags, io_channel *out)
+{
+	io_channel channel = calloc(1, sizeof(*channel));
+	void *ext;
+
+	(void)flags;
+	if (!channel || sscanf(name, "cb:%p", &ext) != 1) {
+		free(channel);
+		return EXT2_ET_NO_MEMORY;
+	}
+	channel->magic = EXT2_ET_MAGIC_IO_CHANNEL;
+	channel->manager = &((struct ext *)ext)->manager;
+	channel->private_data = ext;
+	channel->block_size = 1024;
+	channel->refcount = 1;
+	*out = channel;
+	return 0;
+}
+
+static errcode_t cb_close(io_channel channel)
+{
+	if (!--channel->refcount)
+		free(channel);
+	return 0;
+}
+
+static errcode_t cb_set_blksize(io_channel channel, int size)
+{
+	channel->block_size = size;
+	return 0;
+}
+
+/* A negative count is one of bytes. */
+static errcode_t cb_read(io_channel channel, unsigned long long block, int count, void *data)
+{
+	struct ext *ext = channel->private_data;
+	uint64_t at,
+		len = count < 0 ? (uint64_t) - (int64_t)count
+				: (uint64_t)count * (uint64_t)channel->block_size;
+	uint64_t cost = vmimg_div_up(len, 1024);
+	int failed;
+
+	if (cost > ext->budget) {
+		vmimg_fail(
+			&ext->error, VMIMG_ELIMIT, "its structures lead in circles, or on and on");
+		return EXT2_ET_CORRUPT_SUPERBLOCK;
+	}
+	ext->budget -= cost;
+	if (!vmimg_mul(block, (uint64_t)channel->block_size, &at) ||
+		!vmimg_range_inside(at, len, vmimg_io_size(ext->io)))
+		failed = vmimg_fail(&ext->error, VMIMG_ECORRUPT,
+			"block %llu lies past the end of the file system", block);
+	else if (len <= 65536)
+		failed = vmimg_table_read(ext->table, data, (size_t)len, at, &ext->error);
+	else
+		failed = vmimg_io_pread(ext->io, data, (size_t)len, at, &ext->error);
+	return failed ? EXT2_ET_SHORT_READ : 0;
+}
+
+static errcode_t cb_read32(io_channel channel, unsigned long block, int count, void *data)
+{
+	return cb_read(channel, block, count, data);
+}
+
+static errcode_t cb_write(io_channel channel, unsigned long long block, int count, const void *data)
+{
+	(void)channel;
+	(void)block;
+	(void)count;
+	(void)data;
+	return EXT2_ET_RO_FILSYS;
+}
+
+static errcode_t cb_write32(io_channel channel, unsigned long block, int count, const void *data)
+{
+	return cb_write(channel, block, count, data);
+}
+
+static errcode_t cb_flush(io_channel channel)
+{
+	(void)channel;
+	return 0;
+}
+
+static const struct struct_io_manager manager = {
+	.magic = EXT2_ET_MAGIC_IO_MANAGER,
+	.name = "vmimg",
+	.open = cb_open,
+	.close = cb_close,
+	.set_blksize = cb_set_blksize,
+	.read_blk = cb_read32,
+	.read_blk64 = cb_read,
+	.write_blk = cb_write32,
+	.write_blk64 = cb_write,
+	.flush = cb_flush,
+};
+
+/* A new question: so many bytes may be read for it. */
+static void ask(struct ext *ext, uint64_t bytes)
+{
+	ext->budget = vmimg_div_up(bytes, 1024);
+	ext->error.status = VMIMG_OK;
+}
+
+/* What the library says went wrong; a read that failed says it better. */
+static int fail(struct ext *ext, errcode_t code, struct vmimg_error *err)
+{
+	if (ext->error.status) {
+		*err = ext->error;
+		return -1;
+	}
+	if (code == EXT2_ET_NO_MEMORY)
+		return vmimg_fail_nomem(err);
+	return vmimg_fail(err, VMIMG_ECORRUPT, "ext: %s", ext->lib->error_message(code));
 }
 
 /* ---- inodes ------------------------------------------------------------------------------ */
-
-static int inode_at(struct vmimg_ext *ext, uint32_t number, uint64_t *at, struct vmimg_error *err)
-{
-	uint64_t group = (number - 1) / ext->shape.inodes_per_group, table;
-	uint8_t desc[64] = { 0 };
-
-	if (!number || number > ext->shape.inodes)
-		return vmimg_fail(err, VMIMG_ECORRUPT, "there is no inode %u", number);
-	if (vmimg_table_read(ext->table, desc, vmimg_min(ext->shape.desc_size, sizeof(desc)),
-		    vmimg_ext_desc_at(&ext->shape, group), err))
-		return -1;
-	table = vmimg_get_le32(desc + 8) | (uint64_t)vmimg_get_le32(desc + 0x28) << 32;
-	if (table >= ext->shape.blocks)
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"the inodes of group %" PRIu64 " lie past the end of the file system",
-			group);
-	*at = table * ext->shape.block +
-		(uint64_t)((number - 1) % ext->shape.inodes_per_group) * ext->shape.inode_size;
-	return 0;
-}
 
 static enum vmimg_node_kind kind_of(uint32_t mode)
 {
@@ -48,151 +164,84 @@ static enum vmimg_node_kind kind_of(uint32_t mode)
 				: VMIMG_NODE_OTHER;
 }
 
-/* Either of node and inode may be NULL. */
-static int read_inode(struct vmimg_ext *ext, uint32_t number, struct vmimg_node *node,
-	struct vmimg_ext_inode *inode, struct vmimg_error *err)
+static int read_inode(struct ext *ext, uint32_t number, struct ext2_inode_large *inode,
+	struct vmimg_node *node, struct vmimg_error *err)
 {
-	uint8_t raw[0x8c] = { 0 };
-	uint64_t at;
+	errcode_t code;
 
-	if (inode_at(ext, number, &at, err) ||
-		vmimg_table_read(
-			ext->table, raw, vmimg_min(ext->shape.inode_size, sizeof(raw)), at, err))
-		return -1;
-	if (inode) {
-		inode->number = number;
-		inode->flags = vmimg_get_le32(raw + 0x20);
-		memcpy(inode->map, raw + 0x28, VMIMG_EXT_MAP);
+	memset(inode, 0, sizeof(*inode));
+	code = ext->lib->ext2fs_read_inode_full(
+		ext->e2, number, (struct ext2_inode *)inode, sizeof(*inode));
+	if (code) {
+		fail(ext, code, err);
+		return vmimg_within(err, "inode %u", number);
 	}
-	if (!node)
-		return 0;
 	memset(node, 0, sizeof(*node));
-	node->mode = vmimg_get_le16(raw);
+	node->mode = inode->i_mode;
 	node->kind = kind_of(node->mode);
-	node->uid = vmimg_get_le16(raw + 2) | (uint32_t)vmimg_get_le16(raw + 0x78) << 16;
-	node->gid = vmimg_get_le16(raw + 0x18) | (uint32_t)vmimg_get_le16(raw + 0x7a) << 16;
-	node->size = vmimg_get_le32(raw + 4) | (uint64_t)vmimg_get_le32(raw + 0x6c) << 32;
-	node->mtime = (int32_t)vmimg_get_le32(raw + 0x10);
-	if (ext->shape.inode_size > 128 && vmimg_get_le16(raw + 0x80) >= 12)
-		node->mtime += (int64_t)(vmimg_get_le32(raw + 0x88) & 3) << 32;
+	node->uid = inode->i_uid | (uint32_t)inode->osd2.linux2.l_i_uid_high << 16;
+	node->gid = inode->i_gid | (uint32_t)inode->osd2.linux2.l_i_gid_high << 16;
+	node->size = inode->i_size | (uint64_t)inode->i_size_high << 32;
+	node->mtime = (int32_t)inode->i_mtime;
+	if (ext->e2->super->s_inode_size > 128 && inode->i_extra_isize >= 12)
+		node->mtime += (int64_t)(inode->i_mtime_extra & 3) << 32;
 	node->id = number;
 	return 0;
 }
 
 /* ---- content ----------------------------------------------------------------------------- */
 
-/* The part of small content that lies behind the inode: the attribute system.data. Empty when there
- * is none. */
-static void find_inline(const uint8_t *raw, size_t size, const uint8_t **value, size_t *len)
+static int read_content(struct ext *ext, uint32_t number, char *buf, size_t len, uint64_t at,
+	struct vmimg_error *err)
 {
-	size_t base = 128 + (size_t)vmimg_get_le16(raw + 128) + 4, at = base;
+	ext2_file_t file;
+	errcode_t code;
+	unsigned got;
 
-	*len = 0;
-	if (base > size || vmimg_get_le32(raw + base - 4) != 0xea020000)
-		return;
-	while (at + 16 <= size && vmimg_get_le32(raw + at)) {
-		size_t name = raw[at], offset = vmimg_get_le16(raw + at + 2);
-		size_t bytes = vmimg_get_le32(raw + at + 8);
-
-		if (name == 4 && raw[at + 1] == 7 && at + 20 <= size &&
-			!memcmp(raw + at + 16, "data", 4) &&
-			vmimg_range_inside(base + offset, bytes, size)) {
-			*value = raw + base + offset;
-			*len = bytes;
-			return;
-		}
-		at += (16 + name + 3) & ~(size_t)3;
+	ask(ext, len * UINT64_C(8) + (UINT64_C(4) << 20));
+	code = ext->lib->ext2fs_file_open2(ext->e2, number, NULL, 0, &file);
+	if (code)
+		return fail(ext, code, err);
+	code = ext->lib->ext2fs_file_llseek(file, at, EXT2_SEEK_SET, NULL);
+	for (; !code && len; buf += got, len -= got) {
+		code = ext->lib->ext2fs_file_read(
+			file, buf, (unsigned)vmimg_min(len, 1 << 30), &got);
+		if (!code && !got)
+			code = EXT2_ET_SHORT_READ;
 	}
-}
-
-/* Content that lies in the inode itself; *bytes is the caller's to free. */
-static int read_inline(struct vmimg_ext *ext, const struct vmimg_ext_inode *inode, uint8_t **bytes,
-	size_t *len, struct vmimg_error *err)
-{
-	VMIMG_AUTO(free) uint8_t *raw = vmimg_alloc_buffer(ext->shape.inode_size, err), *all = NULL;
-	const uint8_t *value = NULL;
-	size_t more = 0;
-	uint64_t at;
-
-	if (!raw || inode_at(ext, inode->number, &at, err) ||
-		vmimg_table_read(ext->table, raw, ext->shape.inode_size, at, err))
-		return -1;
-	if (ext->shape.inode_size > 160)
-		find_inline(raw, ext->shape.inode_size, &value, &more);
-	all = vmimg_alloc_array(1, VMIMG_EXT_MAP + more, err);
-	if (!all)
-		return -1;
-	memcpy(all, inode->map, VMIMG_EXT_MAP);
-	if (more)
-		memcpy(all + VMIMG_EXT_MAP, value, more);
-	*bytes = vmimg_take(all);
-	*len = VMIMG_EXT_MAP + more;
-	return 0;
-}
-
-static int copy_inline(struct vmimg_ext *ext, const struct vmimg_ext_inode *inode, uint8_t *buf,
-	size_t len, uint64_t at, struct vmimg_error *err)
-{
-	VMIMG_AUTO(free) uint8_t *bytes = NULL;
-	size_t have;
-
-	if (read_inline(ext, inode, &bytes, &have, err))
-		return -1;
-	if (!vmimg_range_inside(at, len, have))
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"inode %u is longer than the content it holds", inode->number);
-	memcpy(buf, bytes + at, len);
-	return 0;
-}
-
-static int read_content(struct vmimg_ext *ext, const struct vmimg_ext_inode *inode, uint8_t *buf,
-	size_t len, uint64_t at, struct vmimg_error *err)
-{
-	if (inode->flags & VMIMG_EXT_INLINE)
-		return copy_inline(ext, inode, buf, len, at, err);
-	while (len) {
-		uint64_t from, count, skip = at % ext->shape.block;
-		size_t step;
-
-		if (vmimg_ext_map(ext, inode, at / ext->shape.block, &from, &count, err))
-			return -1;
-		step = (size_t)vmimg_min(len, count * ext->shape.block - skip);
-		if (!from)
-			memset(buf, 0, step);
-		else if (vmimg_io_pread(ext->io, buf, step, from * ext->shape.block + skip, err))
-			return -1;
-		buf += step;
-		at += step;
-		len -= step;
-	}
-	return 0;
+	ext->lib->ext2fs_file_close(file);
+	return code ? fail(ext, code, err) : 0;
 }
 
 static int ext_read(struct vmimg_fs *fs, const struct vmimg_node *node, void *buf, size_t len,
 	uint64_t at, struct vmimg_error *err)
 {
-	struct vmimg_ext_inode inode;
+	struct ext2_inode_large inode;
+	struct vmimg_node again;
 
-	if (read_inode(ext_of(fs), (uint32_t)node->id, NULL, &inode, err))
+	ask(ext_of(fs), 1 << 20);
+	if (read_inode(ext_of(fs), (uint32_t)node->id, &inode, &again, err))
 		return -1;
-	if (inode.flags & VMIMG_EXT_ENCRYPTED)
+	if (inode.i_flags & ENCRYPTED)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the file is encrypted");
-	return read_content(ext_of(fs), &inode, buf, len, at, err);
+	return read_content(ext_of(fs), (uint32_t)node->id, buf, len, at, err);
 }
 
 static int ext_readlink(struct vmimg_fs *fs, const struct vmimg_node *node, char *out, size_t cap,
 	struct vmimg_error *err)
 {
 	size_t len = (size_t)vmimg_min(node->size, cap - 1);
-	struct vmimg_ext_inode inode;
+	struct ext2_inode_large inode;
+	struct vmimg_node again;
 
-	if (read_inode(ext_of(fs), (uint32_t)node->id, NULL, &inode, err))
+	ask(ext_of(fs), 1 << 20);
+	if (read_inode(ext_of(fs), (uint32_t)node->id, &inode, &again, err))
 		return -1;
-	if (inode.flags & VMIMG_EXT_ENCRYPTED)
+	if (inode.i_flags & ENCRYPTED)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the link is encrypted");
-	if (node->size < VMIMG_EXT_MAP && !(inode.flags & VMIMG_EXT_EXTENTS))
-		memcpy(out, inode.map, len);
-	else if (read_content(ext_of(fs), &inode, (uint8_t *)out, len, 0, err))
+	if (node->size < MAP && !(inode.i_flags & EXTENTS))
+		memcpy(out, inode.i_block, len);
+	else if (read_content(ext_of(fs), (uint32_t)node->id, out, len, 0, err))
 		return -1;
 	out[len] = '\0';
 	return 0;
@@ -200,104 +249,54 @@ static int ext_readlink(struct vmimg_fs *fs, const struct vmimg_node *node, char
 
 /* ---- folders ----------------------------------------------------------------------------- */
 
-/* What to do with each entry of a folder; more than 0: enough. */
 struct scan {
-	struct vmimg_ext *ext;
+	struct ext *ext;
 	vmimg_fs_each *each; /* NULL: look for name */
 	void *ctx;
 	const char *name;
 	size_t len;
 	struct vmimg_node *node;
-	bool found;
+	bool found, failed;
+	struct vmimg_error *err;
 };
 
-static int visit(
-	struct scan *scan, uint32_t number, const char *name, size_t len, struct vmimg_error *err)
+static int visit(ext2_ino_t dir, int entry, struct ext2_dir_entry *e, int offset, int size,
+	char *buf, void *ctx)
 {
+	struct scan *scan = ctx;
+	size_t len = e->name_len & 0xff;
+	struct ext2_inode_large inode;
 	struct vmimg_node node;
 
-	if (!scan->each) {
-		scan->found = len == scan->len && !memcmp(name, scan->name, len);
-		if (!scan->found)
-			return 0;
-		return read_inode(scan->ext, number, scan->node, NULL, err) ? -1 : 1;
+	(void)dir;
+	(void)entry;
+	(void)offset;
+	(void)size;
+	(void)buf;
+	if (!scan->each && (len != scan->len || memcmp(e->name, scan->name, len)))
+		return 0;
+	if (read_inode(scan->ext, e->inode, &inode, &node, scan->err)) {
+		scan->failed = true;
+		return DIRENT_ABORT;
 	}
-	if (read_inode(scan->ext, number, &node, NULL, err))
-		return -1;
-	return !scan->each(scan->ctx, name, len, &node);
-}
-
-static int scan_entries(
-	struct scan *scan, const uint8_t *bytes, size_t size, struct vmimg_error *err)
-{
-	size_t at = 0;
-
-	while (at + 8 <= size) {
-		uint32_t number = vmimg_get_le32(bytes + at);
-		size_t len = vmimg_get_le16(bytes + at + 4), name = bytes[at + 6];
-		int enough = 0;
-
-		len = size == 65536 && (len == 0 || len == 65535) ? 65536 : len;
-		if (len < 8 || len % 4 || len > size - at || name + 8 > len)
-			return vmimg_fail(err, VMIMG_ECORRUPT,
-				"a folder has an entry of %zu bytes with a name of %zu", len, name);
-		if (number && name)
-			enough = visit(scan, number, (const char *)bytes + at + 8, name, err);
-		if (enough)
-			return enough;
-		at += len;
-	}
-	return 0;
-}
-
-static int scan_inline(
-	struct scan *scan, const struct vmimg_ext_inode *inode, struct vmimg_error *err)
-{
-	VMIMG_AUTO(free) uint8_t *bytes = NULL;
-	size_t len;
-	int enough;
-
-	if (read_inline(scan->ext, inode, &bytes, &len, err))
-		return -1;
-	/* the parent's number first; the rest behind the inode is a region of its own */
-	enough = scan_entries(scan, bytes + 4, VMIMG_EXT_MAP - 4, err);
-	if (enough || len == VMIMG_EXT_MAP)
-		return enough;
-	return scan_entries(scan, bytes + VMIMG_EXT_MAP, len - VMIMG_EXT_MAP, err);
+	if (scan->each)
+		return scan->each(scan->ctx, e->name, len, &node) ? 0 : DIRENT_ABORT;
+	*scan->node = node;
+	scan->found = true;
+	return DIRENT_ABORT;
 }
 
 static int scan_folder(struct scan *scan, const struct vmimg_node *dir, struct vmimg_error *err)
 {
-	struct vmimg_ext *ext = scan->ext;
-	VMIMG_AUTO(free) uint8_t *block = vmimg_alloc_buffer(ext->shape.block, err);
-	uint64_t blocks = vmimg_div_up(dir->size, ext->shape.block), from, count,
-		 budget = MAX_FOLDER;
-	struct vmimg_ext_inode inode;
+	struct ext *ext = scan->ext;
+	errcode_t code;
 
-	if (!block || read_inode(ext, (uint32_t)dir->id, NULL, &inode, err))
+	scan->err = err;
+	ask(ext, MAX_FOLDER);
+	code = ext->lib->ext2fs_dir_iterate2(ext->e2, (ext2_ino_t)dir->id, 0, NULL, visit, scan);
+	if (scan->failed)
 		return -1;
-	if (inode.flags & VMIMG_EXT_INLINE)
-		return scan_inline(scan, &inode, err);
-	for (uint64_t at = 0; at < blocks; at += count) {
-		if (vmimg_ext_map(ext, &inode, at, &from, &count, err))
-			return -1;
-		count = vmimg_min(count, blocks - at);
-		for (uint64_t i = 0; from && i < count; i++) {
-			int enough;
-
-			if (budget < ext->shape.block)
-				return vmimg_fail(err, VMIMG_ELIMIT,
-					"a folder of more than %" PRIu64 " MiB", MAX_FOLDER >> 20);
-			budget -= ext->shape.block;
-			if (vmimg_table_read(ext->table, block, ext->shape.block,
-				    (from + i) * ext->shape.block, err))
-				return -1;
-			enough = scan_entries(scan, block, ext->shape.block, err);
-			if (enough)
-				return enough;
-		}
-	}
-	return 0;
+	return code ? fail(ext, code, err) : 0;
 }
 
 static int ext_list(struct vmimg_fs *fs, const struct vmimg_node *dir, vmimg_fs_each *each,
@@ -305,7 +304,7 @@ static int ext_list(struct vmimg_fs *fs, const struct vmimg_node *dir, vmimg_fs_
 {
 	struct scan scan = { .ext = ext_of(fs), .each = each, .ctx = ctx };
 
-	return scan_folder(&scan, dir, err) < 0 ? -1 : 0;
+	return scan_folder(&scan, dir, err);
 }
 
 static int ext_lookup(struct vmimg_fs *fs, const struct vmimg_node *dir, const char *name,
@@ -313,7 +312,7 @@ static int ext_lookup(struct vmimg_fs *fs, const struct vmimg_node *dir, const c
 {
 	struct scan scan = { .ext = ext_of(fs), .name = name, .len = len, .node = node };
 
-	if (scan_folder(&scan, dir, err) < 0)
+	if (scan_folder(&scan, dir, err))
 		return -1;
 	*found = scan.found;
 	return 0;
@@ -321,20 +320,58 @@ static int ext_lookup(struct vmimg_fs *fs, const struct vmimg_node *dir, const c
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-static int read_super(struct vmimg_ext *ext, struct vmimg_error *err)
+static int judge_super(struct ext *ext, struct vmimg_error *err)
 {
 	uint8_t super[VMIMG_EXT_SUPER];
+	struct vmimg_ext_shape shape;
+	uint64_t descs;
 
-	return vmimg_io_pread(ext->io, super, sizeof(super), VMIMG_EXT_SUPER, err) ||
-			vmimg_ext_parse(super, &ext->shape, err)
-		? -1
-		: 0;
+	if (vmimg_io_pread(ext->io, super, sizeof(super), VMIMG_EXT_SUPER, err) ||
+		vmimg_ext_parse(super, &shape, err))
+		return -1;
+	descs = vmimg_div_up(shape.blocks, shape.blocks_per_group) * shape.desc_size;
+	if (descs > MAX_DESCS)
+		return vmimg_fail(err, VMIMG_ELIMIT,
+			"the ext file system has 0x%" PRIx64 " bytes of descriptors, 0x%" PRIx64
+			" is the limit",
+			descs, MAX_DESCS);
+	return 0;
+}
+
+static int open_fs(struct ext *ext, struct vmimg_error *err)
+{
+	struct ext2_inode_large inode;
+	char name[40];
+	errcode_t code;
+
+	ext->lib = vmimg_libext2fs_get();
+	if (!ext->lib)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"files of ext are read by libext2fs, which cannot be loaded here");
+	if (judge_super(ext, err))
+		return -1;
+	snprintf(name, sizeof(name), "cb:%p", (void *)ext);
+	ask(ext, 2 * MAX_DESCS);
+	code = ext->lib->ext2fs_open2(name, NULL,
+		EXT2_FLAG_64BITS | EXT2_FLAG_FORCE | EXT2_FLAG_SKIP_MMP |
+			EXT2_FLAG_IGNORE_CSUM_ERRORS,
+		0, 0, &ext->manager, &ext->e2);
+	if (code)
+		return fail(ext, code, err);
+	if (read_inode(ext, ROOT, &inode, &ext->fs.root, err))
+		return -1;
+	if (ext->fs.root.kind != VMIMG_NODE_DIR)
+		return vmimg_fail(
+			err, VMIMG_ECORRUPT, "the root of the ext file system is no folder");
+	return 0;
 }
 
 static void ext_close(struct vmimg_fs *fs)
 {
-	struct vmimg_ext *ext = ext_of(fs);
+	struct ext *ext = ext_of(fs);
 
+	if (ext->e2)
+		ext->lib->ext2fs_free(ext->e2);
 	vmimg_table_free(ext->table);
 	vmimg_io_unref(ext->io);
 	free(ext);
@@ -350,20 +387,15 @@ static const struct vmimg_fs_ops ext_ops = {
 
 struct vmimg_fs *vmimg_ext_open(struct vmimg_io *io, struct vmimg_error *err)
 {
-	struct vmimg_ext *ext = vmimg_new(struct vmimg_ext, err);
+	struct ext *ext = vmimg_new(struct ext, err);
 
 	if (!ext)
 		return NULL;
 	ext->fs.ops = &ext_ops;
 	ext->io = vmimg_io_ref(io);
+	ext->manager = manager;
 	ext->table = vmimg_table_new(io, err);
-	if (!ext->table || read_super(ext, err) ||
-		read_inode(ext, ROOT, &ext->fs.root, NULL, err)) {
-		ext_close(&ext->fs);
-		return NULL;
-	}
-	if (ext->fs.root.kind != VMIMG_NODE_DIR) {
-		vmimg_fail(err, VMIMG_ECORRUPT, "the root of the ext file system is no folder");
+	if (!ext->table || open_fs(ext, err)) {
 		ext_close(&ext->fs);
 		return NULL;
 	}

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "inspect/ext.h"
 #include "inspect/unused.h"
+#include "io/table.h"
 #include "util/bytes.h"
 #include "util/num.h"
 
