@@ -27,5 +27,10 @@ int vmimg_vdi_close_gaps(struct vmimg_disk *disk, struct vmimg_vdi_header *heade
 
 struct vmimg_sink *vmimg_vdi_update(
 	struct vmimg_disk *disk, const struct vmimg_update *update, struct vmimg_error *err);
+int vmimg_vdi_change_parent(struct vmimg_disk *disk, const struct vmimg_parent *parent,
+	struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vdi_set(struct vmimg_disk *disk, const struct vmimg_options *options,
+	struct vmimg_error *err) VMIMG_CHECKED;
+extern const struct vmimg_option_spec vmimg_vdi_settings[];
 int vmimg_vdi_squeeze(
 	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;

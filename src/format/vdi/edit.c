@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Resizing. What makes an image larger or smaller is in the header's first sector: the size, the
- * number of blocks, where the block map and the first block lie. That sector is written when the
- * new state is complete, in places that the old one does not use.
+ * Resizing, and emptying. What makes an image larger or smaller is in the header's first sector:
+ * the size, the number of blocks, where the block map and the first block lie. That sector is
+ * written when the new state is complete, in places that the old one does not use.
  *
  * A map that outgrows its room takes the place of the first blocks, which go to the end of the file
  * before; as blocks are numbered from the first, all numbers become smaller with that same write.
@@ -23,6 +23,7 @@ struct resize {
 	uint32_t entries;                      /* of the map, as it shall be */
 	uint64_t map_at;
 	uint32_t dropped; /* numbers of blocks that make room for the map */
+	bool empty;       /* the new map leads to no block */
 	uint8_t *buffer;  /* STRIDE entries */
 };
 
@@ -130,10 +131,14 @@ static int move_blocks(struct resize *r, struct vmimg_error *err)
 
 /* ---- the map ---- */
 
+/* What is added is zero; a parent that is larger would show. */
 static uint32_t new_entry(struct resize *r)
 {
-	return r->header->type == VMIMG_VDI_FIXED ? (uint32_t)(r->next++ - r->dropped)
-						  : VMIMG_VDI_ABSENT;
+	const struct vmimg_disk *parent = r->disk->parent;
+
+	if (r->header->type == VMIMG_VDI_FIXED)
+		return (uint32_t)(r->next++ - r->dropped);
+	return parent && parent->size > r->disk->size ? VMIMG_VDI_ZERO : VMIMG_VDI_ABSENT;
 }
 
 static void convert_entries(struct resize *r, uint32_t at, uint32_t count, uint32_t old_count)
@@ -142,7 +147,9 @@ static void convert_entries(struct resize *r, uint32_t at, uint32_t count, uint3
 		uint8_t *bytes = r->buffer + 4 * (size_t)k;
 		uint32_t entry = vmimg_get_le32(bytes);
 
-		if (at + k >= old_count)
+		if (r->empty)
+			entry = VMIMG_VDI_ABSENT;
+		else if (at + k >= old_count)
 			entry = new_entry(r);
 		else if (entry < VMIMG_VDI_ZERO)
 			entry -= r->dropped;
@@ -156,7 +163,8 @@ static int put_map(struct resize *r, struct vmimg_error *err)
 	const struct vmimg_vdi *vdi = r->disk->state;
 	struct vmimg_io *io = r->disk->io;
 
-	for (uint32_t i = r->dropped ? 0 : vdi->entries, count; i < r->entries; i += count) {
+	for (uint32_t i = r->dropped || r->empty ? 0 : vdi->entries, count; i < r->entries;
+		i += count) {
 		uint32_t old = i < vdi->entries ? vdi->entries - i : 0;
 
 		count = (uint32_t)vmimg_min(STRIDE, r->entries - i);
@@ -184,7 +192,7 @@ static int plan_map(struct resize *r, struct vmimg_error *err)
 	if (header->map_at + 4 * (uint64_t)header->blocks > header->data_at)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"the blocks do not begin after the block map: convert it");
-	if (header->map_at + 4 * (uint64_t)r->entries <= header->data_at)
+	if (header->map_at + 4 * (uint64_t)r->entries <= header->data_at && !r->empty)
 		return 0;
 	r->dropped = (uint32_t)vmimg_div_up(len, r->stride);
 	r->map_at = header->data_at;
@@ -219,6 +227,19 @@ static int shrink(struct resize *r, uint64_t size, struct vmimg_error *err)
 	return vmimg_io_resize(io, place(r, r->next), err) || vmimg_io_sync(io, err) ? -1 : 0;
 }
 
+/* A child may become larger than its parent; where the parent is larger now, the rest of the last
+ * block would have to hide it. */
+static int check_parent(const struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	if (!disk->parent)
+		return vmimg_fail(err, VMIMG_EINVAL, "the parent of a child that grows is needed");
+	if (disk->parent->size <= disk->size || !(disk->size % disk->block))
+		return 0;
+	return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+		"the parent is larger, and would show in the last block: flatten it first "
+		"(convert)");
+}
+
 static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
 {
 	const struct vmimg_vdi *vdi = disk->state;
@@ -228,10 +249,8 @@ static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmi
 	if (!vdi->header.major)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"a VDI of version 0 has its tables at fixed places: convert it");
-	if (vmimg_vdi_has_parent(&vdi->header))
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"a differencing image is as large as its parent: flatten it first "
-			"(convert)");
+	if (vmimg_vdi_has_parent(&vdi->header) && size > disk->size && check_parent(disk, err))
+		return -1;
 	if (vmimg_div_up(size, disk->block) > VMIMG_VDI_MAX_BLOCKS)
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"%" PRIu64 " bytes are more than %" PRIu32 " blocks of %" PRIu32, size,
@@ -239,13 +258,20 @@ static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmi
 	return 0;
 }
 
-static int vdi_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+static struct resize resize_of(struct vmimg_disk *disk, uint64_t size)
 {
 	const struct vmimg_vdi *vdi = disk->state;
-	struct resize r = { .disk = disk,
+
+	return (struct resize){ .disk = disk,
 		.header = &vdi->header,
 		.stride = vmimg_vdi_stride(&vdi->header),
-		.below = vdi->entries };
+		.below = vdi->entries,
+		.entries = (uint32_t)vmimg_div_up(size, disk->block) };
+}
+
+static int vdi_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	struct resize r;
 	int result;
 
 	size = vmimg_align_up(size, SECTOR);
@@ -253,7 +279,7 @@ static int vdi_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 		return 0;
 	if (check_resize(disk, size, err))
 		return -1;
-	r.entries = (uint32_t)vmimg_div_up(size, disk->block);
+	r = resize_of(disk, size);
 	r.buffer = vmimg_alloc_buffer(STRIDE * 4, err);
 	if (!r.buffer)
 		return -1;
@@ -262,8 +288,55 @@ static int vdi_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 	return result;
 }
 
+/* ---- emptying ---- */
+
+/* A map that leads to no block, in the place of the first ones, is made the map; then one in the
+ * old place; then the file is cut. */
+static int empty(struct resize *r, struct vmimg_error *err)
+{
+	struct vmimg_disk *disk = r->disk;
+	struct vmimg_io *io = disk->io;
+
+	r->empty = true;
+	if (vmimg_vdi_walk(disk->state, count_block, r, err) || plan_map(r, err) ||
+		move_blocks(r, err) || put_map(r, err))
+		return -1;
+	r->next = r->dropped;
+	if (put_header(r, disk->size, r->header->blocks, r->map_at, r->dropped, err))
+		return -1;
+	r->map_at = r->header->map_at;
+	r->next = 0;
+	if (put_map(r, err) || put_header(r, disk->size, r->header->blocks, r->map_at, 0, err))
+		return -1;
+	return vmimg_io_resize(io, r->header->data_at, err) || vmimg_io_sync(io, err) ? -1 : 0;
+}
+
+static int vdi_empty(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	const struct vmimg_vdi *vdi = disk->state;
+	struct resize r = resize_of(disk, disk->size);
+	int result;
+
+	if (vdi->header.type == VMIMG_VDI_FIXED)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"a fixed VDI has all its blocks: emptying has no meaning");
+	if (check_resize(disk, disk->size, err))
+		return -1;
+	r.entries = vdi->header.blocks; /* spare ones, too */
+	r.buffer = vmimg_alloc_buffer(STRIDE * 4, err);
+	if (!r.buffer)
+		return -1;
+	result = empty(&r, err);
+	free(r.buffer);
+	return result;
+}
+
 const struct vmimg_edit_ops vmimg_vdi_edit = {
 	.resize = vdi_resize,
 	.update = vmimg_vdi_update,
+	.empty = vdi_empty,
+	.set_parent = vmimg_vdi_change_parent,
 	.squeeze = vmimg_vdi_squeeze,
+	.set = vmimg_vdi_set,
+	.settings = vmimg_vdi_settings,
 };

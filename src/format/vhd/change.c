@@ -81,22 +81,22 @@ void vmimg_vhd_end_init(struct vmimg_vhd_end *end, struct vmimg_disk *disk)
 {
 	const struct vmimg_vhd *vhd = disk->state;
 
-	*end = (struct vmimg_vhd_end){
-		.disk = disk, .footer_at = vhd->footer_at, .used_to = vmimg_io_size(vhd->io)
-	};
+	*end = (struct vmimg_vhd_end){ .disk = disk,
+		.footer = vhd->footer,
+		.footer_at = vhd->footer_at,
+		.used_to = vmimg_io_size(vhd->io) };
 }
 
 int vmimg_vhd_end_extend(
 	struct vmimg_vhd_end *end, uint64_t at, uint64_t len, struct vmimg_error *err)
 {
-	const struct vmimg_vhd *vhd = end->disk->state;
 	struct vmimg_io *io = end->disk->io;
 	uint64_t far = vmimg_align_up(at + len + GROWTH, VMIMG_VHD_SECTOR);
 
 	if (at + len > end->footer_at) {
 		uint64_t old = end->footer_at;
 
-		if (vmimg_vhd_put_footer(end->disk, &vhd->footer, far, err) ||
+		if (vmimg_vhd_put_footer(end->disk, &end->footer, far, err) ||
 			vmimg_io_zero(io, old, VMIMG_VHD_FOOTER_SIZE, err))
 			return -1;
 		end->footer_at = far;
@@ -108,12 +108,11 @@ int vmimg_vhd_end_extend(
 
 int vmimg_vhd_end_cut(struct vmimg_vhd_end *end, uint64_t at, struct vmimg_error *err)
 {
-	const struct vmimg_vhd *vhd = end->disk->state;
 	struct vmimg_io *io = end->disk->io;
 
 	if (at == end->footer_at || (at < end->footer_at && at + VMIMG_VHD_SECTOR > end->footer_at))
 		return 0; /* the two would overlap */
-	if (vmimg_vhd_put_footer(end->disk, &vhd->footer, at, err) ||
+	if (vmimg_vhd_put_footer(end->disk, &end->footer, at, err) ||
 		vmimg_io_resize(io, at + VMIMG_VHD_FOOTER_SIZE, err))
 		return -1;
 	end->footer_at = at;

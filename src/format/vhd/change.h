@@ -33,8 +33,9 @@ int vmimg_vhd_put_header(struct vmimg_disk *disk, const struct vmimg_vhd_header 
  */
 struct vmimg_vhd_end {
 	struct vmimg_disk *disk;
-	uint64_t footer_at; /* at this moment */
-	uint64_t used_to;   /* below, there may be bytes of old; above, the file is new and zero */
+	struct vmimg_vhd_footer footer; /* the one at the end */
+	uint64_t footer_at;             /* at this moment */
+	uint64_t used_to; /* below, there may be bytes of old; above, the file is new and zero */
 };
 void vmimg_vhd_end_init(struct vmimg_vhd_end *end, struct vmimg_disk *disk);
 /* Makes [at, at + len) usable: zero, and before the footer. */
@@ -60,5 +61,15 @@ int vmimg_vhd_read_batmap(struct vmimg_vhd *vhd, struct vmimg_vhd_batmap *batmap
 int vmimg_vhd_put_batmap(struct vmimg_disk *disk, uint64_t header_at, uint64_t map_at,
 	uint32_t sectors, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* ---- the operations of disk/edit.h ---- */
+
 struct vmimg_sink *vmimg_vhd_update(
 	struct vmimg_disk *disk, const struct vmimg_update *update, struct vmimg_error *err);
+int vmimg_vhd_empty(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vhd_squeeze(
+	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vhd_change_parent(struct vmimg_disk *disk, const struct vmimg_parent *parent,
+	struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vhd_set(struct vmimg_disk *disk, const struct vmimg_options *options,
+	struct vmimg_error *err) VMIMG_CHECKED;
+extern const struct vmimg_option_spec vmimg_vhd_settings[];

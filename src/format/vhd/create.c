@@ -5,9 +5,6 @@
 #include "format/vhd/sink.h"
 #include "util/num.h"
 
-/* Seconds from 1970 to 2000, where VHD's clock starts. */
-#define VHD_EPOCH 946684800U
-
 #define CHUNK   (256U << 10)
 #define GRANULE 4096U
 #define BLOCK   (2U << 20)
@@ -86,19 +83,16 @@ static int set_identity(
 {
 	const char *uuid = vmimg_options_text(create->options, "uuid", NULL);
 	const char *creator = vmimg_options_text(create->options, "creator", "win ");
-	size_t len = strlen(creator);
 
-	if (len > sizeof(s->creator))
-		return vmimg_fail(err, VMIMG_EINVAL, "creator has at most four characters");
-	memset(s->creator, ' ', sizeof(s->creator));
-	memcpy(s->creator, creator, len);
+	if (vmimg_vhd_set_creator(s->creator, creator, err))
+		return -1;
 	s->unique = create->unique;
 	s->has_uuid = uuid != NULL;
 	if (uuid && !vmimg_guid_parse(&s->uuid, uuid, strlen(uuid)))
 		return vmimg_fail(err, VMIMG_EINVAL, "uuid is 8-4-4-4-12 hexadecimal digits");
 	s->sink.wants_digest = !s->has_uuid && !s->unique;
-	s->timestamp = create->epoch > VHD_EPOCH
-		? (uint32_t)vmimg_min(create->epoch - VHD_EPOCH, UINT32_MAX)
+	s->timestamp = create->epoch > VMIMG_VHD_EPOCH
+		? (uint32_t)vmimg_min(create->epoch - VMIMG_VHD_EPOCH, UINT32_MAX)
 		: 0;
 	s->content = s->sink.size;
 	return 0;

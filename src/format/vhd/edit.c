@@ -17,7 +17,7 @@
 /* Creators whose images QEMU and Virtual PC size by geometry become "win ": the size is exact. */
 static void name_creator(struct vmimg_vhd_footer *footer)
 {
-	if (!memcmp(footer->creator, "vpc ", 4) || !memcmp(footer->creator, "qemu", 4))
+	if (vmimg_vhd_goes_by_geometry(footer))
 		memcpy(footer->creator, "win ", 4);
 }
 
@@ -111,6 +111,8 @@ static uint64_t room_end(const struct vmimg_vhd *vhd, uint64_t first_block)
 {
 	uint64_t end = vmimg_min(vhd->footer_at, first_block);
 
+	if (vhd->batmap_at)
+		end = vmimg_min(end, vhd->batmap_at);
 	if (vhd->footer.data_offset > vhd->bat_at)
 		end = vmimg_min(end, vhd->footer.data_offset);
 	for (unsigned i = 0; i < VMIMG_VHD_LOCATORS; i++) {
@@ -168,6 +170,37 @@ static int clear_rest(struct vmimg_disk *disk, struct vmimg_error *err)
 		disk->block - inside, err);
 }
 
+/* Of a batmap with one bit for each entry. */
+static uint64_t map_sectors(uint32_t entries)
+{
+	return vmimg_div_up(entries, 8 * VMIMG_VHD_SECTOR);
+}
+
+/* Where the tables end: Xen's batmap is found behind the BAT, and grows with it. */
+static uint64_t tables_end(const struct vmimg_vhd *vhd, uint64_t bat_at, uint32_t entries)
+{
+	uint64_t end = vmimg_align_up(bat_at + 4 * (uint64_t)entries, VMIMG_VHD_SECTOR);
+
+	return vhd->batmap_at
+		? end + VMIMG_VHD_BATMAP_SIZE + map_sectors(entries) * VMIMG_VHD_SECTOR
+		: end;
+}
+
+static int put_batmap(
+	struct vmimg_disk *disk, uint64_t bat_at, uint32_t entries, struct vmimg_error *err)
+{
+	const struct vmimg_vhd *vhd = disk->state;
+	uint64_t at = vmimg_align_up(bat_at + 4 * (uint64_t)entries, VMIMG_VHD_SECTOR);
+	uint64_t map_at = at + VMIMG_VHD_BATMAP_SIZE;
+
+	if (!vhd->batmap_at)
+		return 0;
+	return vmimg_io_zero(disk->io, map_at, map_sectors(entries) * VMIMG_VHD_SECTOR, err) ||
+			vmimg_vhd_put_batmap(disk, at, map_at, (uint32_t)map_sectors(entries), err)
+		? -1
+		: 0;
+}
+
 static int grow_dynamic(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
 {
 	struct vmimg_vhd *vhd = disk->state;
@@ -180,15 +213,14 @@ static int grow_dynamic(struct vmimg_disk *disk, uint64_t size, struct vmimg_err
 	end = vmimg_max(vhd->footer_at, vmimg_align_up(blocks.most, VMIMG_VHD_SECTOR));
 	if (bat_at + 4 * (uint64_t)entries > room_end(vhd, blocks.least)) {
 		bat_at = vmimg_align_up(end, VMIMG_VHD_SECTOR);
-		end = vmimg_vhd_first_block(
-			vmimg_align_up(bat_at + 4 * (uint64_t)entries, VMIMG_VHD_SECTOR),
-			vhd->bitmap_bytes);
+		end = vmimg_vhd_first_block(tables_end(vhd, bat_at, entries), vhd->bitmap_bytes);
 		end = vmimg_max(end, bat_at + VMIMG_VHD_FOOTER_SIZE);
 	}
 	if (end != vhd->footer_at && put_footer(disk, disk->size, end, err))
 		return -1;
-	if (put_bat(disk, bat_at, entries, err) || clear_rest(disk, err) ||
-		vmimg_io_sync(disk->io, err) ||
+	if (put_bat(disk, bat_at, entries, err) ||
+		(bat_at != vhd->bat_at && put_batmap(disk, bat_at, entries, err)) ||
+		clear_rest(disk, err) || vmimg_io_sync(disk->io, err) ||
 		put_header(disk, bat_at,
 			bat_at == vhd->bat_at ? (uint32_t)vmimg_max(entries, vhd->header.entries)
 					      : entries,
@@ -219,6 +251,19 @@ static int shrink_dynamic(struct vmimg_disk *disk, uint64_t size, struct vmimg_e
 	return cut_file(disk, size, end, err);
 }
 
+/* A child may become larger than its parent; what is added is zero only if the parent ends before.
+ */
+static int check_parent(const struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	if (!disk->parent)
+		return vmimg_fail(err, VMIMG_EINVAL, "the parent of a child that grows is needed");
+	return disk->parent->size <= disk->size
+		? 0
+		: vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			  "the parent is larger, and would show in what is added: flatten it first "
+			  "(convert)");
+}
+
 static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
 {
 	const struct vmimg_vhd *vhd = disk->state;
@@ -226,17 +271,13 @@ static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmi
 	if (size > VMIMG_VHD_MAX_SIZE)
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"a VHD holds at most 2040 GiB, not %" PRIu64 " bytes", size);
-	if (vhd->footer.type == VMIMG_VHD_DIFFERENCING)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"a differencing disk is as large as its parent: flatten it first "
-			"(convert)");
+	if (vhd->footer.type == VMIMG_VHD_DIFFERENCING && size > disk->size &&
+		check_parent(disk, err))
+		return -1;
 	if (vhd->footer.type == VMIMG_VHD_FIXED)
 		return 0;
 	if (vmimg_div_up(size, disk->block) > VMIMG_VHD_MAX_ENTRIES)
 		return vmimg_fail(err, VMIMG_EINVAL, "the blocks are too small for the disk");
-	if (size > disk->size && vhd->batmap_at)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"it has Xen's batmap, which would have to grow as well: convert it");
 	return 0;
 }
 
@@ -257,4 +298,9 @@ static int vhd_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 const struct vmimg_edit_ops vmimg_vhd_edit = {
 	.resize = vhd_resize,
 	.update = vmimg_vhd_update,
+	.empty = vmimg_vhd_empty,
+	.set_parent = vmimg_vhd_change_parent,
+	.squeeze = vmimg_vhd_squeeze,
+	.set = vmimg_vhd_set,
+	.settings = vmimg_vhd_settings,
 };

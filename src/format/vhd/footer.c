@@ -95,13 +95,23 @@ static int fail_sum(const struct copy *copy, struct vmimg_error *err)
 		vmimg_vhd_sum(copy->bytes, sizeof(copy->bytes), VMIMG_VHD_FOOTER_SUM_AT));
 }
 
-/* Of two sound copies that are not equal: sizes may differ while the disk was being resized, for
- * which the footer at the end is written first; the kind of disk cannot. */
+/* Both lead to a header of their own, of the same image: it was getting another parent, or none. */
+static bool is_between_headers(
+	const struct vmimg_vhd_footer *head, const struct vmimg_vhd_footer *tail)
+{
+	return head->data_offset != tail->data_offset && head->type >= VMIMG_VHD_DYNAMIC &&
+		tail->type >= VMIMG_VHD_DYNAMIC &&
+		!memcmp(head->uuid, tail->uuid, sizeof(head->uuid));
+}
+
+/* Of two sound copies that are not equal: a change writes the footer at the end first. The kind of
+ * disk cannot differ, but with the header. */
 static int choose_of_sound(const struct copy *head, const struct copy *tail,
 	const struct copy **chosen, unsigned *flaws, struct vmimg_error *err)
 {
-	if (head->footer.type != tail->footer.type ||
-		head->footer.data_offset != tail->footer.data_offset)
+	if ((head->footer.type != tail->footer.type ||
+		    head->footer.data_offset != tail->footer.data_offset) &&
+		!is_between_headers(&head->footer, &tail->footer))
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"the footer at the start says disk type %" PRIu32 ", header at 0x%" PRIx64
 			", the one at the end (0x%" PRIx64 ") type %" PRIu32

@@ -66,16 +66,15 @@ static char *windows_name(const char *name, bool dotted, struct vmimg_error *err
 	return text;
 }
 
-static int write_locator(struct vmimg_vhd_sink *s, struct vmimg_vhd_header *header, unsigned slot,
-	const char *platform, const char *name, struct vmimg_error *err)
+/* Locator number slot, with its text at `at`. */
+static int write_locator(struct vmimg_io *io, struct vmimg_vhd_header *header, unsigned slot,
+	const char *platform, const char *name, uint64_t at, struct vmimg_error *err)
 {
 	bool dotted = !memcmp(platform, "W2ru", 4);
 	VMIMG_AUTO(free) char *text = windows_name(name, dotted, err);
-	struct vmimg_vhd_locator locator = { .space = VMIMG_MAX_NAME };
+	struct vmimg_vhd_locator locator = { .space = VMIMG_MAX_NAME, .at = at };
 	size_t len = 0;
 	VMIMG_AUTO(free) uint8_t *utf16 = text ? vmimg_utf16_encode(text, false, &len, err) : NULL;
-	uint64_t tables_end =
-		vmimg_align_up(s->bat_at + 4 * (uint64_t)s->entries, VMIMG_VHD_SECTOR);
 
 	if (!utf16)
 		return -1;
@@ -83,32 +82,40 @@ static int write_locator(struct vmimg_vhd_sink *s, struct vmimg_vhd_header *head
 		return vmimg_fail(err, VMIMG_EINVAL, "the parent's name is too long");
 	memcpy(locator.platform, platform, sizeof(locator.platform));
 	locator.len = (uint32_t)len;
-	locator.at = tables_end + slot * VMIMG_MAX_NAME;
 	vmimg_vhd_locator_encode(&locator, header->locators + slot * VMIMG_VHD_LOCATOR_SIZE);
-	return vmimg_io_pwrite(s->io, utf16, len, locator.at, err);
+	return vmimg_io_pwrite(io, utf16, len, at, err);
 }
 
-static int set_parent(
-	struct vmimg_vhd_sink *s, struct vmimg_vhd_header *header, struct vmimg_error *err)
+int vmimg_vhd_name_parent(struct vmimg_io *io, struct vmimg_vhd_header *header, const char *name,
+	uint64_t locators_at, struct vmimg_error *err)
 {
-	const char *slash = strrchr(s->parent_name, '/');
-	const char *base = slash ? slash + 1 : s->parent_name;
-	bool relative = s->parent_name[0] != '/';
+	const char *slash = strrchr(name, '/');
 	VMIMG_AUTO(free) uint8_t *utf16 = NULL;
 	size_t len;
 
-	memcpy(header->parent_uuid, s->parent.uuid.bytes, sizeof(header->parent_uuid));
-	header->parent_time = s->parent.time;
-	utf16 = vmimg_utf16_encode(base, true, &len, err);
+	utf16 = vmimg_utf16_encode(slash ? slash + 1 : name, true, &len, err);
 	if (!utf16)
 		return -1;
 	if (len > VMIMG_VHD_NAME_BYTES - 2)
 		return vmimg_fail(
 			err, VMIMG_EINVAL, "the parent's name is longer than 255 characters");
+	memset(header->parent_name, 0, sizeof(header->parent_name));
+	memset(header->locators, 0, sizeof(header->locators));
 	memcpy(header->parent_name, utf16, len);
-	if (relative && write_locator(s, header, 0, "W2ru", s->parent_name, err))
+	if (name[0] != '/' && write_locator(io, header, 0, "W2ru", name, locators_at, err))
 		return -1;
-	return write_locator(s, header, 1, "W2ku", s->parent_name, err);
+	return write_locator(io, header, 1, "W2ku", name, locators_at + VMIMG_MAX_NAME, err);
+}
+
+static int set_parent(
+	struct vmimg_vhd_sink *s, struct vmimg_vhd_header *header, struct vmimg_error *err)
+{
+	uint64_t tables_end =
+		vmimg_align_up(s->bat_at + 4 * (uint64_t)s->entries, VMIMG_VHD_SECTOR);
+
+	memcpy(header->parent_uuid, s->parent.uuid.bytes, sizeof(header->parent_uuid));
+	header->parent_time = s->parent.time;
+	return vmimg_vhd_name_parent(s->io, header, s->parent_name, tables_end, err);
 }
 
 int vmimg_vhd_write_header(struct vmimg_vhd_sink *s, struct vmimg_error *err)

@@ -54,7 +54,7 @@ uint64_t vmimg_vhd_round_to_geometry(uint64_t size)
 
 /* Virtual PC and QEMU showed their guests cylinders * heads * sectors, whatever "current size"
  * says. All others go by the size. */
-static bool goes_by_geometry(const struct vmimg_vhd_footer *footer)
+bool vmimg_vhd_goes_by_geometry(const struct vmimg_vhd_footer *footer)
 {
 	return !memcmp(footer->creator, "vpc ", 4) || !memcmp(footer->creator, "qemu", 4);
 }
@@ -71,7 +71,8 @@ uint64_t vmimg_vhd_guest_size(const struct vmimg_vhd_footer *footer, uint64_t he
 	bool capped = geometry.cylinders == MAX_CYLINDERS && geometry.heads == MAX_HEADS &&
 		geometry.sectors == MAX_SECTORS;
 
-	if (!goes_by_geometry(footer) || capped || bytes <= footer->current_size || bytes > held)
+	if (!vmimg_vhd_goes_by_geometry(footer) || capped || bytes <= footer->current_size ||
+		bytes > held)
 		return footer->current_size;
 	return bytes;
 }

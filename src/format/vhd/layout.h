@@ -8,6 +8,9 @@
 
 #define VMIMG_VHD_SECTOR 512U
 
+/* Seconds from 1970 to 2000, where VHD's clock starts. */
+#define VMIMG_VHD_EPOCH 946684800U
+
 #define VMIMG_VHD_COOKIE  "conectix"
 #define VMIMG_VHD_VERSION 0x00010000U
 #define VMIMG_VHD_NOWHERE UINT64_C(0xffffffffffffffff)

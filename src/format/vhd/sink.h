@@ -56,5 +56,8 @@ int vmimg_vhd_make_footer(const struct vmimg_vhd_sink *s, uint8_t bytes[VMIMG_VH
 	struct vmimg_error *err) VMIMG_CHECKED;
 /* The dynamic disk header, and what it points to but for the block table. */
 int vmimg_vhd_write_header(struct vmimg_vhd_sink *s, struct vmimg_error *err) VMIMG_CHECKED;
-/* Bytes set aside after the block table for the parent's locators. */
+/* The parent's name into the header, and into two locators, whose texts go to locators_at. */
+int vmimg_vhd_name_parent(struct vmimg_io *io, struct vmimg_vhd_header *header, const char *name,
+	uint64_t locators_at, struct vmimg_error *err) VMIMG_CHECKED;
+/* Bytes that they take; set aside after the block table of a new child. */
 #define VMIMG_VHD_LOCATOR_SPACE (2U * VMIMG_MAX_NAME)

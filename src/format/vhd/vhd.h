@@ -60,8 +60,16 @@ uint64_t vmimg_vhd_geometry_bytes(const struct vmimg_vhd_geometry *geometry);
 /* The smallest size, not less than size, that a geometry can express; size itself when too large
  * for any. */
 uint64_t vmimg_vhd_round_to_geometry(uint64_t size);
+/* Whether its creator showed guests cylinders * heads * sectors. */
+bool vmimg_vhd_goes_by_geometry(const struct vmimg_vhd_footer *footer);
 /* The size that the guest saw, by the footer and by who made it. held: bytes there is room for. */
 uint64_t vmimg_vhd_guest_size(const struct vmimg_vhd_footer *footer, uint64_t held);
+
+/* ---- settings.c ---- */
+
+/* Text of at most four characters, filled up with blanks. */
+int vmimg_vhd_set_creator(
+	uint8_t creator[4], const char *text, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* ---- parent.c ---- */
 
