@@ -16,6 +16,7 @@
 struct image {
 	const char *format, *options; /* of making it; NULL: the defaults */
 	struct vmimg_io *io, *parent; /* parent: a whole image, or NULL */
+	struct vmimg_io *other;       /* one that it may have instead: "new parent" */
 	struct vmimg_resolver resolver;
 };
 
@@ -25,12 +26,26 @@ static struct vmimg_io *image_resolve(const struct vmimg_resolver *resolver,
 	const struct image *image =
 		(const struct image *)((const char *)resolver - offsetof(struct image, resolver));
 
-	(void)ref;
 	(void)from;
+	if (image->other && strstr(ref->name, "new"))
+		return vmimg_io_ref(image->other);
 	if (image->parent)
 		return vmimg_io_ref(image->parent);
 	vmimg_fail(err, VMIMG_EREFUSED, "there is no parent");
 	return NULL;
+}
+
+static int image_search(const struct vmimg_resolver *resolver, const char *suffix,
+	const struct vmimg_io *from, bool (*each)(void *ctx, const char *name), void *ctx,
+	struct vmimg_error *err)
+{
+	(void)resolver;
+	(void)suffix;
+	(void)from;
+	(void)err;
+	if (!each(ctx, "old.vdi"))
+		each(ctx, "new.vdi");
+	return 0;
 }
 
 static inline struct vmimg_disk *image_open_io(
@@ -39,6 +54,7 @@ static inline struct vmimg_disk *image_open_io(
 	struct vmimg_open options = { .format = image->format, .resolver = &image->resolver };
 
 	image->resolver.open = image_resolve;
+	image->resolver.search = image_search;
 	return vmimg_disk_open(io, &options, err);
 }
 
@@ -79,6 +95,7 @@ static inline void image_done(struct image *image)
 {
 	vmimg_io_unref(image->io);
 	vmimg_io_unref(image->parent);
+	vmimg_io_unref(image->other);
 }
 
 /* Runs of any kind, all of them multiples of unit bytes long but the last. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* New content in place, of every format that takes it: patches of data, zeroes and nothing, laid
- * one over the other; identities; the space that is given back. */
+ * one over the other; identities; the space that is given back; layers emptied and given other
+ * parents. */
 #include "image.h"
 
 #define GUEST ((UINT64_C(3) << 20) + 1536)
@@ -224,6 +225,96 @@ static void content_changes_identity(void)
 	}
 }
 
-UNIT_TESTS(TEST(patches), TEST(given_up), TEST(zeroes_give_back), TEST(squeezed),
-	TEST(content_changes_identity));
+/* What a child shows when it is empty is its parent. */
+static void emptied(void)
+{
+	VMIMG_AUTO(free) uint8_t *guest = malloc(GUEST);
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
+		struct image image;
+		struct vmimg_disk *disk;
+
+		if (strstr(ways[i].name, "fixed"))
+			continue;
+		doing = ways[i].name;
+		begin(&ways[i], &image, guest);
+		patch(&image, 40, true, guest);
+		disk = image_open(&image, &err);
+		CHECK(disk && !disk->format->edit->empty(disk, &err));
+		tell("emptied");
+		memset(guest, 0, GUEST);
+		if (disk && disk->parent)
+			CHECK(!vmimg_disk_pread(disk->parent, guest, GUEST, 0, &err));
+		vmimg_disk_close(disk);
+		CHECK(holds(&image, guest) && !image_check(image.io, image.format, &err));
+		CHECK(vmimg_io_size(image.io) < 65536);
+		patch(&image, 41, true, guest);
+		CHECK(holds(&image, guest) && image_check(image.io, image.format, &err) < 2);
+		tell("used again");
+		image_done(&image);
+	}
+}
+
+/* Another parent: what the child has stays, what it lacks is the new parent's. */
+static void other_parents(void)
+{
+	VMIMG_AUTO(free) uint8_t *guest = malloc(GUEST);
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
+		struct image image, below = { .format = ways[i].format };
+		struct vmimg_disk *disk, *parent;
+		struct vmimg_parent value = { .name = "folder/new parent", .format = below.format };
+		struct fake fake, layer;
+		uint64_t size;
+
+		if (!ways[i].child)
+			continue;
+		doing = ways[i].name;
+		begin(&ways[i], &image, guest);
+		fake_open_aligned(&fake, GUEST, 512, 50);
+		CHECK(!image_make(&below, &fake, &err));
+		memset(guest, 0, GUEST);
+		fake_lay_over(&fake, guest);
+		fake_open_aligned(&layer, GUEST, 16384, 2);
+		fake_lay_over(&layer, guest);
+		parent = image_open(&below, &err);
+		size = vmimg_io_size(image.io);
+		for (unsigned times = 0; times < 3; times++) {
+			value.disk = times ? NULL : parent; /* by name alone, later */
+			disk = image_open(&image, &err);
+			CHECK(disk && !disk->format->edit->set_parent(disk, &value, &err));
+			vmimg_disk_close(disk);
+			image.other = image.other ? image.other : vmimg_io_ref(below.io);
+			CHECK(holds(&image, guest));
+			CHECK(!image_check(image.io, image.format, &err));
+			CHECK(vmimg_io_size(image.io) == size);
+			tell("another parent");
+		}
+		disk = image_open(&image, &err);
+		CHECK(disk && !disk->format->edit->set_parent(disk, NULL, &err));
+		vmimg_disk_close(disk);
+		vmimg_io_unref(image.parent);
+		image.parent = NULL;
+		memset(guest, 0, GUEST);
+		fake_lay_over(&layer, guest);
+		CHECK(holds(&image, guest) && !image_check(image.io, image.format, &err));
+		tell("no parent");
+		disk = image_open(&image, &err);
+		value.disk = parent;
+		CHECK(disk && !disk->format->edit->set_parent(disk, &value, &err));
+		vmimg_disk_close(disk);
+		image.parent = vmimg_io_ref(below.io);
+		patch(&image, 51, true, memset(guest, 0, GUEST));
+		CHECK(!image_check(image.io, image.format, &err));
+		tell("a parent again");
+		vmimg_disk_close(parent);
+		fake_done(&fake);
+		fake_done(&layer);
+		image_done(&below);
+		image_done(&image);
+	}
+}
+
+UNIT_TESTS(TEST(emptied), TEST(other_parents), TEST(patches), TEST(given_up),
+	TEST(zeroes_give_back), TEST(squeezed), TEST(content_changes_identity));
 UNIT_MAIN()

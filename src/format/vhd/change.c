@@ -5,8 +5,8 @@
 #include <string.h>
 #include "util/num.h"
 
-/* How much further than needed the footer goes: each step costs a flush. */
-#define GROWTH (UINT64_C(64) << 20)
+/* How much further than needed the footer goes at most: each step costs a flush. */
+#define MOST_GROWTH (UINT64_C(64) << 20)
 
 /* ---- before the change ---- */
 
@@ -91,7 +91,8 @@ int vmimg_vhd_end_extend(
 	struct vmimg_vhd_end *end, uint64_t at, uint64_t len, struct vmimg_error *err)
 {
 	struct vmimg_io *io = end->disk->io;
-	uint64_t far = vmimg_align_up(at + len + GROWTH, VMIMG_VHD_SECTOR);
+	uint64_t growth = vmimg_min(MOST_GROWTH, 4 * len + end->footer_at / 4);
+	uint64_t far = vmimg_align_up(at + len + growth, VMIMG_VHD_SECTOR);
 
 	if (at + len > end->footer_at) {
 		uint64_t old = end->footer_at;

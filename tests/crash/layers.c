@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a crash leaves of the changes that layers go through: new content, emptied, squeezed,
+ * another parent or none, settings, growth of a child. New content appears sector by sector; all
+ * else is the old guest or the new one.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include "../unit/image.h"
+#include "states.h"
+
+#define GUEST ((UINT64_C(512) << 10) + 1536)
+#define MOST  40 /* states an epoch beyond the prefixes */
+#define GROWN (GUEST + 200000 / 512 * 512)
+
+enum change { UPDATE, EMPTY, SQUEEZE, PARENT, NO_PARENT, SET, GROW };
+
+static const char *const change_names[] = { "update", "empty", "squeeze", "parent", "no-parent",
+	"set", "grow" };
+
+struct way {
+	const char *name, *format, *options;
+	bool child;
+	const char *setting; /* NULL: there is none */
+};
+
+static const struct way ways[] = {
+	{ "vhd", "vhd", "block_size=32k", false, "creator" },
+	{ "vhd-child", "vhd", "block_size=32k", true, "creator" },
+	{ "vdi", "vdi", "block_size=16k", false, "uuid" },
+	{ "vdi-child", "vdi", "block_size=16k", true, "uuid" },
+};
+
+struct job {
+	const char *name;
+	struct image *image;
+	uint8_t old[GROWN], new[GROWN];
+	uint64_t old_size, new_size;
+	bool by_sector;
+	unsigned is_old, is_new, mixed, leaks, bad;
+};
+
+static struct vmimg_error err;
+
+/* ---- judging ---- */
+
+/* Each sector as before or as given. *all_new, *all_old: nothing else was seen. */
+static bool is_mixture(const struct job *job, const uint8_t *bytes, bool *all_old, bool *all_new)
+{
+	for (uint64_t at = 0; at < job->old_size; at += 512) {
+		bool old = !memcmp(bytes + at, job->old + at, 512);
+		bool new = !memcmp(bytes + at, job->new + at, 512);
+
+		if (!old && !new)
+			return false;
+		*all_old &= old;
+		*all_new &= new;
+	}
+	return true;
+}
+
+static const char *verdict(struct job *job, const struct state *state)
+{
+	VMIMG_AUTO(vmimg_io_unref)
+	struct vmimg_io *io = vmimg_memory_view(state->bytes, (size_t)state->size, "state", &err);
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open_io(job->image, io, &err);
+	VMIMG_AUTO(free) uint8_t *bytes = calloc(1, GROWN);
+	bool all_old, all_new;
+	int found;
+
+	if (!disk)
+		return "not to be opened";
+	if (vmimg_disk_pread(disk, bytes, (size_t)disk->size, 0, &err))
+		return "not to be read";
+	all_old = disk->size == job->old_size;
+	all_new = disk->size == job->new_size;
+	if (job->by_sector) {
+		if (!is_mixture(job, bytes, &all_old, &all_new))
+			return "a sector that was never there";
+	} else {
+		all_old = all_old && !memcmp(bytes, job->old, job->old_size);
+		all_new = all_new && !memcmp(bytes, job->new, job->new_size);
+	}
+	if (!all_old && !all_new && !job->by_sector)
+		return "neither the old content nor the new";
+	if (state->whole && !all_new)
+		return "not the new content, though all was written";
+	found = image_check(io, job->image->format, &err);
+	job->is_new += all_new;
+	job->is_old += all_old && !all_new;
+	job->mixed += !all_old && !all_new;
+	job->leaks += found == 1;
+	return found == 2 ? "damaged" : NULL;
+}
+
+static void judge(void *ctx, const struct state *state)
+{
+	struct job *job = ctx;
+	const char *wrong = verdict(job, state);
+
+	if (!wrong)
+		return;
+	if (job->bad++ < 3)
+		printf("# %s, epoch %zu: %s: %s\n", job->name, state->epoch, wrong, err.text);
+	unit_failed++;
+}
+
+/* ---- making and changing ---- */
+
+/* A parent with content of that seed. */
+static struct vmimg_io *make_parent(const struct way *way, uint64_t seed, uint8_t *guest)
+{
+	struct image below = { .format = way->format, .options = way->options };
+	struct fake fake;
+
+	fake_open_aligned(&fake, GUEST, 512, seed);
+	CHECK(!image_make(&below, &fake, &err));
+	if (guest)
+		fake_lay_over(&fake, guest);
+	fake_done(&fake);
+	return below.io;
+}
+
+static void lay_over(struct fake *fake, uint64_t unit, uint64_t seed, uint8_t *guest)
+{
+	fake_open_aligned(fake, GUEST, unit, seed);
+	fake_lay_over(fake, guest);
+}
+
+/* New content before the change in hand, so that there are gaps to be closed. */
+static void wear(struct job *job, uint64_t seed)
+{
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open(job->image, &err);
+	struct fake fake;
+
+	lay_over(&fake, 16384, seed, job->old);
+	CHECK(disk && !image_patch(disk, &fake, true, &err));
+	fake_done(&fake);
+}
+
+static int set(struct vmimg_disk *disk, const char *key)
+{
+	struct vmimg_options options = { 0 };
+	int failed = vmimg_options_set(&options, key,
+			     !strcmp(key, "uuid") ? "11111111-2222-3333-4444-555555555555" : "abc",
+			     &err) ||
+		disk->format->edit->set(disk, &options, &err);
+
+	vmimg_options_done(&options);
+	return failed;
+}
+
+static int set_parent(struct job *job, struct vmimg_disk *disk)
+{
+	struct image below = { .format = job->image->format, .io = job->image->other };
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *parent = image_open(&below, &err);
+	struct vmimg_parent value = { .name = "new parent", .disk = parent };
+
+	return parent ? disk->format->edit->set_parent(disk, &value, &err) : -1;
+}
+
+static int apply(struct job *job, const struct way *way, enum change change, struct vmimg_io *io)
+{
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open_io(job->image, io, &err);
+	const struct vmimg_edit_ops *edit = disk ? disk->format->edit : NULL;
+	struct fake fake;
+	uint64_t saved;
+	int result;
+
+	if (!edit)
+		return -1;
+	switch (change) {
+	case UPDATE:
+		lay_over(&fake, 16384, 9, job->new);
+		result = image_patch(disk, &fake, false, &err);
+		fake_done(&fake);
+		return result;
+	case EMPTY:
+		return edit->empty(disk, &err);
+	case SQUEEZE:
+		return edit->squeeze(disk, &saved, &err);
+	case PARENT:
+		return set_parent(job, disk);
+	case NO_PARENT:
+		return edit->set_parent(disk, NULL, &err);
+	case SET:
+		return set(disk, way->setting);
+	case GROW:
+		return edit->resize(disk, GROWN, &err);
+	}
+	return -1;
+}
+
+/* What the guest shall see. The layer is the patches of the seeds 2 (its making), 3 and 4. */
+static void expect(struct job *job, const struct way *way, enum change change)
+{
+	static const uint64_t layers[] = { 2, 3, 4 };
+	struct fake fake;
+
+	memcpy(job->new, job->old, GROWN);
+	if (change != EMPTY && change != PARENT && change != NO_PARENT)
+		return;
+	memset(job->new, 0, GROWN);
+	if (way->child && change != NO_PARENT) {
+		lay_over(&fake, 512, change == PARENT ? 5 : 8, job->new);
+		fake_done(&fake);
+	}
+	for (size_t i = 0; change != EMPTY && i < VMIMG_ARRAY_LEN(layers); i++) {
+		lay_over(&fake, 16384, layers[i], job->new);
+		fake_done(&fake);
+	}
+}
+
+static void try_change(const struct way *way, enum change change)
+{
+	struct image image = { .format = way->format, .options = way->options };
+	VMIMG_AUTO(free) struct job *job = calloc(1, sizeof(*job));
+	struct vmimg_recording recording = { 0 };
+	struct states states = {
+		.recording = &recording, .seed = 7, .most = MOST, .judge = judge, .ctx = job
+	};
+	struct vmimg_io *io;
+	uint8_t *before;
+	char name[80];
+	struct fake fake;
+	long count;
+
+	snprintf(name, sizeof(name), "%s-%s", way->name, change_names[change]);
+	job->name = name;
+	job->image = &image;
+	job->old_size = GUEST;
+	job->new_size = change == GROW ? GROWN : GUEST;
+	job->by_sector = change == UPDATE;
+	image.parent = way->child ? make_parent(way, 8, job->old) : NULL;
+	image.other = change == PARENT ? make_parent(way, 5, NULL) : NULL;
+	lay_over(&fake, 16384, 2, job->old);
+	CHECK(!image_make(&image, &fake, &err));
+	fake_done(&fake);
+	wear(job, 3);
+	wear(job, 4);
+	expect(job, way, change);
+	states.size = vmimg_io_size(image.io);
+	states.before = before = malloc((size_t)states.size);
+	memcpy(before, vmimg_memory_bytes(image.io), (size_t)states.size);
+	io = vmimg_recorder_open(image.io, &recording, &err);
+	if (!io || apply(job, way, change, io) || vmimg_io_sync(io, &err)) {
+		CHECK_NEVER("not changed");
+		printf("# %s: %s\n", name, err.text);
+	} else {
+		count = states_run(&states);
+		printf("# crash %s: states %ld old %u new %u mixed %u leaks %u bad %u\n", name,
+			count, job->is_old, job->is_new, job->mixed, job->leaks, job->bad);
+		fflush(stdout);
+		CHECK(count > 2 && job->is_new);
+	}
+	vmimg_recording_done(&recording);
+	vmimg_io_unref(io);
+	free(before);
+	image_done(&image);
+}
+
+static void layers(void)
+{
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++)
+		for (enum change change = UPDATE; change <= GROW; change++) {
+			bool childs = change == PARENT || change == NO_PARENT;
+
+			if ((ways[i].child || !childs) && (change != SET || ways[i].setting))
+				try_change(&ways[i], change);
+		}
+}
+
+UNIT_TESTS(TEST(layers));
+UNIT_MAIN()
