@@ -71,18 +71,21 @@ def crashes():
 
 
 def fuzzing():
-    rows = []
-    for path in sorted(glob.glob(os.path.join(SOURCE, "build-fuzz", "*.log"))):
+    """Of all rounds whose logs are there: the folder of tools/fuzz.sh."""
+    folder, rows = os.environ.get("FUZZ") or os.path.join(SOURCE, "build-fuzz"), []
+    for path in sorted(glob.glob(os.path.join(folder, "fuzzed", "*.log"))):
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read()
-        runs = re.search(r"number_of_executed_units: (\d+)", text)
-        edges = re.findall(r"cov: (\d+)", text)
-        took = re.search(r"Done \d+ runs in (\d+) second", text)
         name = os.path.basename(path).removesuffix(".log")
-        found = len(glob.glob(os.path.join(SOURCE, "build-fuzz", "found", f"{name}-crash*")))
-        if runs and edges:
-            rows.append((name, took[1] if took else "stopped", runs[1], edges[-1], found))
-    table("Fuzzing, last run", ("target", "seconds", "executions", "edges", "crashes"), rows)
+        runs = sum(map(int, re.findall(r"number_of_executed_units: (\d+)", text)))
+        seconds = sum(map(int, re.findall(r"processor_seconds: (\d+)", text)))
+        edges = max(map(int, re.findall(r"cov: (\d+)", text)), default=0)
+        memory = max(map(int, re.findall(r"peak_rss_mb: (\d+)", text)), default=0)
+        found = {kind: len(glob.glob(os.path.join(folder, "found", f"{name}-{kind}-*")))
+                 for kind in ("crash", "leak", "oom", "timeout")}
+        rows.append((name, f"{seconds / 3600:.2f}", f"{runs:,}", f"{edges:,}", f"{memory} MiB",
+                     ", ".join(f"{count} {kind}" for kind, count in found.items() if count) or "none"))
+    table("Fuzzing", ("target", "processor hours", "executions", "edges", "peak memory, sanitizers included", "found"), rows)
 
 
 def locks():

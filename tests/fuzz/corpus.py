@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The corpus of the fuzz target, made from the recipes of tests/vectors and from damaged variations of
-them: `corpus.py` replays it as a test, `corpus.py --make FOLDER FORMAT…` writes it for libFuzzer.
+The corpora of the fuzz targets: replayed as a test, with damaged variations of each image;
+`corpus.py --make FOLDER TARGET` writes one for libFuzzer, `corpus.py --unpack FILE IMAGE` makes an
+image of what libFuzzer has found.
 """
 
 import os
@@ -9,25 +10,14 @@ import random
 import shutil
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "inspect"))
-import exfat
-from lib import disks, env, harness, process
-from lib.harness import check, skip
-from lib.recipe import Recipe
+import seeds
+from lib import env, harness, process
+from lib.harness import check, equal, skip
 
-VECTORS = os.path.join(env.SOURCE, "tests", "vectors")
 REPLAY = os.environ.get("VMIMG_REPLAY") or os.path.join(env.BUILD, "tests", "fuzz-replay")
-LARGEST = 4 << 20  # bytes of an image that is worth varying
-VARIATIONS = 12    # of each image
-
-
-def images(fmt, folder):
-    """Assembles every recipe of a format; the paths of the images."""
-    for name in sorted(os.listdir(os.path.join(VECTORS, fmt))):
-        if name.endswith(".vec"):
-            place = os.path.join(folder, name.removesuffix(".vec"))
-            os.mkdir(place)
-            yield Recipe(os.path.join(VECTORS, fmt, name)).assemble(place)
+LARGEST = 4 << 20    # bytes of an image that is worth varying
+VARIATIONS = 12      # of each image
+INPUT_MAX = 1 << 20  # bytes of an input of libFuzzer
 
 
 def vary(data, rng):
@@ -53,13 +43,13 @@ def vary(data, rng):
     return bytes(data)
 
 
-def variations(path, folder):
+def variations(path, name, folder):
     """Damaged copies of one image, the same on every run."""
     if os.path.getsize(path) > LARGEST:
         return
     with open(path, "rb") as file:
         data = file.read()
-    rng = random.Random(os.path.basename(os.path.dirname(path)))
+    rng = random.Random(name)
     for number in range(VARIATIONS):
         varied = os.path.join(folder, f"vary-{number}")
         with open(varied, "wb") as file:
@@ -67,77 +57,61 @@ def variations(path, folder):
         yield varied
 
 
-def formats():
-    """Formats that have recipes and are in this build, by the name they are opened with."""
-    known = process.formats()
-    return [fmt for fmt in sorted(os.listdir(VECTORS))
-            if os.path.isdir(os.path.join(VECTORS, fmt)) and (fmt in known or fmt == "probe")]
-
-
 def test_replay(t):
     if not os.path.exists(REPLAY):
         skip("the replay program is not built")
-    for fmt in formats():
-        with t.sub(fmt), t.folder() as folder:
-            for path in images(fmt, folder):
-                files = [path, *variations(path, os.path.dirname(path))]
-                done = process.run(REPLAY, "raw" if fmt == "probe" else fmt, *files, timeout=30)
-                check(done.code == 0, f"{os.path.basename(os.path.dirname(path))}: {done}")
-                shutil.rmtree(os.path.dirname(path))
-    with t.sub("bundles and file systems"), t.folder() as folder:
-        seeds = list(others(folder))
-        check(len(seeds) >= 2, f"seeds: {seeds}")
-        for path in seeds:
-            os.mkdir(path + ".d")
-            done = process.run(REPLAY, "raw", path, *variations(path, path + ".d"), timeout=30)
-            check(done.code == 0, str(done))
+    for target in seeds.targets():
+        with t.sub(target), t.folder() as folder:
+            count = 0
+            for name, path in seeds.of(target, folder):
+                packed = os.path.join(folder, "packed")
+                seeds.pack(path, packed)
+                files = [packed, *([path] if os.path.getsize(path) <= LARGEST else [])]
+                if target != "probe":  # whose images are those of other targets
+                    files += variations(path, name, folder)
+                done = process.run(REPLAY, target, *files, timeout=30)
+                check(done.code == 0, f"{name}: {done}")
+                count += 1
+            check(count >= 2, f"{count} seeds")
 
 
-def others(folder):
-    """What has no recipes: bundles, ISO images, file systems and partition tables."""
-    raw = os.path.join(folder, "raw")
-    disks.pattern(raw, 256 << 10, seed=3, data=64 << 10)
-    os.mkdir(os.path.join(folder, "tree"))
-    shutil.copyfile(__file__, os.path.join(folder, "tree", "a file with a long name.txt"))
-    makers = {
-        "ova": [env.VMIMG, "pack", "-o", os.path.join(folder, "seed.ova"), raw],
-        "iso": [env.VMIMG, "iso", "create", "-o", os.path.join(folder, "seed.iso"), os.path.join(folder, "tree")],
-        "ext4": ["mke2fs", "-q", "-t", "ext4", "-d", os.path.join(folder, "tree"), os.path.join(folder, "seed.ext4"), "1M"],
-        "fat": ["mkfs.vfat", "-C", os.path.join(folder, "seed.fat"), "512"],
-        "ntfs": ["mkntfs", "-q", "-F", "-f", "-c", "512", os.path.join(folder, "seed.ntfs")],
-        "gpt": ["sgdisk", "-o", "-n", "1:40:400", os.path.join(folder, "seed.gpt")],
-    }
-    disks.pattern(os.path.join(folder, "seed.gpt"), 512 << 10, seed=4, data=512)
-    disks.pattern(os.path.join(folder, "seed.ntfs"), 1 << 20, seed=4, data=512)
-    exfat.write(os.path.join(folder, "seed.exfat"), 256 << 10,
-                {"file": b"content" * 500, "folder": {"another": b"more"}}, chained=True, cluster=512)
-    yield os.path.join(folder, "seed.exfat")
-    for name, words in makers.items():
-        program = env.find(words[0])
-        if program and process.run(program, *words[1:]).code == 0:
-            yield os.path.join(folder, f"seed.{name}")
+def test_packed(t):
+    """What a packed image stands for is the image, but for guest data that repeats."""
+    for target in "vhdx", "inspect":
+        with t.sub(target), t.folder() as folder:
+            for _, path in seeds.of(target, folder):
+                seeds.pack(path, t.path("packed"))
+                seeds.unpack(t.path("packed"), t.path("image"))
+                seeds.pack(t.path("image"), t.path("again"))
+                with open(t.path("packed"), "rb") as one, open(t.path("again"), "rb") as other:
+                    equal(one.read(), other.read(), path)
+                break
 
 
-def make(folder, wanted):
-    """Writes the images into one flat folder."""
+def make(folder, target):
+    """Writes the packed images (of texts: the texts) into one flat folder."""
     folder = os.path.abspath(folder)
-    os.makedirs(folder, exist_ok=True)
     work = os.path.join(folder, ".work")
-    for fmt in wanted:
-        shutil.rmtree(work, ignore_errors=True)
-        os.mkdir(work)
-        for path in images(fmt, work):
-            if os.path.getsize(path) <= LARGEST:
-                name = os.path.basename(os.path.dirname(path))
-                shutil.copyfile(path, os.path.join(folder, f"{fmt}-{name}"))
-        if fmt == "probe":
-            for path in others(work):
-                shutil.copyfile(path, os.path.join(folder, os.path.basename(path)))
+    os.makedirs(folder, exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)
+    os.mkdir(work)
+    for name, path in seeds.of(target, work):
+        out = os.path.join(folder, "seed-" + name)
+        if target == "texts" or (target == "bundle" and name in ("ec2", "ovf")):
+            shutil.copyfile(path, out)
+        elif os.path.getsize(path) <= seeds.LARGEST:
+            seeds.pack(path, out)
+        if os.path.getsize(out) > INPUT_MAX:
+            os.unlink(out)
+    shutil.rmtree(work)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--make"]:
-        make(sys.argv[2], sys.argv[3:] or formats())
+        make(*sys.argv[2:4])
+    elif sys.argv[1:2] == ["--unpack"]:
+        seeds.unpack(*sys.argv[2:4])
+    elif sys.argv[1:2] == ["--targets"]:
+        print("\n".join(seeds.targets()))
     else:
         harness.main()

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * replay FORMAT FILE…: gives every file to the fuzz target, in a copy of its exact size, so that
- * AddressSanitizer sees a read past the end. Files over 64 MiB are left out.
+ * replay TARGET FILE…: gives every file, packed or plain, to a target of target.h, in a copy of its
+ * exact size, so that AddressSanitizer sees a read past the end. Files over 64 MiB are left out.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,11 +9,12 @@
 
 #define LARGEST (64L << 20)
 
-static int replay(const char *path, const char *format)
+static int replay(const char *target, const char *path)
 {
 	FILE *file = fopen(path, "rb");
-	long len;
+	bool known = true;
 	uint8_t *bytes;
+	long len;
 
 	if (!file || fseek(file, 0, SEEK_END) || (len = ftell(file)) < 0) {
 		perror(path);
@@ -22,16 +23,18 @@ static int replay(const char *path, const char *format)
 	rewind(file);
 	bytes = len <= LARGEST ? malloc(len ? (size_t)len : 1) : NULL;
 	if (bytes && fread(bytes, 1, (size_t)len, file) == (size_t)len)
-		fuzz_one(bytes, (size_t)len, format);
+		known = fuzz_one(target, bytes, (size_t)len);
 	free(bytes);
 	fclose(file);
-	return 0;
+	if (!known)
+		fprintf(stderr, "no target %s\n", target);
+	return known ? 0 : -1;
 }
 
 int main(int argc, char **argv)
 {
 	for (int i = 2; i < argc; i++)
-		if (replay(argv[i], argv[1]) || replay(argv[i], NULL))
+		if (replay(argv[1], argv[i]))
 			return 1;
 	return 0;
 }
