@@ -32,7 +32,9 @@ struct job {
 	const char *name, *format;
 	uint8_t *old_guest, *new_guest; /* contents that may be found; NULL: none */
 	uint64_t old_size, new_size;
-	bool in_place; /* there must always be an image */
+	bool in_place;                       /* there must always be an image */
+	bool mixed;                          /* each sector may be old or new until the end */
+	const char *old_parent, *new_parent; /* names that may be found; both NULL: not looked at */
 	struct outcome outcome;
 	unsigned kept;
 };
@@ -51,6 +53,30 @@ static bool has_content(
 		if (bytes[i])
 			return false;
 	return !memcmp(bytes, guest, (size_t)size);
+}
+
+static bool has_either(struct vmimg_disk *disk, const struct job *job, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *bytes = calloc(1, (size_t)disk->size + 1);
+
+	if (disk->size != job->new_size ||
+		vmimg_disk_pread(disk, bytes, (size_t)disk->size, 0, err))
+		return false;
+	for (uint64_t at = 0; at < disk->size; at += 512)
+		if (memcmp(bytes + at, job->old_guest + at, 512) &&
+			memcmp(bytes + at, job->new_guest + at, 512))
+			return false;
+	return true;
+}
+
+/* The parent's name is the old one or, where that is asked for, the new one. */
+static bool has_parent(const struct vmimg_disk *disk, const struct job *job, bool new)
+{
+	const char *name = disk->ref_count ? disk->refs[0].ref.name : "";
+
+	if (!job->new_parent)
+		return true;
+	return !strcmp(name, job->new_parent) || (!new && !strcmp(name, job->old_parent));
 }
 
 /* 0 sound, 1 leaks, 2 worse. */
@@ -115,7 +141,7 @@ static void judge(void *ctx, const struct state *state)
 	struct vmimg_error err = { 0 };
 	VMIMG_AUTO(vmimg_io_unref)
 	struct vmimg_io *io = vmimg_memory_view(state->bytes, (size_t)state->size, "state", &err);
-	struct vmimg_open options = { .format = job->format };
+	struct vmimg_open options = { .format = job->format, .alone = job->new_parent };
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = NULL;
 	bool is_new, is_old;
 	int found;
@@ -127,8 +153,11 @@ static void judge(void *ctx, const struct state *state)
 		return;
 	}
 	disk = vmimg_disk_open(io, &options, &err);
-	is_new = disk && has_content(disk, job->new_guest, job->new_size, &err);
-	is_old = disk && !is_new && has_content(disk, job->old_guest, job->old_size, &err);
+	is_new = disk && has_content(disk, job->new_guest, job->new_size, &err) &&
+		has_parent(disk, job, true);
+	is_old = disk && !is_new && has_parent(disk, job, false) &&
+		(has_content(disk, job->old_guest, job->old_size, &err) ||
+			(job->mixed && has_either(disk, job, &err)));
 	if (!is_new && (!is_old || state->whole)) {
 		job->outcome.unread += !disk;
 		tell(job, state, disk ? "neither the old content nor the new" : "not to be opened",
@@ -269,12 +298,41 @@ static void new_images(void)
 
 /* ---- changes in place ---- */
 
-enum change { GROW, GROW_FAR, SHRINK, SNAPSHOT, APPLY, DELETE };
+enum change { GROW, GROW_FAR, SHRINK, SNAPSHOT, APPLY, DELETE, UPDATE, EMPTY, PARENT, SQUEEZE };
 
-static int change(
-	struct vmimg_io *io, const char *format, enum change kind, struct vmimg_error *err)
+static const char long_name[] =
+	"a/name/that/takes/more/than/a/sector/by/itself/is/made/of/many/folders/0123456789/"
+	"a/name/that/takes/more/than/a/sector/by/itself/is/made/of/many/folders/0123456789/"
+	"a/name/that/takes/more/than/a/sector/by/itself/is/made/of/many/folders/0123456789/"
+	"a/name/that/takes/more/than/a/sector/by/itself/is/made/of/many/folders/0123456789/"
+	"a/name/that/takes/more/than/a/sector/by/itself/is/made/of/many/folders/0123456789/"
+	"a/name/that/takes/more/than/a/sector/by/itself/is/made/of/many/folders/0123456789/"
+	"a/name/that/takes/more/than/a/sector/by/itself/is/made/of/many/folders/0123456789";
+static const char *const parents[2] = { "the/old/one.raw", long_name };
+
+static int update(struct vmimg_disk *disk, struct fake *new, struct vmimg_error *err)
 {
-	struct vmimg_open options = { .format = format };
+	struct vmimg_update how = { 0 };
+	VMIMG_AUTO(vmimg_sink_close)
+	struct vmimg_sink *sink = disk->format->edit->update(disk, &how, err);
+	struct vmimg_convert convert = { .disk = &new->disk, .how = { .threads = 1 } };
+	struct vmimg_converted done;
+
+	convert.sink = sink;
+	return sink ? vmimg_convert_run(&convert, &done, err) : -1;
+}
+
+static int set_parent(struct vmimg_disk *disk, const char *name, struct vmimg_error *err)
+{
+	struct vmimg_parent parent = { .name = name, .format = "raw" };
+
+	return disk->format->edit->set_parent(disk, &parent, err);
+}
+
+static int change(struct vmimg_io *io, const char *format, enum change kind, struct fake *new,
+	struct vmimg_error *err)
+{
+	struct vmimg_open options = { .format = format, .alone = kind == PARENT };
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = vmimg_disk_open(io, &options, err);
 	const struct vmimg_edit_ops *edit = disk ? disk->format->edit : NULL;
 
@@ -293,12 +351,20 @@ static int change(
 		return edit->snapshot_apply(disk, "one", err);
 	case DELETE:
 		return edit->snapshot_delete(disk, "one", err);
+	case UPDATE:
+		return update(disk, new, err);
+	case EMPTY:
+		return edit->empty(disk, err);
+	case PARENT:
+		return set_parent(disk, parents[1], err);
+	case SQUEEZE:
+		return -1;
 	}
 	return -1;
 }
 
 /* An image in a file of its own size, with a snapshot "one". */
-static struct vmimg_io *image_to_change(const struct way *way, struct fake *fake)
+static struct vmimg_io *image_to_change(const struct way *way, struct fake *fake, enum change kind)
 {
 	struct vmimg_error err = { 0 };
 	struct vmimg_io *io = vmimg_memory_new("image", &err);
@@ -311,6 +377,11 @@ static struct vmimg_io *image_to_change(const struct way *way, struct fake *fake
 	if (disk && disk->format->edit && disk->format->edit->snapshot_create)
 		CHECK(!disk->format->edit->snapshot_create(disk, "one", 1600000000, 0, &err));
 	vmimg_disk_close(disk);
+	if (kind == PARENT) {
+		disk = vmimg_disk_open(io, &options, &err);
+		CHECK(disk && !set_parent(disk, parents[0], &err));
+		vmimg_disk_close(disk);
+	}
 	return io;
 }
 
@@ -321,10 +392,14 @@ static void try_change(const struct way *way, const char *what, enum change kind
 		[SHRINK] = GUEST / 2,
 		[SNAPSHOT] = GUEST,
 		[APPLY] = GUEST,
-		[DELETE] = GUEST };
+		[DELETE] = GUEST,
+		[UPDATE] = GUEST,
+		[EMPTY] = GUEST,
+		[PARENT] = GUEST,
+		[SQUEEZE] = GUEST };
 	struct vmimg_recording recording = { 0 };
 	struct vmimg_error err = { 0 };
-	struct fake fake;
+	struct fake fake, new;
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *inner = NULL;
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
 	uint64_t size;
@@ -333,16 +408,24 @@ static void try_change(const struct way *way, const char *what, enum change kind
 	struct job job = { .name = name, .format = way->format, .in_place = true };
 
 	fake_open(&fake, GUEST, 13);
-	inner = image_to_change(way, &fake);
+	fake_open(&new, GUEST, 14);
+	inner = image_to_change(way, &fake, kind);
 	size = vmimg_io_size(inner);
 	before = malloc((size_t)size);
 	memcpy(before, vmimg_memory_bytes(inner), (size_t)size);
 	snprintf(name, sizeof(name), "%s-%s", way->name, what);
 	job.old_guest = job.new_guest = fake.bytes;
+	if (kind == EMPTY)
+		memset(new.bytes, 0, GUEST);
+	if (kind == EMPTY || kind == UPDATE)
+		job.new_guest = new.bytes;
+	job.mixed = kind == UPDATE;
+	job.old_parent = kind == PARENT ? parents[0] : NULL;
+	job.new_parent = kind == PARENT ? parents[1] : NULL;
 	job.old_size = GUEST;
 	job.new_size = sizes[kind];
 	io = vmimg_recorder_open(inner, &recording, &err);
-	if (!io || change(io, way->format, kind, &err) || vmimg_io_sync(io, &err)) {
+	if (!io || change(io, way->format, kind, &new, &err) || vmimg_io_sync(io, &err)) {
 		CHECK_NEVER("not changed");
 		printf("# %s: %s\n", name, err.text);
 	} else {
@@ -350,6 +433,7 @@ static void try_change(const struct way *way, const char *what, enum change kind
 	}
 	vmimg_recording_done(&recording);
 	fake_done(&fake);
+	fake_done(&new);
 	free(before);
 }
 
@@ -360,7 +444,8 @@ static void changes(void)
 		enum change kind;
 	} all[] = { { "grow", GROW }, { "grow-far", GROW_FAR }, { "shrink", SHRINK },
 		{ "snapshot-create", SNAPSHOT }, { "snapshot-apply", APPLY },
-		{ "snapshot-delete", DELETE } };
+		{ "snapshot-delete", DELETE }, { "update", UPDATE }, { "empty", EMPTY },
+		{ "parent", PARENT } };
 
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
 		bool qcow2 = !strcmp(ways[i].format, "qcow2");

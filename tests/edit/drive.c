@@ -17,9 +17,11 @@
 #include "io/file.h"
 
 static struct vmimg_disk *open_disk(
-	const char *path, const char *format, bool writable, struct vmimg_error *err)
+	const char *path, const char *format, bool writable, bool alone, struct vmimg_error *err)
 {
-	struct vmimg_open options = { .format = format, .resolver = vmimg_resolver_any() };
+	struct vmimg_open options = {
+		.format = format, .resolver = vmimg_resolver_any(), .alone = alone
+	};
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = vmimg_file_open(path, writable, err);
 
 	return io ? vmimg_disk_open(io, &options, err) : NULL;
@@ -29,7 +31,7 @@ static int update(struct vmimg_disk *disk, bool same, char **words, struct vmimg
 {
 	struct vmimg_update how = { .same_content = same };
 	VMIMG_AUTO(vmimg_disk_close)
-	struct vmimg_disk *source = open_disk(words[0], words[1], false, err);
+	struct vmimg_disk *source = open_disk(words[0], words[1], false, false, err);
 	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = NULL;
 	struct vmimg_convert convert = { .disk = source, .layer = true };
 	struct vmimg_converted done;
@@ -77,7 +79,7 @@ int main(int argc, char **argv)
 
 	if (argc < 3)
 		return 2;
-	disk = open_disk(argv[1], NULL, true, &err);
+	disk = open_disk(argv[1], NULL, true, !strcmp(argv[2], "parent"), &err);
 	if (disk && !act(disk, argv[2], argv + 3, argc - 3, &err))
 		return 0;
 	fprintf(stderr, "%s\n", err.text);

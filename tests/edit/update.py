@@ -4,6 +4,7 @@
 import os
 import random
 import shutil
+import struct
 
 from lib import disks, env, harness, qemu
 from lib.harness import check, equal
@@ -114,6 +115,49 @@ def test_content(t):
             sound(path, "empty")
             if parent:
                 equal(content(t, path), disks.sha256("base.raw"), "what shows")
+
+
+def extensions(path):
+    """The header extensions, and where they begin."""
+    with open(path, "rb") as file:
+        head = file.read(65536)
+    at = start = struct.unpack(">I", head[100:104])[0] if head[7] == 3 else 72
+    found = []
+    while True:
+        kind, length = struct.unpack(">II", head[at:at + 8])
+        if not kind:
+            return found, start
+        found.append((kind, head[at + 8:at + 8 + length]))
+        at += 8 + (length + 7) // 8 * 8
+
+
+def test_parent(t):
+    for options in "", "compat=0.10", "cluster_size=512", "cluster_size=1k", "extended_l2=on", "data_file=data.raw":
+        with t.sub(options or "plain"):
+            path = make(t, options, False, [])
+            if not options:  # an extension that nobody knows
+                with open(path, "r+b") as file:
+                    file.seek(112)
+                    rest = file.read(1000)
+                    file.seek(112)
+                    file.write(struct.pack(">II", 0x12345678, 5) + b"hello\0\0\0" + rest)
+            before = content(t, path)
+            for length, fmt in (5, "raw"), (60, "qcow2"), (900, "raw"), (1023, None), (3, "raw"), (None, None), (1000, "vmdk"):
+                if length and length > 300 and "=512" in options or length and length >= 900 and "=1k" in options:
+                    continue
+                name = ("ab/" * 400)[:length] if length else None
+                drive(path, "parent", *[word for word in (name, fmt) if word])
+                info = qemu.img("info", "--output=json", path).json()
+                equal(info.get("backing-filename"), name, "name")
+                equal(info.get("backing-filename-format"), fmt if name else None, "format")
+                vmimg_ok("check", path)
+                found, start = extensions(path)
+                equal((0x12345678, b"hello") in found, not options, "the unknown extension")
+                check(start in (72, 104, 112), f"extensions begin at {start}")
+                if not options:
+                    check(any(kind == 0x6803f857 for kind, _ in found), "names of features")
+            drive(path, "parent")
+            equal(content(t, path), before, "content")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ int vmimg_qcow2_change_begin(
 		.q = q,
 		.io = disk->io,
 		.header = q->header,
+		.backing_name = q->backing_name,
+		.backing_format = q->backing_format,
+		.data_name = q->data_name,
+		.has_bitmaps = q->has_bitmaps,
+		.bitmaps = q->bitmaps,
 		.group_len = ((uint64_t)q->cluster * 8) >> q->header.refcount_order,
 		.held_most = vmimg_max(BLOCK_ROOM / (q->cluster * UINT64_C(2)), 8),
 		.old_end = vmimg_div_up(vmimg_io_size(disk->io), q->cluster) };

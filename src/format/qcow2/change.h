@@ -34,6 +34,10 @@ struct vmimg_qcow2_change {
 	uint64_t old_end;                 /* clusters in the file at first */
 	uint64_t hint;                    /* no cluster before this one is free */
 	struct vmimg_qcow2_header header; /* as it shall be */
+	bool new_head;                    /* so shall these, which are borrowed */
+	const char *backing_name, *backing_format, *data_name;
+	bool has_bitmaps;
+	struct vmimg_qcow2_bitmaps bitmaps;
 };
 
 int vmimg_qcow2_change_begin(struct vmimg_qcow2_change *change, struct vmimg_disk *disk,
@@ -43,6 +47,9 @@ void vmimg_qcow2_change_done(struct vmimg_qcow2_change *change);
 int vmimg_qcow2_change_commit(
 	struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* head.c, for commit: all of the first cluster, synced before its first sector is written. */
+int vmimg_qcow2_write_head(
+	struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
 /* Gives back what only the old state used: holes, and a shorter file. After commit. */
 int vmimg_qcow2_give_back(struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
 
@@ -98,3 +105,11 @@ int vmimg_qcow2_rebuild(struct vmimg_qcow2_change *change, uint64_t from, uint32
 struct vmimg_update;
 struct vmimg_sink *vmimg_qcow2_update(struct vmimg_disk *disk, const struct vmimg_update *how,
 	struct vmimg_error *err) VMIMG_CHECKED;
+
+/* parent.c */
+struct vmimg_parent;
+int vmimg_qcow2_set_parent(struct vmimg_disk *disk, const struct vmimg_parent *parent,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Whether the change's names of other files can be. */
+int vmimg_qcow2_check_names(
+	const struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;

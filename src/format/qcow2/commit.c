@@ -68,13 +68,16 @@ static int write_refcounts(struct vmimg_qcow2_change *c, struct vmimg_error *err
 		: vmimg_io_pwrite(c->io, table, (size_t)len, c->header.refcount_table, err);
 }
 
-/* Only the fields of version 2: nothing else changes, and 72 bytes are in one sector. */
+/* Fields that all are in the first sector. */
 static int write_header(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 {
 	uint8_t raw[112] = { 0 };
+	size_t len = c->header.version == 3 ? QCOW2_V3_LENGTH : QCOW2_V2_LENGTH;
 
+	if (c->new_head)
+		return vmimg_qcow2_write_head(c, err);
 	vmimg_qcow2_header_encode(&c->header, raw);
-	return vmimg_io_pwrite(c->io, raw, QCOW2_V2_LENGTH, 0, err);
+	return vmimg_io_sync(c->io, err) || vmimg_io_pwrite(c->io, raw, len, 0, err) ? -1 : 0;
 }
 
 /* The file ends with a whole cluster, so that every table that is in use is all there. */
@@ -128,24 +131,29 @@ int vmimg_qcow2_give_back(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 				  : punch(c, from, from + run, err);
 }
 
-static bool is_changed(const struct vmimg_qcow2_change *c)
+static bool counts_changed(const struct vmimg_qcow2_change *c)
+{
+	for (size_t i = 0; i < c->block_count; i++)
+		if (c->blocks[i].changed)
+			return true;
+	return false;
+}
+
+static bool header_changed(const struct vmimg_qcow2_change *c)
 {
 	uint8_t old[112] = { 0 }, now[112] = { 0 };
 
 	vmimg_qcow2_header_encode(&c->q->header, old);
 	vmimg_qcow2_header_encode(&c->header, now);
-	for (size_t i = 0; i < c->block_count; i++)
-		if (c->blocks[i].changed)
-			return true;
-	return memcmp(old, now, sizeof(old));
+	return c->new_head || memcmp(old, now, sizeof(old));
 }
 
 int vmimg_qcow2_change_commit(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 {
-	if (!is_changed(c))
-		return vmimg_io_sync(c->io, err);
-	if (place_all(c, err) || write_refcounts(c, err) || settle_end(c, err) ||
-		vmimg_io_sync(c->io, err) || write_header(c, err))
+	if (counts_changed(c) &&
+		(place_all(c, err) || write_refcounts(c, err) || settle_end(c, err)))
+		return -1;
+	if (header_changed(c) && write_header(c, err))
 		return -1;
 	return vmimg_io_sync(c->io, err);
 }

@@ -334,4 +334,5 @@ const struct vmimg_edit_ops vmimg_qcow2_edit = {
 	.snapshot_delete = qcow2_snapshot_delete,
 	.update = vmimg_qcow2_update,
 	.empty = qcow2_empty,
+	.set_parent = vmimg_qcow2_set_parent,
 };
