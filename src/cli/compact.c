@@ -3,10 +3,13 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "cli/change.h"
 #include "cli/copy.h"
 #include "cli/progress.h"
 #include "engine/in_place.h"
+#include "inspect/unused.h"
+#include "inspect/view.h"
 #include "io/file.h"
 #include "util/text.h"
 
@@ -34,6 +37,44 @@ static uint64_t space_of(struct vmimg_io *io)
 	int fd = vmimg_file_fd(io);
 
 	return fd >= 0 && !fstat(fd, &st) ? (uint64_t)st.st_blocks * 512 : vmimg_io_size(io);
+}
+
+/* ---- what file systems do not use ---- */
+
+static int note_unused(void *ctx, uint64_t at, uint64_t len, struct vmimg_error *err)
+{
+	return vmimg_trim_add(&((struct job *)ctx)->trim, at, len, err);
+}
+
+static void note_left(void *ctx, unsigned part, const char *type, const char *why)
+{
+	struct job *job = ctx;
+	json_t *item = json_object();
+	char place[32] = "the disk";
+
+	if (part)
+		snprintf(place, sizeof(place), "partition %u", part);
+	if (!job->args->common.quiet && !job->args->common.json && type)
+		cli_warn("%s (%s) is left alone: %s", place, type, why);
+	vmimg_json_uint(item, "partition", part);
+	vmimg_json_text(item, "type", type);
+	vmimg_json_text(item, "reason", why);
+	json_array_append_new(job->left, item);
+}
+
+static int begin_trim(struct job *job, bool in_place, struct vmimg_error *err)
+{
+	struct vmimg_disk *disk = job->image.disk;
+	struct vmimg_unused unused = {
+		.sector_size = disk->sector_size, .each = note_unused, .left = note_left, .ctx = job
+	};
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *view = NULL;
+
+	vmimg_trim_init(&job->trim, disk, in_place);
+	if (job->args->no_fs)
+		return 0;
+	view = vmimg_view_open(disk, err);
+	return view ? vmimg_unused_walk(view, &unused, err) : -1;
 }
 
 /* ---- in place ---- */
@@ -75,11 +116,25 @@ static int in_place(struct job *job, struct vmimg_error *err)
 		return -1;
 	cli_image_warn(&job->image, &job->args->common);
 	job->before = space_of(job->image.io);
-	vmimg_trim_init(&job->trim, job->image.disk, true);
-	return give_back(job, err) || squeeze(job, err) ? -1 : 0;
+	return begin_trim(job, true, err) || give_back(job, err) || squeeze(job, err) ? -1 : 0;
 }
 
 /* ---- into a new image ---- */
+
+/* By the name in the image or, where that is no name of a file, as it was found. */
+static void keep_parent(const struct job *job, struct cli_target_args *target)
+{
+	const struct vmimg_disk *parent = job->image.disk->parent;
+	const char *name = cli_parent_name(job->image.disk);
+	const char *found = vmimg_file_path(parent->io),
+		   *slash = found ? strrchr(found, '/') : NULL;
+	struct vmimg_error unused;
+	VMIMG_AUTO(free)
+	char *path = name ? cli_path_beside(job->path, name, &unused) : NULL;
+
+	target->backing = path && !access(path, F_OK) ? name : slash ? slash + 1 : found;
+	target->backing_format = parent->format->name;
+}
 
 static int into_new(struct job *job, struct vmimg_error *err)
 {
@@ -95,13 +150,10 @@ static int into_new(struct job *job, struct vmimg_error *err)
 		cli_copy_like(&copy, job->image.disk, copy.target->format, err))
 		return -1;
 	cli_image_warn(&job->image, common);
-	if (job->image.disk->parent) {
-		copy.target->backing = cli_parent_name(job->image.disk);
-		copy.target->backing_format = job->image.disk->parent->format->name;
-	}
+	if (job->image.disk->parent)
+		keep_parent(job, copy.target);
 	job->before = space_of(job->image.io);
-	vmimg_trim_init(&job->trim, job->image.disk, false);
-	if (cli_copy_run(&copy, common, &job->done, err))
+	if (begin_trim(job, false, err) || cli_copy_run(&copy, common, &job->done, err))
 		return -1;
 	job->after = stat(job->args->output, &st) ? 0 : (uint64_t)st.st_blocks * 512;
 	return 0;
