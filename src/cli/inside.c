@@ -22,19 +22,16 @@ size_t cli_image_length(const char *word)
 }
 
 struct words {
-	char *image, *volume, *path; /* owned */
+	char *image, *rest; /* owned */
 };
 
 static int split(const char *word, struct words *words, struct vmimg_error *err)
 {
-	size_t len = cli_image_length(word), volume;
-	const char *rest = word[len] ? word + len + 1 : word + len;
+	size_t len = cli_image_length(word);
 
-	volume = strcspn(rest, "/");
 	words->image = strndup(word, len);
-	words->volume = strndup(rest, volume);
-	words->path = strdup(rest[volume] ? rest + volume : "/");
-	return words->image && words->volume && words->path ? 0 : vmimg_fail_nomem(err);
+	words->rest = strdup(word[len] ? word + len + 1 : word + len);
+	return words->image && words->rest ? 0 : vmimg_fail_nomem(err);
 }
 
 static int find(struct cli_inside *inside, const struct words *words, bool follow,
@@ -42,7 +39,9 @@ static int find(struct cli_inside *inside, const struct words *words, bool follo
 {
 	struct cli_open how = { .format = common->format, .refs = CLI_REFS_BESIDE };
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *view = NULL;
+	VMIMG_AUTO(free) char *volume = NULL;
 	const struct vmimg_disk *disk;
+	size_t len;
 
 	if (cli_image_open(&inside->image, words->image, common, &how, err))
 		return -1;
@@ -52,11 +51,16 @@ static int find(struct cli_inside *inside, const struct words *words, bool follo
 		vmimg_inspection_open(&inside->inspection, view,
 			disk->sector_size == 512 ? 0 : disk->sector_size, err))
 		return -1;
-	inside->volume = vmimg_inspection_find(&inside->inspection, words->volume, err);
+	len = vmimg_inspection_name_len(&inside->inspection, words->rest);
+	volume = strndup(words->rest, len);
+	inside->path = strdup(words->rest[len] ? words->rest + len : "/");
+	if (!volume || !inside->path)
+		return vmimg_fail_nomem(err);
+	inside->volume = vmimg_inspection_find(&inside->inspection, volume, err);
 	if (!inside->volume)
 		return -1;
 	inside->fs = inside->volume->fs;
-	return vmimg_fs_resolve(inside->fs, words->path, follow, &inside->node, err);
+	return vmimg_fs_resolve(inside->fs, inside->path, follow, &inside->node, err);
 }
 
 int cli_inside_open(struct cli_inside *inside, const char *word, bool follow,
@@ -65,9 +69,8 @@ int cli_inside_open(struct cli_inside *inside, const char *word, bool follow,
 	struct words words = { 0 };
 	int failed = split(word, &words, err) || find(inside, &words, follow, common, err);
 
-	inside->path = vmimg_take(words.path);
 	free(words.image);
-	free(words.volume);
+	free(words.rest);
 	return failed ? -1 : 0;
 }
 

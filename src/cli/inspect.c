@@ -78,6 +78,25 @@ static void print_partitions(const json_t *root)
 	}
 }
 
+static void print_logical(const json_t *root)
+{
+	const json_t *list = json_object_get(root, "logical-volumes"), *volume;
+	size_t i;
+
+	if (json_array_size(list))
+		puts("logical volumes:");
+	json_array_foreach(list, i, volume)
+	{
+		char size[16];
+
+		printf("  %s  %s\n", text_of(volume, "name"),
+			vmimg_format_size(size, uint_of(volume, "length")));
+		print_filesystem(json_object_get(volume, "filesystem"), "      ");
+		if (text_of(volume, "error"))
+			printf("      %s\n", text_of(volume, "error"));
+	}
+}
+
 static void print_words(const char *title, const json_t *list)
 {
 	const json_t *word;
@@ -187,6 +206,7 @@ static void print_report(const json_t *root)
 	print_filesystem(json_object_get(root, "filesystem"), "file system: ");
 	print_iso(json_object_get(root, "iso"));
 	print_partitions(root);
+	print_logical(root);
 	print_words("warnings", json_object_get(table, "warnings"));
 	print_words("boots by", json_object_get(boot, "methods"));
 	print_places("EFI programs", json_object_get(boot, "efi-loaders"));

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "inspect/lvm.h"
 #include "io/window.h"
 #include "util/num.h"
 #include "util/text.h"
@@ -91,6 +92,49 @@ static int add_whole(struct vmimg_inspection *inspection, struct vmimg_error *er
 	return look(volume, err) || add_boot_images(inspection, err) ? -1 : 0;
 }
 
+/* ---- logical volumes --------------------------------------------------------------------- */
+
+static int add_logical(void *ctx, const char *name, struct vmimg_io *io,
+	const struct vmimg_error *why, struct vmimg_error *err)
+{
+	struct vmimg_volume *volume = add_volume(ctx, err);
+
+	if (!volume) {
+		vmimg_io_unref(io);
+		return -1;
+	}
+	snprintf(volume->name, sizeof(volume->name), "%s", name);
+	volume->logical = true;
+	volume->io = io;
+	volume->error = *why;
+	return io ? look(volume, err) : 0;
+}
+
+/* Those whose physical volumes are on this disk. */
+static int add_logicals(struct vmimg_inspection *inspection, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_lvm_free) struct vmimg_lvm *lvm = NULL;
+
+	for (size_t i = 0; i < inspection->count; i++) {
+		struct vmimg_volume *volume = &inspection->volumes[i];
+
+		if (!volume->info.type || strcmp(volume->info.type, "LVM2_member"))
+			continue;
+		lvm = lvm ? lvm : vmimg_lvm_new(err);
+		if (!lvm)
+			return -1;
+		if (!vmimg_lvm_add(lvm, volume->io, &volume->error))
+			vmimg_fail(&volume->error, VMIMG_EUNSUPPORTED,
+				"a physical volume of LVM: files lie on logical ones, "
+				"IMAGE:GROUP/VOLUME/PATH");
+		else if (volume->error.status == VMIMG_ENOMEM) {
+			*err = volume->error;
+			return -1;
+		}
+	}
+	return lvm ? vmimg_lvm_list(lvm, add_logical, inspection, err) : 0;
+}
+
 int vmimg_inspection_open(struct vmimg_inspection *inspection, struct vmimg_io *io,
 	uint32_t sector_size, struct vmimg_error *err)
 {
@@ -108,7 +152,7 @@ int vmimg_inspection_open(struct vmimg_inspection *inspection, struct vmimg_io *
 		if (!inspection->parts.list[i].extended &&
 			add_part(inspection, &inspection->parts.list[i], err))
 			return -1;
-	return 0;
+	return add_logicals(inspection, err);
 }
 
 void vmimg_inspection_done(struct vmimg_inspection *inspection)
@@ -190,6 +234,19 @@ static struct vmimg_volume *choose(struct vmimg_inspection *inspection, struct v
 	return NULL;
 }
 
+size_t vmimg_inspection_name_len(const struct vmimg_inspection *inspection, const char *address)
+{
+	for (size_t i = 0; i < inspection->count; i++) {
+		const struct vmimg_volume *v = &inspection->volumes[i];
+		size_t len = strlen(v->name);
+
+		if (v->logical && !strncmp(v->name, address, len) &&
+			(address[len] == '/' || !address[len]))
+			return len;
+	}
+	return strcspn(address, "/");
+}
+
 struct vmimg_volume *vmimg_inspection_find(
 	struct vmimg_inspection *inspection, const char *name, struct vmimg_error *err)
 {
@@ -208,7 +265,7 @@ struct vmimg_volume *vmimg_inspection_find(
 			*err = v->error;
 		else
 			vmimg_fail(err, VMIMG_EFORMAT, "there is no known file system on it");
-		vmimg_within(err, "partition %.40s", name);
+		vmimg_within(err, "%s %.80s", v->logical ? "volume" : "partition", name);
 		return NULL;
 	}
 	list_volumes(inspection, names, sizeof(names));

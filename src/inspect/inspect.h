@@ -12,8 +12,10 @@
 
 /* A place that may hold a file system: the whole disk, a partition, a logical volume. */
 struct vmimg_volume {
-	char name[80]; /* "" whole disk; "2" partition 2; "efi1" a boot image; not fit to show */
+	char name[260]; /* "" whole disk; "2" partition 2; "efi1" a boot image; "group/volume" a
+			   logical volume; not fit to show */
 	const struct vmimg_part *part; /* NULL: none */
+	bool logical;                  /* a logical volume of LVM */
 	struct vmimg_io *io;           /* owned; NULL: cannot be reached, and error says why */
 	struct vmimg_fs_info info;
 	struct vmimg_fs *fs; /* owned; NULL: not readable here, and error says why */
@@ -44,6 +46,9 @@ static inline void vmimg_inspection_done_auto(struct vmimg_inspection *inspectio
  * is to choose from. */
 struct vmimg_volume *vmimg_inspection_find(struct vmimg_inspection *inspection, const char *name,
 	struct vmimg_error *err) VMIMG_CHECKED;
+
+/* Of "2/etc" or "group/volume/etc" the length of the volume's name. */
+size_t vmimg_inspection_name_len(const struct vmimg_inspection *inspection, const char *address);
 
 /* The report of `vmimg inspect`. deep: also unpacks initial ramdisks to see what is in them. */
 json_t *vmimg_inspection_report(

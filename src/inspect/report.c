@@ -120,6 +120,20 @@ static json_t *partition(const struct vmimg_part *part, const struct vmimg_volum
 	return object;
 }
 
+static json_t *logical_volume(const struct vmimg_volume *volume)
+{
+	json_t *object = json_object();
+
+	vmimg_json_text(object, "name", volume->name);
+	if (volume->io)
+		vmimg_json_uint(object, "length", vmimg_io_size(volume->io));
+	if (volume->info.type)
+		json_object_set_new(object, "filesystem", filesystem(volume));
+	else if (volume->error.status)
+		vmimg_json_text(object, "error", volume->error.text);
+	return object;
+}
+
 static const struct vmimg_volume *volume_of(
 	const struct vmimg_inspection *inspection, const struct vmimg_part *part)
 {
@@ -179,6 +193,7 @@ json_t *vmimg_inspection_report(
 	struct vmimg_inspection *inspection, bool deep, struct vmimg_error *err)
 {
 	json_t *root = json_object(), *partitions = json_array(), *systems = json_array();
+	json_t *logical = json_array();
 
 	json_object_set_new(root, "partition-table", table(&inspection->parts));
 	for (size_t i = 0; i < inspection->parts.count; i++) {
@@ -195,9 +210,12 @@ json_t *vmimg_inspection_report(
 			json_object_set_new(root, "filesystem", filesystem(volume));
 		if (!volume->part && volume->fs && !strcmp(volume->info.type, "iso9660"))
 			json_object_set_new(root, "iso", iso(inspection, volume));
+		if (volume->logical)
+			json_array_append_new(logical, logical_volume(volume));
 		if (os)
 			json_array_append_new(systems, os);
 	}
+	json_object_set_new(root, "logical-volumes", logical);
 	json_object_set_new(root, "boot", vmimg_inspect_boot(inspection));
 	json_object_set_new(root, "operating-systems", systems);
 	if (!root)
