@@ -106,12 +106,22 @@ VMIMG_API const struct vmimg_resolver *vmimg_resolver_any(void);
 
 /* ---- disks ------------------------------------------------------------------------------- */
 
+/* A passphrase: any bytes. The caller keeps them until the disk is open. */
+struct vmimg_secret {
+	const void *bytes;
+	size_t len;
+};
+
 struct vmimg_open {
 	const char *format;                    /* NULL: detect */
 	const struct vmimg_resolver *resolver; /* NULL: refuse every reference */
 	const char *snapshot;                  /* id or name of an internal snapshot, or NULL */
 	bool alone; /* open no other file: runs of other files have no place, and cannot be read */
 	bool lenient; /* open what is damaged as far as it can be, for check and repair */
+	/* Each is tried on every layer that is encrypted, and one must fit. Without any, such
+	 * layers are opened all the same, and reading their data fails. */
+	const struct vmimg_secret *secrets;
+	size_t secret_count;
 };
 
 /* The io is shared, not taken over. options may be NULL. */

@@ -19,7 +19,9 @@ static int open_disk(struct cli_image *image, unsigned number, const struct cli_
 	struct vmimg_open options = { .format = format,
 		.snapshot = how->snapshot,
 		.alone = how->alone,
-		.lenient = how->lenient };
+		.lenient = how->lenient,
+		.secrets = how->secrets,
+		.secret_count = how->secret_count };
 
 	if (!drive)
 		return vmimg_fail(err, VMIMG_EINVAL, "%s has no disk %u (vmimg info lists them)",

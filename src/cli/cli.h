@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include "cli/options.h"
 #include "cli/sandbox.h"
+#include "cli/secrets.h"
 #include "disk/info.h"
 
 /* Exit codes of all verbs but check and compare, which have their own. */
@@ -36,6 +37,7 @@ struct cli_common {
 	bool quiet;
 	bool share; /* -U: no locks */
 	bool untrusted;
+	struct cli_secrets *secrets;   /* NULL: none were given */
 	const char *key, *certificate; /* files, for bundles that are encrypted or signed */
 	bool strict;                   /* warnings are errors */
 	bool free;                     /* --no-sandbox */

@@ -78,7 +78,11 @@ const struct cli_option cli_source_options[] = {
 		cli_set_text, IN(certificate) },
 	{ 0, "disk", "N", "of a bundle: its Nth disk (the only one)", set_disk, IN(disk) },
 	{ 0, "image-opts", NULL, NULL, cli_refuse, 0 },
-	{ 0, "object", "OBJECT", NULL, cli_refuse, 0 },
+	{ 0, "secret-file", "FILE", "the passphrase of an encrypted image: all bytes of FILE",
+		cli_set_secret_file, IN(secrets) },
+	{ 0, "object", "OBJECT", "the same as QEMU has it: secret,id=ID,file=FILE (or data=TEXT)",
+		cli_set_object, IN(secrets) },
+	{ 0, "key-secret", "ID", NULL, cli_set_key_secret, IN(secrets) },
 	{ 0 },
 };
 

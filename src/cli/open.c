@@ -197,14 +197,21 @@ static struct vmimg_io *open_triple(struct cli_image *image, const char *path,
 	return cli_triple_describe(triple, how->named ? how->named->ami : path, err);
 }
 
-static int open_any(struct cli_image *image, const char *path, const struct cli_common *common,
-	const struct cli_open *how, struct vmimg_error *err)
+static struct vmimg_open options_of(const struct cli_image *image, const struct cli_open *how)
 {
-	struct vmimg_open options = { .format = how->format,
+	return (struct vmimg_open){ .format = how->format,
 		.resolver = &image->files.resolver,
 		.snapshot = snapshot_word(how->snapshot),
 		.alone = how->alone,
-		.lenient = how->lenient };
+		.lenient = how->lenient,
+		.secrets = how->secrets,
+		.secret_count = how->secret_count };
+}
+
+static int open_any(struct cli_image *image, const char *path, const struct cli_common *common,
+	const struct cli_open *how, struct vmimg_error *err)
+{
+	struct vmimg_open options = options_of(image, how);
 
 	image->io = how->named || cli_is_folder(path)
 		? open_triple(image, path, common, how, err)
@@ -226,11 +233,7 @@ static int open_any(struct cli_image *image, const char *path, const struct cli_
 static int open_for_face(struct cli_image *image, const char *path, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err)
 {
-	struct vmimg_open options = { .format = how->format,
-		.resolver = &image->files.resolver,
-		.snapshot = snapshot_word(how->snapshot),
-		.alone = how->alone,
-		.lenient = how->lenient };
+	struct vmimg_open options = options_of(image, how);
 	struct cli_open as_it_is = { .format = "raw" };
 
 	image->io = open_io(&image->files, path, common, &as_it_is, err);
@@ -244,10 +247,15 @@ static int open_for_face(struct cli_image *image, const char *path, const struct
 int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err)
 {
+	struct cli_open with = *how;
+
 	cli_files_init(&image->files, common, cli_resolver(common, how->refs),
 		how->look ? VMIMG_LOCK_LOOK : VMIMG_LOCK_READ);
-	return common->face ? open_for_face(image, path, common, how, err)
-			    : open_any(image, path, common, how, err);
+	if (cli_secrets_source(common->secrets, &with.secrets, &with.secret_count, err))
+		return -1;
+	with.secret_count = how->look ? 0 : with.secret_count;
+	return common->face ? open_for_face(image, path, common, &with, err)
+			    : open_any(image, path, common, &with, err);
 }
 
 void cli_image_warn(const struct cli_image *image, const struct cli_common *common)

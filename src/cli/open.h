@@ -24,6 +24,8 @@ struct cli_open {
 	bool look;                     /* the disk's content is not read */
 	bool bundle; /* a bundle is taken as such, unless --disk names one of its disks */
 	bool alone, lenient;
+	const struct vmimg_secret *secrets; /* set by cli_image_open, from the options */
+	size_t secret_count;
 };
 
 int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,

@@ -80,8 +80,12 @@ int cli_run(const struct cli_verb *verb, int argc, char **argv, bool face, struc
 	struct cli_sandbox sandbox = { 0 };
 	int code;
 
-	if (!args || !list || cli_parse(verb->options, args, argc, argv, &words, err))
+	if (!args || !list)
 		return -1;
+	if (cli_parse(verb->options, args, argc, argv, &words, err)) {
+		cli_secrets_free(((struct cli_common *)args)->secrets);
+		return -1;
+	}
 	if (words.help) {
 		cli_print_verb_help(verb);
 		return CLI_OK;
@@ -94,5 +98,6 @@ int cli_run(const struct cli_verb *verb, int argc, char **argv, bool face, struc
 	set_reach(verb, &call, &sandbox);
 	code = verb->run(&call, err);
 	cli_sandbox_done(&sandbox);
+	cli_secrets_free(((struct cli_common *)args)->secrets);
 	return code;
 }

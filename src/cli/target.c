@@ -114,6 +114,7 @@ int cli_open_parent(struct cli_image *parent, const char *path, const char *name
 		.untrusted = common->untrusted,
 		.share = common->share,
 		.sandbox = common->sandbox,
+		.secrets = common->secrets,
 	};
 	VMIMG_AUTO(free) char *beside = cli_path_beside(path, name, err);
 
@@ -190,6 +191,9 @@ int cli_target_open(struct cli_target *target, const char *path, const struct cl
 	struct vmimg_io *io;
 
 	target->path = path;
+	if (cli_secrets_set_target(common->secrets,
+		    vmimg_options_text(&args->options.list, "encrypt.key-secret", NULL), err))
+		return -1;
 	if (!strcmp(path, "-") && isatty(STDOUT_FILENO))
 		return vmimg_fail(err, VMIMG_EINVAL, "an image is not written to a terminal");
 	if (args->in_place && strcmp(target->format->name, "raw"))
@@ -234,6 +238,7 @@ int cli_target_begin(struct cli_target *target, const struct cli_target_args *ar
 		.parent_format = args->backing_format,
 		.compress = args->compress,
 		.level = args->level ? (enum vmimg_level)(args->level - 1) : VMIMG_LEVEL_DEFAULT,
+		.secret = cli_secrets_target(common->secrets),
 		.unique = args->unique };
 
 	if (size > VMIMG_MAX_DISK)

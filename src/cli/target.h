@@ -22,6 +22,9 @@ struct cli_target_args {
 		offsetof(type, member.options) },                                                  \
 		{ 0, "force", NULL, "replace an existing file", cli_set_flag,                      \
 			offsetof(type, member.force) },                                            \
+		{ 0, "target-secret-file", "FILE",                                                 \
+			"the passphrase of a new encrypted image: all bytes of FILE",              \
+			cli_set_target_secret_file, offsetof(type, common.secrets) },              \
 		{ 0, "unique", NULL, "random identities, not derived ones", cli_set_flag,          \
 			offsetof(type, member.unique) },                                           \
 	{                                                                                          \

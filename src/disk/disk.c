@@ -184,7 +184,9 @@ int vmimg_disk_open_parent(
 {
 	struct vmimg_open below = { .format = disk->refs[i].ref.format,
 		.resolver = options->resolver,
-		.lenient = options->lenient };
+		.lenient = options->lenient,
+		.secrets = options->secrets,
+		.secret_count = options->secret_count };
 	struct vmimg_io *io;
 
 	if (vmimg_disk_open_ref(disk, options, i, &io, err))

@@ -8,6 +8,7 @@
  */
 #pragma once
 #include <jansson.h>
+#include "codec/cipher.h"
 #include "codec/codec.h"
 #include "disk/options.h"
 #include "io/io.h"
@@ -39,10 +40,13 @@ enum vmimg_run_kind {
 struct vmimg_run {
 	enum vmimg_run_kind kind;
 	bool allocated;      /* ZERO only: space in the file is held for it all the same */
-	bool encrypted;      /* DATA, PACKED: cannot be read without a key */
+	bool encrypted;      /* DATA: cannot be read without a key */
 	uint64_t len;        /* guest bytes, > 0, never past the disk's end */
 	struct vmimg_io *io; /* borrowed from the disk; NULL: a file that was not opened */
 	uint64_t at;         /* DATA, PACKED, allocated ZERO */
+	struct vmimg_cipher *cipher; /* encrypted DATA: what decrypts it, borrowed; NULL: no key */
+	uint64_t cipher_at; /* the byte that the one at `at` is for the cipher, whose sectors are
+			     * counted so; its place in the sector is that of `at` */
 	struct {
 		const struct vmimg_codec *codec;
 		uint32_t packed;   /* bytes at io, at: an upper bound, cut at the end of the file */

@@ -118,6 +118,32 @@ int vmimg_reader_block(struct vmimg_reader *reader, const struct vmimg_run *run,
 	return 0;
 }
 
+/* Whole sectors straight into buf; of one that is needed in part, all is read. */
+static int read_sealed(const struct vmimg_run *run, uint64_t skip, uint8_t *buf, size_t len,
+	struct vmimg_error *err)
+{
+	uint8_t sector[VMIMG_SECTOR];
+
+	while (len) {
+		uint64_t at = run->at + skip, number = (run->cipher_at + skip) / VMIMG_SECTOR;
+		size_t within = at % VMIMG_SECTOR, step = vmimg_align_down(len, VMIMG_SECTOR);
+		bool whole = !within && step;
+		uint8_t *to = whole ? buf : sector;
+
+		step = whole ? step : sizeof(sector);
+		if (vmimg_io_pread(run->io, to, step, at - within, err) ||
+			vmimg_cipher_decrypt(run->cipher, number, to, to, step, err))
+			return -1;
+		step = vmimg_min(step - within, len);
+		if (!whole)
+			memcpy(buf, sector + within, step);
+		buf += step;
+		skip += step;
+		len -= step;
+	}
+	return 0;
+}
+
 int vmimg_reader_run(struct vmimg_reader *reader, const struct vmimg_run *run, uint64_t skip,
 	void *buf, size_t len, struct vmimg_error *err)
 {
@@ -131,8 +157,12 @@ int vmimg_reader_run(struct vmimg_reader *reader, const struct vmimg_run *run, u
 	if (!run->io)
 		return vmimg_fail(
 			err, VMIMG_EREFUSED, "the data lies in another file, which was not opened");
+	if (run->encrypted && !run->cipher)
+		return vmimg_fail(err, VMIMG_EREFUSED,
+			"the data of %s is encrypted, and no secret was given (--secret-file)",
+			vmimg_io_name(run->io));
 	if (run->encrypted)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the data is encrypted");
+		return read_sealed(run, skip, buf, len, err);
 	if (run->kind == VMIMG_RUN_DATA)
 		return vmimg_io_pread(run->io, buf, len, run->at + skip, err);
 	if (vmimg_reader_block(reader, run, &packed, &packed_len, &unpacked, err))

@@ -64,14 +64,20 @@ void vmimg_sink_close(struct vmimg_sink *sink)
 void vmimg_chunk_store(struct vmimg_chunk *chunk, struct vmimg_io *io, uint64_t at,
 	const uint8_t *bytes, size_t len)
 {
+	vmimg_chunk_store_sealed(chunk, &(struct vmimg_store){ io, at, bytes, len, NULL, 0 });
+}
+
+void vmimg_chunk_store_sealed(struct vmimg_chunk *chunk, const struct vmimg_store *store)
+{
 	struct vmimg_store *last =
 		chunk->store_count ? &chunk->stores[chunk->store_count - 1] : NULL;
 
-	if (last && last->io == io && last->at + last->len == at &&
-		last->bytes + last->len == bytes)
-		last->len += len;
+	if (last && last->io == store->io && last->at + last->len == store->at &&
+		last->bytes + last->len == store->bytes && last->cipher == store->cipher &&
+		(!last->cipher || last->cipher_at + last->len == store->cipher_at))
+		last->len += store->len;
 	else
-		chunk->stores[chunk->store_count++] = (struct vmimg_store){ io, at, bytes, len };
+		chunk->stores[chunk->store_count++] = *store;
 }
 
 int vmimg_chunk_pack(struct vmimg_chunk *chunk, struct vmimg_packer *packer, uint32_t granule,

@@ -34,6 +34,9 @@ struct vmimg_store {
 	uint64_t at;
 	const uint8_t *bytes;
 	size_t len;
+	struct vmimg_cipher
+		*cipher;    /* encrypts the bytes on their way; NULL: they go as they are */
+	uint64_t cipher_at; /* as in struct vmimg_run; at a sector's beginning */
 };
 
 struct vmimg_chunk {
@@ -105,6 +108,8 @@ struct vmimg_create {
 	const char *parent_format;
 	bool compress;
 	enum vmimg_level level;
+	const struct vmimg_secret *secret; /* of an encrypted image; NULL: none */
+	bool dry;       /* nothing will be put into it: what takes time can be left out */
 	bool unique;    /* random identities instead of derived ones */
 	uint64_t epoch; /* seconds: what is written where a time must be */
 };
@@ -123,6 +128,8 @@ int vmimg_sink_barrier(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECK
 /* For place(): adds a write; neighbours in memory and in the file become one. */
 void vmimg_chunk_store(struct vmimg_chunk *chunk, struct vmimg_io *io, uint64_t at,
 	const uint8_t *bytes, size_t len);
+/* The same for bytes that are to be encrypted: whole sectors. cipher NULL: it is the same. */
+void vmimg_chunk_store_sealed(struct vmimg_chunk *chunk, const struct vmimg_store *store);
 /* For pack(): packs every DATA piece of the chunk with packer into chunk->packed, back to back,
  * reserving head bytes before each (for a marker) and padding each to a multiple of align. A piece
  * that does not become smaller than its granule stays DATA, unless always is set. */

@@ -6,6 +6,8 @@
 #include "util/num.h"
 #include "util/zero.h"
 
+#define SEALED (256U << 10)
+
 struct job {
 	const struct vmimg_convert *convert;
 	struct vmimg_sink *sink;
@@ -19,7 +21,8 @@ struct worker {
 	struct vmimg_chunk chunk;
 	uint8_t *other; /* the same stretch of the disk to compare with; NULL: there is none */
 	size_t piece_cap;
-	bool unread; /* data was left unread, in the hope that it can be cloned */
+	uint8_t *sealed; /* SEALED bytes on their way to the file; NULL: there were none yet */
+	bool unread;     /* data was left unread, in the hope that it can be cloned */
 };
 
 static void worker_free(void *arg)
@@ -35,6 +38,7 @@ static void worker_free(void *arg)
 	free(w->chunk.packed);
 	free(w->chunk.pieces);
 	free(w->chunk.stores);
+	free(w->sealed);
 	free(w);
 }
 
@@ -74,8 +78,9 @@ static void *worker_new(void *arg, struct vmimg_error *err)
 
 static bool can_clone(const struct job *job, const struct vmimg_deal *deal)
 {
-	return job->try_clone && deal->run.kind == VMIMG_RUN_DATA && deal->run.io &&
-		!(deal->run.at % 4096) && !(deal->len % 4096) && deal->len >= job->sink->granule;
+	return job->try_clone && deal->run.kind == VMIMG_RUN_DATA && !deal->run.encrypted &&
+		deal->run.io && !(deal->run.at % 4096) && !(deal->len % 4096) &&
+		deal->len >= job->sink->granule;
 }
 
 /* One piece for each granule, all of them data. */
@@ -292,6 +297,20 @@ static int work(void *arg, void *worker, const struct vmimg_deal *deal, struct v
 	return deal->kind == VMIMG_PIECE_DATA ? work_data(arg, w, deal, err) : 0;
 }
 
+static int write_sealed(struct worker *w, const struct vmimg_store *s, struct vmimg_error *err)
+{
+	if (!w->sealed && !(w->sealed = vmimg_alloc_buffer(SEALED, err)))
+		return -1;
+	for (size_t done = 0, step; done < s->len; done += step) {
+		step = vmimg_min(SEALED, s->len - done);
+		if (vmimg_cipher_encrypt(s->cipher, (s->cipher_at + done) / VMIMG_SECTOR,
+			    s->bytes + done, w->sealed, step, err) ||
+			vmimg_io_pwrite(s->io, w->sealed, step, s->at + done, err))
+			return -1;
+	}
+	return 0;
+}
+
 static int store(void *arg, void *worker, const struct vmimg_deal *deal, struct vmimg_error *err)
 {
 	struct job *job = arg;
@@ -313,7 +332,8 @@ static int store(void *arg, void *worker, const struct vmimg_deal *deal, struct 
 	for (size_t i = 0; i < chunk->store_count; i++) {
 		const struct vmimg_store *s = &chunk->stores[i];
 
-		if (vmimg_io_pwrite(s->io, s->bytes, s->len, s->at, err))
+		if (s->cipher ? write_sealed(w, s, err)
+			      : vmimg_io_pwrite(s->io, s->bytes, s->len, s->at, err))
 			return -1;
 		written += s->len;
 	}

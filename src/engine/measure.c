@@ -23,6 +23,7 @@ static struct vmimg_sink *try_sink(const struct vmimg_format *format,
 	struct vmimg_create copy = *create;
 
 	copy.siblings = &siblings;
+	copy.dry = true;
 	return io ? vmimg_sink_create(format, io, &copy, err) : NULL;
 }
 

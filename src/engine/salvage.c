@@ -108,7 +108,7 @@ static int look(struct survey *s, uint64_t at, uint64_t *len, struct vmimg_error
 		return -1;
 	}
 	*len = run.len;
-	if (!run.io || run.encrypted)
+	if (!run.io)
 		return 0;
 	if (run.kind == VMIMG_RUN_DATA)
 		return check_data(s, at, &run, err);

@@ -28,7 +28,7 @@ static int look_for_hole(struct vmimg_run *run, struct vmimg_error *err)
 	uint64_t len;
 	bool hole;
 
-	if (run->kind != VMIMG_RUN_DATA || !run->io || run->len < WORTH_ASKING ||
+	if (run->kind != VMIMG_RUN_DATA || run->encrypted || !run->io || run->len < WORTH_ASKING ||
 		run->at >= vmimg_io_size(run->io))
 		return 0;
 	if (vmimg_io_extent(run->io, run->at, &hole, &len, err))
@@ -53,7 +53,7 @@ static int fetch(struct vmimg_source *source, uint64_t at, struct vmimg_error *e
 		if (run->kind == VMIMG_RUN_PACKED)
 			run->block.skip += (uint32_t)step;
 		else
-			run->at += step;
+			run->at += step, run->cipher_at += step;
 	} else if (source->keep_absent ? vmimg_disk_map(source->disk, at, run, err)
 				       : vmimg_disk_resolve(source->disk, at, run, NULL, err)) {
 		return vmimg_within(err, "guest offset 0x%" PRIx64, at);

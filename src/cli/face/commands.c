@@ -3,13 +3,12 @@
 #include "cli/face/face.h"
 #include <stdint.h>
 
-#define NO_OBJECT                                                                          \
-	{                                                                                  \
-		0, "object", true, FACE_REFUSE,                                            \
-			"objects, and with them secrets and encryption, are not done here" \
+#define OBJECT                                           \
+	{                                                \
+		0, "object", true, FACE_PASS, "--object" \
 	}
 #define SOURCE                                                        \
-	NO_OBJECT, { 0, "image-opts", false, FACE_DESCRIBED, NULL },  \
+	OBJECT, { 0, "image-opts", false, FACE_DESCRIBED, NULL },     \
 		{ 'f', "format", true, FACE_PASS, "-f" },             \
 	{                                                             \
 		'U', "force-share", false, FACE_PASS, "--force-share" \
@@ -66,7 +65,7 @@ static const struct face_option measure[] = { SOURCE, OUTPUT, { 'O', NULL, true,
 
 /* ---- new images ---------------------------------------------------------------------------- */
 
-static const struct face_option create[] = { NO_OBJECT, QUIET, { 'f', NULL, true, FACE_PASS, "-f" },
+static const struct face_option create[] = { OBJECT, QUIET, { 'f', NULL, true, FACE_PASS, "-f" },
 	{ 'b', NULL, true, FACE_PASS, "-b" }, { 'F', NULL, true, FACE_PASS, "-F" },
 	{ 'o', NULL, true, FACE_PASS, "-o" }, { 'u', NULL, false, FACE_PASS, "-u" }, END };
 static const char *const create_always[] = { FOLLOW, "--force", "-f", "raw", NULL };

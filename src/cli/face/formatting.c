@@ -13,6 +13,15 @@ struct shown {
 
 /* A key "size" or "backing" stands for what create knows without options. */
 static const struct shown shown[] = {
+	{ "qcow2", "encryption", NULL },
+	{ "qcow2", "encrypt.format", NULL },
+	{ "qcow2", "encrypt.key-secret", NULL },
+	{ "qcow2", "encrypt.cipher-alg", NULL },
+	{ "qcow2", "encrypt.cipher-mode", NULL },
+	{ "qcow2", "encrypt.ivgen-alg", NULL },
+	{ "qcow2", "encrypt.ivgen-hash-alg", NULL },
+	{ "qcow2", "encrypt.hash-alg", NULL },
+	{ "qcow2", "encrypt.iter-time", NULL },
 	{ "qcow2", "cluster_size", "65536" },
 	{ "qcow2", "extended_l2", "off" },
 	{ "qcow2", "preallocation", NULL },

@@ -69,7 +69,7 @@ static int parse_json(const char *text, struct vmimg_options *list, struct vmimg
 static bool is_harmless(const char *key)
 {
 	static const char *const keys[] = { "node-name", "read-only", "auto-read-only", "discard",
-		"detect-zeroes", "force-share", "locking", "aio" };
+		"detect-zeroes", "force-share", "locking", "aio", "encrypt.format" };
 
 	if (!strncmp(key, "file.", 5))
 		key += 5;
@@ -79,6 +79,14 @@ static bool is_harmless(const char *key)
 		if (!strcmp(key, keys[i]))
 			return true;
 	return false;
+}
+
+/* Of the image, or of one below it. */
+static bool is_secret(const char *key)
+{
+	while (!strncmp(key, "backing.", 8))
+		key += 8;
+	return !strcmp(key, "encrypt.key-secret") || !strcmp(key, "key-secret");
 }
 
 static bool is_file_driver(const char *name)
@@ -95,6 +103,8 @@ static int take_key(struct face_image *image, const char *key, const char *value
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "Unknown protocol '%.40s'", value);
 	else if (!strcmp(key, "driver"))
 		image->format = vmimg_strdup(is_file_driver(value) ? "raw" : value, err);
+	else if (is_secret(key))
+		return face_words_add(&image->secrets, value, err);
 	else if (strcmp(key, "file.driver") && !is_harmless(key))
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"'%.60s' is not taken: name a local file and its driver", key);
@@ -171,5 +181,6 @@ void face_image_done(struct face_image *image)
 {
 	free(image->path);
 	free(image->format);
+	face_words_done(&image->secrets);
 	*image = (struct face_image){ 0 };
 }

@@ -7,11 +7,12 @@
  */
 #pragma once
 #include <stdbool.h>
-#include "util/error.h"
+#include "cli/face/words.h"
 
 struct face_image {
 	char *path;   /* fit to be an operand of a native verb: it never begins with a dash */
 	char *format; /* NULL: not stated */
+	struct face_words secrets; /* ids of those that open it and what lies below it */
 };
 
 /* described: as --image-opts has it. */

@@ -124,11 +124,13 @@ static void follow_link(char **path)
 	*path = real;
 }
 
-/* A description's driver counts like -f, or -O for what convert writes. */
+/* A description's driver counts like -f, -F for the second of two, or -O for what convert writes.
+ */
 static int take_name(struct face *face, const char *word, bool target, struct face_words *operands,
 	struct vmimg_error *err)
 {
-	const char *option = target && face->command->sources ? "-O" : "-f";
+	bool second = operands->count == 1 && face->command->sources == 2;
+	const char *option = target && face->command->sources ? "-O" : second ? "-F" : "-f";
 	struct face_image image;
 	int failed = 0;
 
@@ -136,6 +138,9 @@ static int take_name(struct face *face, const char *word, bool target, struct fa
 		return -1;
 	if (image.format)
 		failed = face_words_add_pair(&face->words, option, image.format, err);
+	for (size_t i = 0; !failed && !target && i < image.secrets.count; i++)
+		failed = face_words_add_pair(
+			&face->words, "--key-secret", image.secrets.items[i], err);
 	if (target)
 		follow_link(&image.path);
 	if (!failed)

@@ -2,7 +2,7 @@
 /* From options to a sink that is ready to be filled; and the size of what it will make. */
 #include <inttypes.h>
 #include <string.h>
-#include "format/qcow2/sink.h"
+#include "format/qcow2/crypt.h"
 #include "util/num.h"
 
 #define CHUNK        (256U << 10)
@@ -20,6 +20,18 @@ const struct vmimg_option_spec vmimg_qcow2_options[] = {
 	{ "extended_l2", VMIMG_OPTION_BOOL, NULL, "32 subclusters in each cluster (off)" },
 	{ "data_file", VMIMG_OPTION_TEXT, NULL, "name of a file beside the image for the data" },
 	{ "data_file_raw", VMIMG_OPTION_BOOL, NULL, "the data file is a raw disk by itself (off)" },
+	{ "encrypt.format", VMIMG_OPTION_CHOICE, "luks|aes",
+		"encrypt the data; aes is old and weak" },
+	{ "encrypt.key-secret", VMIMG_OPTION_TEXT, NULL, "id of the --object with the passphrase" },
+	{ "encrypt.cipher-alg", VMIMG_OPTION_TEXT, NULL, "aes-128, aes-192 or aes-256 (aes-256)" },
+	{ "encrypt.cipher-mode", VMIMG_OPTION_TEXT, NULL, "xts or cbc (xts)" },
+	{ "encrypt.ivgen-alg", VMIMG_OPTION_TEXT, NULL, "plain, plain64 or essiv (plain64)" },
+	{ "encrypt.ivgen-hash-alg", VMIMG_OPTION_TEXT, NULL, "of essiv: sha256 (sha256)" },
+	{ "encrypt.hash-alg", VMIMG_OPTION_TEXT, NULL,
+		"sha1, sha224, sha256, sha384 or sha512 (sha256)" },
+	{ "encrypt.iter-time", VMIMG_OPTION_SIZE, NULL,
+		"milliseconds that trying a passphrase takes (2000)" },
+	{ "encryption", VMIMG_OPTION_BOOL, NULL, "the same as encrypt.format=aes (off)" },
 	{ 0 },
 };
 
@@ -31,6 +43,7 @@ struct wish {
 	bool extended, lazy, zstd, data_raw;
 	const char *data_file;
 	enum vmimg_qcow2_prealloc prealloc;
+	struct vmimg_qcow2_crypt_wish crypt;
 };
 
 static enum vmimg_qcow2_prealloc prealloc_of(const char *name)
@@ -111,7 +124,10 @@ static int read_wish(const struct vmimg_create *create, struct wish *wish, struc
 	wish->refcount_order = vmimg_log2(bits);
 	if (wish->data_raw && wish->prealloc == PREALLOC_OFF)
 		wish->prealloc = PREALLOC_METADATA; /* every cluster is where a raw reader looks */
-	return check_version(wish, err) || check_combination(create, wish, err) ? -1 : 0;
+	return check_version(wish, err) || check_combination(create, wish, err) ||
+			vmimg_qcow2_read_crypt_wish(create, &wish->crypt, err)
+		? -1
+		: 0;
 }
 
 static void fill_header(
@@ -154,7 +170,7 @@ static void fill_sink(
 	if (create->compress) {
 		s->sink.codec = wish->zstd ? &vmimg_codec_zstd : &vmimg_codec_deflate;
 		s->sink.pack_room = s->sink.chunk;
-	} else if (granule >= 4096) {
+	} else if (granule >= 4096 && wish->crypt.method == QCOW2_CRYPT_NONE) {
 		s->sink.clone_io = s->io;
 	}
 }
@@ -221,7 +237,8 @@ struct vmimg_sink *vmimg_qcow2_create(
 	s->io = vmimg_io_ref(io);
 	fill_header(s, create, &wish);
 	fill_sink(s, create, &wish);
-	if (take_names(s, create, &wish, err) || make_tables(s, err)) {
+	if (take_names(s, create, &wish, err) || make_tables(s, err) ||
+		vmimg_qcow2_sink_crypt(s, create, &wish.crypt, err)) {
 		vmimg_sink_close(&s->sink);
 		return NULL;
 	}
@@ -254,6 +271,7 @@ int vmimg_qcow2_measure(
 	tables = entries / (wish.cluster / (wish.extended ? 16 : 8));
 	clusters = 1 + tables +
 		vmimg_div_up(vmimg_align_up(tables, wish.cluster / 8) * 8, wish.cluster);
+	clusters += vmimg_div_up(vmimg_qcow2_crypt_size(&wish.crypt), wish.cluster);
 	clusters += refcount_clusters(clusters + whole, wish.cluster, wish.refcount_order);
 	*bytes = (clusters + vmimg_min(vmimg_div_up(data, wish.cluster), whole)) * wish.cluster;
 	return 0;

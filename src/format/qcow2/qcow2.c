@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* QCOW2: detection, opening, and what info says. */
 #include "format/qcow2/qcow2.h"
+#include "format/qcow2/crypt.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -135,7 +136,8 @@ static int qcow2_open(
 		vmimg_disk_warn(disk, "the image is marked corrupt by the program that wrote it");
 	if (!options->alone && look_at_refcounts(disk, err))
 		return -1;
-	return read_extras(disk, options, err) || choose_state(disk, options->snapshot, err) ||
+	return vmimg_qcow2_open_crypt(disk, options, err) || read_extras(disk, options, err) ||
+			choose_state(disk, options->snapshot, err) ||
 			open_data_file(disk, options, err) || open_backing(disk, options, err)
 		? -1
 		: 0;
@@ -151,6 +153,7 @@ static void qcow2_close(struct vmimg_disk *disk)
 		free(q->snapshots[i].id);
 		free(q->snapshots[i].name);
 	}
+	vmimg_qcow2_close_crypt(q);
 	vmimg_table_free(q->table);
 	vmimg_io_unref(q->data);
 	free(q->snapshots);
@@ -169,23 +172,14 @@ static int qcow2_map(
 
 	if (vmimg_qcow2_map(disk, at, run, err))
 		return -1;
-	if (q->header.crypt_method != QCOW2_CRYPT_NONE &&
-		(run->kind == VMIMG_RUN_DATA || run->kind == VMIMG_RUN_PACKED))
-		run->encrypted = true;
+	vmimg_qcow2_seal_run(q, at, run);
 	return 0;
 }
 
-static void describe_crypt(const struct vmimg_qcow2 *q, struct vmimg_info *info)
+static void describe_version2(const struct vmimg_qcow2 *q, struct vmimg_info *info)
 {
-	json_t *encrypt;
-
-	if (q->header.crypt_method == QCOW2_CRYPT_NONE)
-		return;
-	vmimg_json_bool(info->root, "encrypted", true);
-	encrypt = json_object();
-	vmimg_json_text(
-		encrypt, "format", q->header.crypt_method == QCOW2_CRYPT_LUKS ? "luks" : "aes");
-	json_object_set_new(info->specific, "encrypt", encrypt);
+	vmimg_json_uint(info->specific, "refcount-bits", 16);
+	vmimg_qcow2_describe_crypt(q, info);
 }
 
 static void describe_version3(const struct vmimg_qcow2 *q, struct vmimg_info *info)
@@ -194,6 +188,7 @@ static void describe_version3(const struct vmimg_qcow2 *q, struct vmimg_info *in
 
 	vmimg_json_bool(info->specific, "lazy-refcounts", h->compatible & QCOW2_COMPATIBLE_LAZY);
 	vmimg_json_uint(info->specific, "refcount-bits", UINT64_C(1) << h->refcount_order);
+	vmimg_qcow2_describe_crypt(q, info);
 	vmimg_json_bool(info->specific, "corrupt", h->incompatible & QCOW2_INCOMPATIBLE_CORRUPT);
 	vmimg_json_bool(info->specific, "extended-l2", q->extended);
 	if (!q->external)
@@ -239,8 +234,7 @@ static int qcow2_describe(struct vmimg_disk *disk, struct vmimg_info *info, stru
 	if (q->header.version == 3)
 		describe_version3(q, info);
 	else
-		vmimg_json_uint(info->specific, "refcount-bits", 16);
-	describe_crypt(q, info);
+		describe_version2(q, info);
 	describe_unknown(q, info);
 	return 0;
 }

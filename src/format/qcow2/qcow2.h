@@ -2,6 +2,7 @@
 /* What the files of this room share. The format is described in doc/formats/qcow2.md. */
 #pragma once
 #include "disk/disk.h"
+#include "disk/luks.h"
 #include "disk/report.h"
 #include "disk/sink.h"
 #include "format/qcow2/layout.h"
@@ -54,6 +55,8 @@ struct vmimg_qcow2 {
 	struct vmimg_qcow2_bitmaps bitmaps;
 	bool has_crypto;
 	struct vmimg_qcow2_crypto crypto;
+	struct vmimg_luks *luks;     /* NULL: not that method */
+	struct vmimg_cipher *cipher; /* of data clusters; NULL: not encrypted, or no secret */
 	struct vmimg_qcow2_snapshot *snapshots;
 	size_t snapshot_count;
 	struct vmimg_qcow2_bitmap_place *bitmap_places; /* one for each of disk->bitmaps */

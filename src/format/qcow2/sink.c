@@ -5,7 +5,7 @@
  */
 #include <inttypes.h>
 #include <string.h>
-#include "format/qcow2/sink.h"
+#include "format/qcow2/crypt.h"
 #include "util/num.h"
 
 static struct vmimg_qcow2_sink *sink_of(struct vmimg_sink *sink)
@@ -92,9 +92,12 @@ static int place_data(struct vmimg_qcow2_sink *s, struct vmimg_chunk *chunk,
 	if (s->extended)
 		mark_subclusters(s, entry, guest,
 			vmimg_div_up((uint64_t)unit * QCOW2_SUBCLUSTERS, s->cluster), false);
-	if (piece)
-		vmimg_chunk_store(chunk, s->data, at + guest % s->cluster, piece->bytes,
-			s->external ? piece->size : unit);
+	if (piece) {
+		struct vmimg_store store = vmimg_qcow2_sealed_store(s, at + guest % s->cluster,
+			guest, piece->bytes, s->external ? piece->size : unit);
+
+		vmimg_chunk_store_sealed(chunk, &store);
+	}
 	return 0;
 }
 
@@ -112,6 +115,20 @@ static int place_packed(struct vmimg_qcow2_sink *s, struct vmimg_chunk *chunk,
 	vmimg_put_be64(entry, QCOW2_COMPRESSED | sectors << bits | at);
 	vmimg_chunk_store(chunk, s->io, at, piece->bytes, piece->size);
 	return 0;
+}
+
+/* A cluster at `at` that decrypts to zeroes. */
+static int write_sealed_zeroes(
+	struct vmimg_qcow2_sink *s, uint64_t at, uint64_t guest, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *bytes = vmimg_alloc_array(s->cluster, 1, err);
+	struct vmimg_store store = vmimg_qcow2_sealed_store(s, at, guest, bytes, s->cluster);
+
+	if (!bytes ||
+		vmimg_cipher_encrypt(
+			s->cipher, store.cipher_at / VMIMG_SECTOR, bytes, bytes, s->cluster, err))
+		return -1;
+	return vmimg_io_pwrite(s->data, bytes, s->cluster, at, err);
 }
 
 /* Zeroes over a parent: they have to be said. guest to guest + len is inside one cluster. */
@@ -132,21 +149,30 @@ static int place_zero(
 		vmimg_put_be64(entry, vmimg_get_be64(entry) | QCOW2_ZERO);
 		return 0;
 	}
-	return host_cluster(s, entry, guest, &at, err)
-		? -1
-		: vmimg_io_zero(s->data, at + guest % s->cluster, s->cluster, err);
+	if (host_cluster(s, entry, guest, &at, err))
+		return -1;
+	return s->cipher ? write_sealed_zeroes(s, at, guest, err)
+			 : vmimg_io_zero(s->data, at + guest % s->cluster, s->cluster, err);
 }
 
-static int place_prealloc(struct vmimg_qcow2_sink *s, uint64_t guest, struct vmimg_error *err)
+/* guest to guest + len is inside one cluster. */
+static int place_prealloc(
+	struct vmimg_qcow2_sink *s, uint64_t guest, uint64_t len, struct vmimg_error *err)
 {
 	uint8_t *entry;
 	uint64_t at;
 
 	if (l2_entry(s, guest, &entry, err) || host_cluster(s, entry, guest, &at, err))
 		return -1;
-	if (s->extended)
+	/* what is there now would decrypt to noise: it is not data yet */
+	if (s->extended && s->header.crypt_method)
+		mark_subclusters(
+			s, entry, guest, vmimg_div_up(len * QCOW2_SUBCLUSTERS, s->cluster), true);
+	else if (s->extended)
 		mark_subclusters(
 			s, entry, vmimg_align_down(guest, s->cluster), QCOW2_SUBCLUSTERS, false);
+	else if (s->header.crypt_method)
+		vmimg_put_be64(entry, vmimg_get_be64(entry) | QCOW2_ZERO);
 	return s->prealloc == PREALLOC_FULL
 		? vmimg_io_write_zeroes(
 			  s->data, at + guest % s->cluster, s->cluster - guest % s->cluster, err)
@@ -163,7 +189,7 @@ static int place_empty(struct vmimg_qcow2_sink *s, uint64_t guest, uint64_t len,
 	while (say && guest < end) {
 		uint64_t step = vmimg_min(s->cluster - guest % s->cluster, end - guest);
 
-		if (s->prealloc != PREALLOC_OFF ? place_prealloc(s, guest, err)
+		if (s->prealloc != PREALLOC_OFF ? place_prealloc(s, guest, step, err)
 						: place_zero(s, guest, step, err))
 			return -1;
 		guest += step;
@@ -249,6 +275,7 @@ static void qcow2_sink_close(struct vmimg_sink *sink)
 	vmimg_qcow2_tail_done(&s->tail);
 	vmimg_io_unref(s->io);
 	vmimg_io_unref(s->data);
+	vmimg_qcow2_sink_crypt_done(s);
 	free(s->backing_name);
 	free(s->backing_format);
 	free(s->data_name);
@@ -258,6 +285,7 @@ static void qcow2_sink_close(struct vmimg_sink *sink)
 }
 
 const struct vmimg_sink_ops vmimg_qcow2_sink_ops = {
+	.start = vmimg_qcow2_sink_crypt_start,
 	.pack = qcow2_pack,
 	.place = qcow2_place,
 	.finish = qcow2_finish,

@@ -22,6 +22,11 @@ struct vmimg_qcow2_sink {
 	uint64_t l2_at;    /* where it lies; 0: it has no entry yet */
 
 	struct vmimg_qcow2_bitmaps bitmaps; /* count 0: none */
+
+	struct vmimg_cipher *cipher;          /* NULL: not encrypted */
+	struct vmimg_luks *luks;              /* NULL: not that method, or nothing is written */
+	struct vmimg_luks_material luks_slot; /* of the first key slot */
+	struct vmimg_qcow2_crypto crypto;     /* length 0: no header of LUKS */
 };
 
 /* sink.c */

@@ -76,6 +76,15 @@ static int add_bitmaps(
 	return add_extension(page, QCOW2_EXT_BITMAPS, raw, sizeof(raw), err);
 }
 
+static int add_crypto(
+	struct page *page, const struct vmimg_qcow2_crypto *crypto, struct vmimg_error *err)
+{
+	uint8_t raw[16] = { 0 };
+
+	vmimg_qcow2_crypto_encode(crypto, raw);
+	return add_extension(page, QCOW2_EXT_CRYPTO, raw, sizeof(raw), err);
+}
+
 static int add_extensions(struct vmimg_qcow2_sink *s, struct page *page, struct vmimg_error *err)
 {
 	bool room = s->cluster >= 1024; /* the names of features are optional, and take 400 bytes */
@@ -86,6 +95,8 @@ static int add_extensions(struct vmimg_qcow2_sink *s, struct page *page, struct 
 		return -1;
 	if (s->data_name &&
 		add_extension(page, QCOW2_EXT_DATA_FILE, s->data_name, strlen(s->data_name), err))
+		return -1;
+	if (s->crypto.length && add_crypto(page, &s->crypto, err))
 		return -1;
 	if (s->bitmaps.count && add_bitmaps(page, &s->bitmaps, err))
 		return -1;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Taking space at the tail of a QCOW2 file, with refcounts that follow. */
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 #include "format/qcow2/writer.h"
@@ -8,6 +9,12 @@
 /* Where the refcount block of a group lies, as a cluster. */
 static uint64_t block_cluster(const struct vmimg_qcow2_tail *tail, uint64_t group)
 {
+	for (unsigned i = 0; i < tail->stretch_count; i++) {
+		const struct vmimg_qcow2_stretch *stretch = &tail->stretches[i];
+
+		if (group >= stretch->group && group - stretch->group < stretch->count)
+			return stretch->blocks + (group - stretch->group);
+	}
 	return group ? group * tail->group_len : 1;
 }
 
@@ -36,15 +43,18 @@ static int write_block(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
 		block_cluster(tail, group) * tail->cluster, err);
 }
 
-/* The tail has come to a new group: its first cluster is for its refcounts. */
+/* The tail has come to a new group: its first cluster is for its refcounts, unless a table covers
+ * it. */
 static int enter_group(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
 {
 	if (write_block(tail, err))
 		return -1;
 	memset(tail->block, 0, tail->cluster);
+	tail->packed_at = 0;
+	if (block_cluster(tail, tail->next / tail->group_len) != tail->next)
+		return 0;
 	set_count(tail, 0, 1);
 	tail->next++;
-	tail->packed_at = 0;
 	return 0;
 }
 
@@ -79,20 +89,39 @@ int vmimg_qcow2_tail_cluster(struct vmimg_qcow2_tail *tail, uint64_t *at, struct
 	return 0;
 }
 
+/* Where groups begin inside the count clusters from next on, or inside the blocks behind them,
+ * notes that; returns how many blocks those are. */
+static uint64_t note_stretch(struct vmimg_qcow2_tail *tail, uint64_t count)
+{
+	uint64_t first = vmimg_div_up(tail->next, tail->group_len), blocks = 0, before;
+
+	do {
+		before = blocks;
+		blocks = vmimg_div_up(tail->next + count + before, tail->group_len) - first;
+	} while (blocks != before);
+	if (blocks) {
+		assert(tail->stretch_count < VMIMG_ARRAY_LEN(tail->stretches));
+		tail->stretches[tail->stretch_count++] =
+			(struct vmimg_qcow2_stretch){ first, blocks, tail->next + count };
+	}
+	return blocks;
+}
+
 int vmimg_qcow2_tail_clusters(
 	struct vmimg_qcow2_tail *tail, uint64_t count, uint64_t *at, struct vmimg_error *err)
 {
-	uint64_t got, taken = 0;
+	uint64_t unused, start = tail->next;
 
-	while (taken < count) {
-		if (vmimg_qcow2_tail_cluster(tail, &got, err))
+	if (!(start % tail->group_len)) {
+		if (enter_group(tail, err))
 			return -1;
-		if (!taken || got != *at + taken * tail->cluster) {
-			*at = got; /* a refcount block came between: begin again behind it */
-			taken = 0;
-		}
-		taken++;
+		start = tail->next;
 	}
+	count += note_stretch(tail, count);
+	while (tail->next < start + count)
+		if (vmimg_qcow2_tail_cluster(tail, &unused, err))
+			return -1;
+	*at = start * tail->cluster;
 	return 0;
 }
 

@@ -4,7 +4,8 @@
  * refcounts of a stretch of clusters (a group: as many as one refcount block counts) are kept in
  * memory while the tail is in it, and written when the tail leaves; the block lies in the first
  * cluster of its group (the second in group 0, behind the header), so that the refcount table is
- * known at the end without having been kept.
+ * known at the end without having been kept. Tables in a row may cover the beginnings of groups,
+ * whose blocks then follow behind the table.
  */
 #pragma once
 #include "format/qcow2/qcow2.h"
@@ -17,7 +18,14 @@ struct vmimg_qcow2_tail {
 	uint64_t packed_at; /* where the next compressed bytes may go, in the cluster before next;
 			     * 0: nowhere, begin a cluster */
 	uint64_t group_len; /* clusters in a group */
-	uint8_t *block;     /* the refcounts of the group that next - 1 is in: one cluster */
+	/* Tables that are longer than a group: the blocks of groups that begin inside one follow
+	 * behind it. */
+	struct vmimg_qcow2_stretch {
+		uint64_t group, count; /* the first of those groups, and how many */
+		uint64_t blocks;       /* the cluster of the first one's block */
+	} stretches[3];                /* L1 table, LUKS header, refcount table */
+	unsigned stretch_count;
+	uint8_t *block; /* the refcounts of the group that next - 1 is in: one cluster */
 };
 
 int vmimg_qcow2_tail_init(struct vmimg_qcow2_tail *tail, struct vmimg_io *io, uint32_t cluster,

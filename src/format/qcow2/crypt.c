@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Encrypted images. Data clusters are, compressed ones and all tables are not. LUKS counts sectors
+ * by where they lie in the file, the old method by where they are on the disk.
+ */
+#include "format/qcow2/crypt.h"
+#include <inttypes.h>
+#include <string.h>
+#include "disk/info.h"
+#include "util/num.h"
+
+struct vmimg_luks_area vmimg_qcow2_luks_area(const struct vmimg_disk *disk)
+{
+	const struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+
+	return (struct vmimg_luks_area){ disk->io, q->crypto.offset, q->crypto.length };
+}
+
+/* What the header and its extension say, without a key. */
+static int read_luks(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	struct vmimg_luks_area area = vmimg_qcow2_luks_area(disk);
+
+	if (!q->crypto.offset || q->crypto.offset % q->cluster)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"the LUKS header is at 0x%" PRIx64 ", not a multiple of the cluster size",
+			q->crypto.offset);
+	if (!vmimg_range_inside(area.at, area.len, vmimg_io_size(disk->io)))
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"the LUKS header of 0x%" PRIx64 " bytes at 0x%" PRIx64
+			" reaches past the end of the file",
+			area.len, area.at);
+	q->luks = vmimg_new(struct vmimg_luks, err);
+	if (!q->luks)
+		return -1;
+	return vmimg_luks_read(q->luks, &area, err)
+		? vmimg_within(err, "LUKS header at 0x%" PRIx64, q->crypto.offset)
+		: 0;
+}
+
+struct vmimg_cipher *vmimg_qcow2_aes_cipher(
+	const struct vmimg_secret *secret, struct vmimg_error *err)
+{
+	static const struct vmimg_cipher_kind kind = { 16, VMIMG_CIPHER_CBC, VMIMG_IV_PLAIN64 };
+	struct vmimg_cipher *cipher;
+	uint8_t key[16] = { 0 };
+
+	memcpy(key, secret->bytes, vmimg_min(secret->len, sizeof(key)));
+	cipher = vmimg_cipher_new(&kind, key, err);
+	explicit_bzero(key, sizeof(key));
+	return cipher;
+}
+
+static struct vmimg_cipher *unlock_luks(
+	struct vmimg_disk *disk, const struct vmimg_open *options, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	struct vmimg_luks_area area = vmimg_qcow2_luks_area(disk);
+	struct vmimg_cipher *cipher = NULL;
+	uint8_t key[VMIMG_CIPHER_KEY_MAX];
+
+	if (!vmimg_luks_unlock(q->luks, &area, options->secrets, options->secret_count, key, err))
+		cipher = vmimg_cipher_new(&q->luks->kind, key, err);
+	explicit_bzero(key, sizeof(key));
+	return cipher;
+}
+
+int vmimg_qcow2_open_crypt(
+	struct vmimg_disk *disk, const struct vmimg_open *options, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	bool luks = q->header.crypt_method == QCOW2_CRYPT_LUKS;
+
+	if (luks && read_luks(disk, err))
+		return -1;
+	if (q->header.crypt_method == QCOW2_CRYPT_NONE || !options->secret_count)
+		return 0;
+	if (!luks && options->secret_count > 1)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"this old encryption cannot tell a wrong key from the right one: give one "
+			"secret only");
+	q->cipher = luks ? unlock_luks(disk, options, err)
+			 : vmimg_qcow2_aes_cipher(&options->secrets[0], err);
+	return q->cipher ? 0 : -1;
+}
+
+void vmimg_qcow2_close_crypt(struct vmimg_qcow2 *q)
+{
+	vmimg_cipher_free(q->cipher);
+	free(q->luks);
+}
+
+void vmimg_qcow2_seal_run(const struct vmimg_qcow2 *q, uint64_t guest, struct vmimg_run *run)
+{
+	if (q->header.crypt_method == QCOW2_CRYPT_NONE || run->kind != VMIMG_RUN_DATA)
+		return;
+	run->encrypted = true;
+	run->cipher = q->cipher;
+	run->cipher_at = q->header.crypt_method == QCOW2_CRYPT_LUKS ? run->at : guest;
+}
+
+void vmimg_qcow2_describe_crypt(const struct vmimg_qcow2 *q, struct vmimg_info *info)
+{
+	json_t *encrypt;
+
+	if (q->header.crypt_method == QCOW2_CRYPT_NONE)
+		return;
+	vmimg_json_bool(info->root, "encrypted", true);
+	encrypt = json_object();
+	if (q->luks)
+		vmimg_luks_describe(q->luks, encrypt);
+	else
+		vmimg_json_text(encrypt, "format", "aes");
+	json_object_set_new(info->specific, "encrypt", encrypt);
+}
