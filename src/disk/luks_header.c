@@ -62,10 +62,10 @@ int vmimg_luks_kind(struct vmimg_cipher_kind *kind, const char *cipher, const ch
 
 	while (i < VMIMG_ARRAY_LEN(ciphers) && strcmp(ciphers[i].name, cipher))
 		i++;
-	if (i == VMIMG_ARRAY_LEN(ciphers))
-		return fail_name("cipher", cipher, "aes-128, aes-192 and aes-256 are", err);
 	if (chaining < 0)
 		return fail_name("cipher mode", mode, "cbc and xts are", err);
+	if (i == VMIMG_ARRAY_LEN(ciphers))
+		return fail_name("cipher", cipher, "aes-128, aes-192 and aes-256 are", err);
 	if (vector < 0)
 		return fail_name("generator of IVs", iv, "plain, plain64 and essiv are", err);
 	if (vector == VMIMG_IV_ESSIV && strcmp(iv_hash ? iv_hash : "", "sha256"))
@@ -110,7 +110,8 @@ static int take_kind(struct vmimg_luks *luks, struct vmimg_error *err)
 		*hash++ = '\0';
 	if (!strcmp(mode, "xts"))
 		bytes = bytes % 2 ? 0 : bytes / 2;
-	if (!strcmp(name, "aes") && bytes != 16 && bytes != 24 && bytes != 32)
+	if (!strcmp(name, "aes") && find(modes, VMIMG_ARRAY_LEN(modes), mode) >= 0 && bytes != 16 &&
+		bytes != 24 && bytes != 32)
 		return vmimg_fail(err, VMIMG_ECORRUPT, "a key of %" PRIu32 " bytes is none of aes",
 			luks->header.key_bytes);
 	snprintf(cipher, sizeof(cipher), "%s-%" PRIu32, name, bytes * 8);

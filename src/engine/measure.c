@@ -23,7 +23,6 @@ static struct vmimg_sink *try_sink(const struct vmimg_format *format,
 	struct vmimg_create copy = *create;
 
 	copy.siblings = &siblings;
-	copy.dry = true;
 	return io ? vmimg_sink_create(format, io, &copy, err) : NULL;
 }
 
@@ -49,10 +48,13 @@ static int count_data(struct vmimg_disk *disk, const struct vmimg_sink *sink, ui
 int vmimg_measure_run(const struct vmimg_format *format, const struct vmimg_create *create,
 	struct vmimg_disk *disk, struct vmimg_measured *result, struct vmimg_error *err)
 {
-	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = try_sink(format, create, err);
+	struct vmimg_create dry = *create;
+	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = NULL;
 	struct vmimg_measured measured;
 	uint64_t data = 0;
 
+	dry.dry = true;
+	sink = try_sink(format, &dry, err);
 	if (!sink)
 		return -1;
 	if (!format->measure)
@@ -61,9 +63,9 @@ int vmimg_measure_run(const struct vmimg_format *format, const struct vmimg_crea
 			format->name);
 	if (disk && count_data(disk, sink, &data, err))
 		return -1;
-	if (format->measure(create, data, &measured.required, err) ||
+	if (format->measure(&dry, data, &measured.required, err) ||
 		format->measure(
-			create, vmimg_align_up(create->size, sink->granule), &measured.full, err))
+			&dry, vmimg_align_up(create->size, sink->granule), &measured.full, err))
 		return -1;
 	*result = measured;
 	return 0;
