@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Zstandard, one frame a block; reading accepts several frames that make one block together. */
+#include <stdbool.h>
 #include <string.h>
 #include <zstd.h>
 #include "codec/codec.h"
+#include "util/bytes.h"
 
 struct zstd_packer {
 	struct vmimg_packer base;
@@ -49,6 +51,15 @@ struct zstd_unpacker {
 	ZSTD_DCtx *context;
 };
 
+/* A frame of data, or one to be skipped. */
+static bool is_frame(const char *in, size_t len)
+{
+	uint32_t magic = len >= 4 ? vmimg_get_le32(in) : 0;
+
+	return magic == ZSTD_MAGICNUMBER ||
+		(magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START;
+}
+
 static int zstd_unpack(struct vmimg_unpacker *unpacker, const void *in, size_t len, void *out,
 	size_t out_len, size_t *used, size_t *got, struct vmimg_error *err)
 {
@@ -56,7 +67,8 @@ static int zstd_unpack(struct vmimg_unpacker *unpacker, const void *in, size_t l
 	const char *from = in;
 	size_t made = 0;
 
-	while (made < out_len) {
+	/* what comes after is another frame, or has nothing to do with it */
+	while (made < out_len && (!made || is_frame(from, len))) {
 		size_t frame = ZSTD_findFrameCompressedSize(from, len), size;
 
 		if (ZSTD_isError(frame))
