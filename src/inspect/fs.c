@@ -14,6 +14,7 @@ static const struct {
 	const char *type;
 	struct vmimg_fs *(*open)(struct vmimg_io *, struct vmimg_error *);
 } readers[] = {
+	{ "btrfs", vmimg_btrfs_open },
 	{ "ext2", vmimg_ext_open },
 	{ "ext3", vmimg_ext_open },
 	{ "ext4", vmimg_ext_open },

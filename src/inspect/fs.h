@@ -93,6 +93,7 @@ struct vmimg_io *vmimg_fs_file_io(
 	struct vmimg_fs *fs, const struct vmimg_node *node, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* Readers, one a file. Each takes what recognise said. */
+struct vmimg_fs *vmimg_btrfs_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_fs *vmimg_ext_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_fs *vmimg_fat_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_fs *vmimg_iso_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;

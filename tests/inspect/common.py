@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks to look into, made by mke2fs, mkfs.fat, mtools and sfdisk."""
 
+import contextlib
 import gzip
 import lzma
 import os
@@ -8,7 +9,7 @@ import random
 import subprocess
 
 from lib import env
-from lib.harness import need
+from lib.harness import need, skip
 
 OS_RELEASE = 'ID=test\nNAME="Test OS"\nPRETTY_NAME="Test OS 1.0 (\\"quoted\\")"\nVERSION_ID=1.0\n'
 FSTAB = "# comment\nUUID=1234 / ext4 defaults 0 1\n/dev/sda2\t/boot vfat ro\n"
@@ -102,6 +103,27 @@ def mkfat(path, tree, size, *options):
     tool("mcopy", "-s", "-i", path, *[f"{tree}/{name}" for name in names], "::/",
          env={**os.environ, "MTOOLS_SKIP_CHECK": "1"})
     return path
+
+
+def mkbtrfs(path, tree, size, *options):
+    with open(path, "wb") as file:
+        file.truncate(size)
+    tool("mkfs.btrfs", "-q", *options, *(["--rootdir", tree] if tree else []), path)
+    return path
+
+
+@contextlib.contextmanager
+def mounted(path, folder, *options):
+    """By the kernel, where that is allowed: else the test is skipped."""
+    os.makedirs(folder, exist_ok=True)
+    done = subprocess.run(["mount", "-o", ",".join(["loop", *options]), path, folder], capture_output=True,
+                          check=False)
+    if done.returncode:
+        skip("nothing can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 def sfdisk(path, script, *options):

@@ -7,6 +7,7 @@ rest, or contradicts itself, gives nothing.
 import os
 import random
 import re
+import shutil
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -456,6 +457,27 @@ def test_partitions(t):
         os.truncate(disk, 100 << 20)
         ranges, left = unused(disk)
         check(ranges and ranges[-1][0] < 51200 * 512 and "past the end" in left[0], str(left))
+
+
+def test_mounted(t):
+    """What the kernel leaves: in use nothing is told, and at rest what the tools count."""
+    for name, make in (("xfs", ["mkfs.xfs", "-q"]), ("ext4", ["mke2fs", "-q", "-F", "-t", "ext4"])):
+        with t.sub(name):
+            path = t.path(name)
+            with open(path, "wb") as file:
+                file.truncate(320 << 20)
+            common.tool(*make, path)
+            with common.mounted(path, t.path("mount")) as folder:
+                for i in range(800):
+                    common.put(folder, f"folder/file{i}", str(i) * 1000)
+                for i in range(0, 800, 3):
+                    os.unlink(f"{folder}/folder/file{i}")
+                common.tool("sync", "-f", folder)
+                live = shutil.copy(path, t.path("live"))
+            left_alone(live, "")
+            ranges, left = unused(path)
+            equal(left, [])
+            same(ranges, xfs_free(path) if name == "xfs" else ext_free(path)[0])
 
 
 def test_noise(t):
