@@ -73,7 +73,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 
 	if (call->count == 1)
 		return list_settings(call->words[0], &args->common, err);
-	if (cli_change_open(&image, call->words[0], &args->common, err))
+	if (cli_change_open_alone(&image, call->words[0], &args->common, err))
 		return -1;
 	if (!image.disk->format->edit || !image.disk->format->edit->set)
 		return cli_change_unsupported(&image, "settings", err);

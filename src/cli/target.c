@@ -123,24 +123,34 @@ int cli_open_parent(struct cli_image *parent, const char *path, const char *name
 	return beside ? cli_image_open(parent, beside, &quiet, &how, err) : -1;
 }
 
+/* A format whose images know their parent by its identity has parents of its own kind only. */
+static const char *backing_format(const struct cli_target *target,
+	const struct cli_target_args *args, const struct cli_common *common)
+{
+	return args->backing_format || common->face || !target->format->identity
+		? args->backing_format
+		: target->format->name;
+}
+
 static int open_parent(struct cli_target *target, const struct cli_target_args *args,
 	const struct cli_common *common, struct vmimg_error *err)
 {
+	const char *format = backing_format(target, args, common);
+
 	if (!args->backing)
 		return args->backing_format
 			? vmimg_fail(err, VMIMG_EINVAL, "-F without a backing file")
 			: 0;
-	if (!args->backing_format)
+	if (!format)
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"the format of the backing file must be stated with -F: it is not guessed "
 			"later either");
-	if (!vmimg_format_find(args->backing_format))
-		return vmimg_fail(err, VMIMG_EINVAL, "unknown format '%.40s' of the backing file",
-			args->backing_format);
+	if (!vmimg_format_find(format))
+		return vmimg_fail(
+			err, VMIMG_EINVAL, "unknown format '%.40s' of the backing file", format);
 	if (args->blind)
 		return 0;
-	if (cli_open_parent(&target->parent, target->path, args->backing, args->backing_format,
-		    common, err))
+	if (cli_open_parent(&target->parent, target->path, args->backing, format, common, err))
 		return vmimg_within(err, "backing file");
 	return 0;
 }
@@ -230,12 +240,12 @@ int cli_read_epoch(uint64_t *epoch, struct vmimg_error *err)
 int cli_target_begin(struct cli_target *target, const struct cli_target_args *args,
 	const struct cli_common *common, uint64_t size, struct vmimg_error *err)
 {
+	const char *format = backing_format(target, args, common);
 	struct vmimg_create create = { .size = size,
 		.options = &args->options.list,
 		.siblings = &target->siblings,
 		.parent = target->parent.disk,
 		.parent_name = args->backing,
-		.parent_format = args->backing_format,
 		.compress = args->compress,
 		.level = args->level ? (enum vmimg_level)(args->level - 1) : VMIMG_LEVEL_DEFAULT,
 		.secret = cli_secrets_target(common->secrets),
@@ -244,8 +254,8 @@ int cli_target_begin(struct cli_target *target, const struct cli_target_args *ar
 	if (size > VMIMG_MAX_DISK)
 		return vmimg_fail(
 			err, VMIMG_ELIMIT, "a disk of %" PRIu64 " bytes is more than 4 EiB", size);
-	if (args->backing_format)
-		create.parent_format = vmimg_format_find(args->backing_format)->name;
+	if (args->backing && format)
+		create.parent_format = vmimg_format_find(format)->name;
 	if (cli_read_epoch(&create.epoch, err) || lock_old(target, args, common, err))
 		return -1;
 	target->sink = vmimg_sink_create(target->format, target->io, &create, err);

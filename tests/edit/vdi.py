@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VDI changed in place, layer by layer: what qemu-img and 7-Zip read then, and what is left of a change that was
+cut off."""
+
+import os
+import struct
+import subprocess
+
+from lib import disks, env, harness, layers, process, qemu
+from lib.harness import check, equal
+from lib.process import vmimg, vmimg_ok
+
+MIB = 1 << 20
+SIZE = 9 * MIB + 1024
+PATCHES = (100000, b"new" * 100), (5 * MIB, bytes(2 * MIB)), (8 * MIB + 512, b"\x11" * 70000)
+
+
+def by_7zz(path, folder):
+    subprocess.run(["7zz", "x", "-y", "-bd", "-tVDI", f"-o{folder}/7z", path], check=True, stdout=subprocess.DEVNULL)
+    name, = os.listdir(f"{folder}/7z")
+    digest = disks.sha256(f"{folder}/7z/{name}")
+    os.unlink(f"{folder}/7z/{name}")
+    return digest
+
+
+def chain(folder, *options):
+    """base.vdi and child.vdi on it; the raw disks that they are."""
+    raw = disks.pattern(f"{folder}/a.raw", SIZE, seed=3, data=3 * MIB)
+    changed = layers.change(raw, f"{folder}/b.raw", *PATCHES)
+    vmimg_ok("convert", *options, raw, f"{folder}/base.vdi")
+    layers.child_of(f"{folder}/base.vdi", raw, changed, f"{folder}/child.vdi", "vdi", *options)
+    return raw, changed
+
+
+def all_agree(path, want, folder):
+    """Of an image without a parent, in blocks of 1 MiB."""
+    layers.sound(path, os.path.basename(path))
+    equal(process.guest_sha256(path), want, "vmimg")
+    qemu.img("check", "-q", "-f", "vdi", path)
+    equal(qemu.guest_sha256(path, "vdi", folder), want, "qemu-img")
+    if env.have("7zz"):
+        equal(by_7zz(path, folder), want, "7zz")
+
+
+def field(path, at, form):
+    with open(path, "rb") as file:
+        file.seek(at)
+        return struct.unpack(form, file.read(struct.calcsize(form)))[0]
+
+
+def test_empty_child(t):
+    raw, _ = chain(t.tmp)
+    vmimg_ok("create", "-f", "vdi", "-b", "base.vdi", t.path("new.vdi"))
+    layers.sound(t.path("new.vdi"), "a child")
+    equal(process.guest_sha256(t.path("new.vdi")), disks.sha256(raw), "content")
+
+
+def test_commit(t):
+    _, changed = chain(t.tmp)
+    vmimg_ok("commit", t.path("child.vdi"))
+    all_agree(t.path("base.vdi"), disks.sha256(changed), t.tmp)
+    layers.sound(t.path("child.vdi"), "the child")
+    equal(process.guest_sha256(t.path("child.vdi")), disks.sha256(changed), "the child")
+    equal(field(t.path("child.vdi"), 388, "<I"), 0, "blocks of the child")
+    equal(field(t.path("child.vdi"), 340, "<I"), 512, "where its map is again")
+
+
+def test_commit_extra_data(t):
+    """A base of small blocks, with bytes of somebody else's before each."""
+    raw, changed = chain(t.tmp, "-o", "block_size=64k")
+    base, extra = t.path("base.vdi"), 1024
+    with open(base, "rb") as file:
+        data = file.read()
+    start, used = struct.unpack_from("<I", data, 344)[0], struct.unpack_from("<I", data, 388)[0]
+    head = bytearray(data[:start])
+    struct.pack_into("<I", head, 380, extra)
+    with open(base, "wb") as file:
+        file.write(head)
+        for i in range(used):
+            file.write(b"\xee" * extra + data[start + i * 65536:start + (i + 1) * 65536].ljust(65536, b"\0"))
+    vmimg_ok("commit", t.path("child.vdi"))
+    layers.sound(base, "the base")
+    equal(process.guest_sha256(base), disks.sha256(changed), "content")
+
+
+def test_other_parents(t):
+    raw, changed = chain(t.tmp)
+    child, want = t.path("child.vdi"), disks.sha256(changed)
+    other = layers.change(raw, t.path("c.raw"), (3 * MIB, b"other" * 1000))
+    vmimg_ok("convert", other, t.path("other.vdi"))
+    vmimg_ok("rebase", "-b", "other.vdi", child)
+    os.rename(t.path("base.vdi"), t.path("away"))
+    layers.sound(child, "on another parent")
+    equal(process.guest_sha256(child), want, "on another parent")
+    equal(field(child, 424, "16s"), field(t.path("other.vdi"), 392, "16s"), "the parent's UUID")
+    vmimg_ok("rebase", "-b", "", child)
+    os.unlink(t.path("other.vdi"))
+    all_agree(child, want, t.tmp)
+    os.rename(t.path("away"), t.path("base.vdi"))
+    vmimg_ok("rebase", "-b", "base.vdi", child)
+    layers.sound(child, "on a parent again")
+    equal(process.guest_sha256(child), want, "on a parent again")
+
+
+def test_squeezed(t):
+    raw = t.path("full.raw")
+    with open(raw, "wb") as file:
+        for i in range(10):
+            file.write(bytes([i + 1]) * MIB)
+    vmimg_ok("convert", raw, t.path("a.vdi"))
+    qemu.io(t.path("a.vdi"), "write -P 0 2M 4M", fmt="vdi")
+    layers.change(raw, raw + ".z", (2 * MIB, bytes(4 * MIB)))
+    vmimg_ok("compact", t.path("a.vdi"))
+    equal(os.path.getsize(t.path("a.vdi")), 6 * MIB + 4096, "size")
+    all_agree(t.path("a.vdi"), disks.sha256(raw + ".z"), t.tmp)
+    qemu.io(t.path("a.vdi"), "write -P 9 3M 1M", fmt="vdi")  # a peer goes on with it
+    layers.change(raw + ".z", raw, (3 * MIB, b"\x09" * MIB))
+    all_agree(t.path("a.vdi"), disks.sha256(raw), t.tmp)
+
+
+def test_settings(t):
+    raw, changed = chain(t.tmp)
+    base, child = t.path("base.vdi"), t.path("child.vdi")
+    text = vmimg_ok("set", base).text
+    check(all(f"  {key}=<" in text for key in ("uuid", "parent-uuid", "geometry")), text)
+    uuid = "01234567-89ab-cdef-0123-456789abcdef"
+    vmimg_ok("set", base, f"uuid={uuid}", "geometry=100/16/63")
+    equal(vmimg_ok("info", "--json", base).json()["identity"]["uuid"], uuid, "uuid")
+    equal(field(base, 348, "<I"), 100, "cylinders")
+    all_agree(base, disks.sha256(raw), t.tmp)
+    equal(vmimg("convert", "-O", "raw", child, t.path("no.raw")).code, 5, "its child knows another")
+    vmimg_ok("set", child, f"parent-uuid={uuid}")
+    equal(process.guest_sha256(child), disks.sha256(changed), "the child, led to it again")
+    before = disks.sha256(base)
+    for words in ["uuid=12"], ["geometry=1/2"], [f"parent-uuid={uuid}"], ["creator=x"]:
+        equal(vmimg("set", base, *words).code, 2, words[0])
+        equal(disks.sha256(base), before, f"the image after {words[0]}")
+    vmimg_ok("set", base, "uuid=new", "geometry=auto")
+    check(vmimg_ok("info", "--json", base).json()["identity"]["uuid"] != uuid, "the same uuid")
+
+
+def test_children_grow(t):
+    _, changed = chain(t.tmp)
+    child = t.path("child.vdi")
+    vmimg_ok("resize", child, str(SIZE + 5 * MIB))
+    os.truncate(changed, SIZE + 5 * MIB)
+    layers.sound(child, "grown")
+    equal(process.guest_sha256(child), disks.sha256(changed), "grown")
+    vmimg_ok("resize", "--shrink", child, str(5 * MIB))
+    os.truncate(changed, 5 * MIB)
+    equal(process.guest_sha256(child), disks.sha256(changed), "smaller")
+    vmimg_ok("resize", child, str(SIZE))
+    os.truncate(changed, SIZE)
+    equal(process.guest_sha256(child), disks.sha256(changed), "grown over what the parent has")
+
+
+def test_cut_off(t):
+    _, changed = chain(t.tmp)
+    os.mkdir(t.path("f"))
+    for name in "base.vdi", "child.vdi":
+        os.rename(t.path(name), t.path("f/" + name))
+    for words in (["set", "IMAGE", "geometry=10/16/63"], ["rebase", "-u", "-b", "base.vdi", "IMAGE"],
+                  ["compact", "--threads=1", "IMAGE"]):
+        with t.sub(words[0]):
+            layers.cut_off(t.path("f"), "child.vdi", (disks.sha256(changed),), *words)
+
+
+if __name__ == "__main__":
+    harness.main()

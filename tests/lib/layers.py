@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chains of images whose parents are known by identity, and changes cut off at every call that writes."""
+
+import os
+import shutil
+
+from lib import disks, env, harness, process
+from lib.harness import check, equal
+from lib.process import run, vmimg, vmimg_ok
+
+CALLS = ["pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync"]
+
+
+def change(source, target, *patches):
+    """A copy of a raw disk with other bytes at some places: (offset, bytes)."""
+    disks.copy(source, target)
+    with open(target, "r+b") as file:
+        for at, data in patches:
+            file.seek(at)
+            file.write(data)
+    return target
+
+
+def child_of(base, raw, changed, path, fmt, *options):
+    """A child that has what differs between two raw disks: made of all, and emptied of what the base has."""
+    folder = os.path.dirname(path)
+    vmimg_ok("convert", "-O", fmt, *options, raw, f"{folder}/same.{fmt}")
+    overlay = f"{folder}/overlay.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", os.path.basename(changed), "-F", "raw", overlay)
+    result = run("qemu-img", "rebase", "-f", "qcow2", "-b", os.path.basename(raw), "-F", "raw", overlay)
+    check(result.code == 0, str(result))
+    vmimg_ok("convert", "-B", os.path.basename(base), *options, overlay, path)
+    os.unlink(overlay)
+    os.unlink(f"{folder}/same.{fmt}")
+    equal(process.guest_sha256(path), disks.sha256(changed), "the child")
+    return path
+
+
+def sound(path, what, leaks=False):
+    result = vmimg("check", path)
+    check(result.code in ((0, 3) if leaks else (0,)), f"{what}: {result}{result.text[:400]}")
+
+
+def cut_off(folder, name, allowed, *words):
+    """
+    Kills vmimg, and lets storage fail, at every call that changes a copy of folder/name. What is left
+    must have a digest among allowed, and be sound but for leaks. IMAGE in words is the copy's path.
+    """
+    harness.need("strace")
+    count = 0
+    for how in "signal=KILL", "error=ENOSPC":
+        for call in CALLS:
+            for number in range(1, 200):
+                copy = folder + ".copy"
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copytree(folder, copy)
+                image = f"{copy}/{name}"
+                result = run("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                             f"inject={call}:{how}:when={number}", env.VMIMG,
+                             *[image if word == "IMAGE" else word for word in words])
+                what = f"{how} at {call} {number}"
+                sound(image, what, leaks=True)
+                check(process.guest_sha256(image) in allowed, f"{what}: neither old nor new")
+                count += 1
+                if result.code == 0:
+                    break
+            else:
+                raise harness.Failure("it never ends")
+    shutil.rmtree(folder + ".copy", ignore_errors=True)
+    check(count > 2 * len(CALLS) + 1, f"only {count} states were tried")
