@@ -2,6 +2,7 @@
 /* The write lock comes first: an image that a machine has open is not changed under it. */
 #include "cli/change.h"
 #include "io/file.h"
+#include "io/journal.h"
 #include "io/lock.h"
 
 static int open_image(struct cli_image *image, const char *path, const struct cli_common *common,
@@ -12,7 +13,8 @@ static int open_image(struct cli_image *image, const char *path, const struct cl
 	if (cli_secrets_source(common->secrets, &options->secrets, &options->secret_count, err))
 		return -1;
 	image->io = vmimg_file_open(path, true, err);
-	if (!image->io || vmimg_io_lock(image->io, VMIMG_LOCK_WRITE, err))
+	if (!image->io || vmimg_io_lock(image->io, VMIMG_LOCK_WRITE, err) ||
+		vmimg_journal_refuse(image->io, err))
 		return common->face ? vmimg_within(err, "Could not open '%.100s'", path) : -1;
 	if (common->face && !options->format &&
 		!(options->format = cli_face_format(image->io, err)))

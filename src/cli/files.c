@@ -3,6 +3,7 @@
 #include "cli/files.h"
 #include <string.h>
 #include "io/file.h"
+#include "io/journal.h"
 
 static bool is_written(const struct cli_files *files, const struct vmimg_io *io)
 {
@@ -33,6 +34,17 @@ bool cli_files_has(const struct cli_files *files, const struct stat *st)
 	return false;
 }
 
+static int add_ref(struct cli_files *files, struct vmimg_io *io, struct vmimg_error *err)
+{
+	if (cli_files_add(files, io, err))
+		return -1;
+	if (is_written(files, io))
+		return vmimg_journal_refuse(io, err);
+	if (vmimg_journal_left(io) && !files->quiet)
+		cli_warn("warning: %s: %s", vmimg_io_name(io), CLI_CUT_OFF);
+	return 0;
+}
+
 static struct vmimg_io *open_ref(const struct vmimg_resolver *self,
 	const struct vmimg_reference *ref, const struct vmimg_io *from, struct vmimg_error *err)
 {
@@ -45,7 +57,7 @@ static struct vmimg_io *open_ref(const struct vmimg_resolver *self,
 		io = vmimg_file_reopen(reading, err);
 		vmimg_io_unref(reading);
 	}
-	if (io && !files->searching && cli_files_add(files, io, err)) {
+	if (io && !files->searching && add_ref(files, io, err)) {
 		vmimg_io_unref(io);
 		return NULL;
 	}
@@ -80,7 +92,8 @@ void cli_files_init(struct cli_files *files, const struct cli_common *common,
 					     policy && policy->search ? search : NULL },
 		.policy = policy,
 		.mode = mode,
-		.share = common->share };
+		.share = common->share,
+		.quiet = common->quiet };
 }
 
 void cli_files_done(struct cli_files *files)

@@ -6,6 +6,9 @@
 #include "cli/cli.h"
 #include "io/lock.h"
 
+/* The warning that goes with cut_off. */
+#define CLI_CUT_OFF "a repair of it was cut off: vmimg repair --in-place undoes that"
+
 struct cli_file_id {
 	uint64_t id[2]; /* as in struct vmimg_io */
 };
@@ -15,6 +18,8 @@ struct cli_files {
 	const struct vmimg_resolver *policy;
 	enum vmimg_lock mode;
 	bool share;
+	bool quiet;
+	bool cut_off;                      /* a change of the image was, and can be undone */
 	bool searching;                    /* files are only looked into, to find the right one */
 	const struct cli_file_id *written; /* a file that is to be opened for writing; NULL: none */
 	struct cli_file_id *ids;

@@ -14,6 +14,7 @@
 #include "codec/spool.h"
 #include "codec/unwrap.h"
 #include "io/file.h"
+#include "io/journal.h"
 #include "util/num.h"
 
 void cli_image_close(struct cli_image *image)
@@ -153,6 +154,7 @@ static struct vmimg_io *open_io(struct cli_files *files, const char *path,
 
 	if (!io || cli_files_add(files, io, err))
 		return NULL;
+	files->cut_off = vmimg_journal_left(io);
 	if (common->sandbox && cli_sandbox_enter(common->sandbox, common->untrusted, err))
 		return NULL;
 	if (raw || !is_wrapped(io, err))
@@ -197,6 +199,12 @@ static struct vmimg_io *open_triple(struct cli_image *image, const char *path,
 	return cli_triple_describe(triple, how->named ? how->named->ami : path, err);
 }
 
+static void warn_if_cut_off(const struct cli_image *image)
+{
+	if (image->files.cut_off && image->disk)
+		vmimg_disk_warn(image->disk, "%s", CLI_CUT_OFF);
+}
+
 static struct vmimg_open options_of(const struct cli_image *image, const struct cli_open *how)
 {
 	return (struct vmimg_open){ .format = how->format,
@@ -224,6 +232,7 @@ static int open_any(struct cli_image *image, const char *path, const struct cli_
 		image->disk = vmimg_disk_open(image->io, &options, err);
 	if (image->disk ? check_size(image->disk, common, err) : !image->bundle)
 		return -1;
+	warn_if_cut_off(image);
 	if (!common->quiet && !image->bundle)
 		warn_if_not_raw(image->io, how->format);
 	return 0;
@@ -241,6 +250,7 @@ static int open_for_face(struct cli_image *image, const char *path, const struct
 		options.format = cli_face_format(image->io, err);
 	if (image->io && options.format)
 		image->disk = vmimg_disk_open(image->io, &options, err);
+	warn_if_cut_off(image);
 	return image->disk ? 0 : vmimg_within(err, "Could not open '%.100s'", path);
 }
 

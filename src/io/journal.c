@@ -173,6 +173,33 @@ static int check_same(
 		j->name, head->inode, head->before, vmimg_io_name(j->image));
 }
 
+bool vmimg_journal_left(struct vmimg_io *io)
+{
+	const char *path = vmimg_file_path(io);
+	struct vmimg_error err;
+	VMIMG_AUTO(vmimg_journal_close)
+	struct vmimg_journal *j = path ? vmimg_journal_open(path, io, &err) : NULL;
+	VMIMG_AUTO(vmimg_io_unref)
+	struct vmimg_io *undo = j ? open_file(j, O_RDONLY, &err) : NULL;
+	uint8_t bytes[HEAD_SIZE];
+	struct undo_head head;
+
+	if (!undo || vmimg_io_pread(undo, bytes, HEAD_SIZE, 0, &err))
+		return false;
+	undo_head_decode(&head, bytes);
+	return !memcmp(head.magic, head_magic, sizeof(head_magic)) && !check_same(j, &head, &err);
+}
+
+int vmimg_journal_refuse(struct vmimg_io *io, struct vmimg_error *err)
+{
+	if (!vmimg_journal_left(io))
+		return 0;
+	return vmimg_fail(err, VMIMG_ECORRUPT,
+		"%s: a repair was cut off, and what undoes it is in the file beside it that ends "
+		"in " SUFFIX ": vmimg repair --in-place first",
+		vmimg_io_name(io));
+}
+
 static int restore(struct vmimg_journal *j, struct vmimg_io *undo, const struct undo_head *head,
 	struct vmimg_error *err)
 {

@@ -28,5 +28,9 @@ int vmimg_journal_roll_back(
  * cannot be reached, the message says so and the undo file stays. */
 int vmimg_journal_apply(struct vmimg_journal *journal, const struct vmimg_io *stage,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* Whether a change of that file was cut off, and its undo file is still there. */
+bool vmimg_journal_left(struct vmimg_io *io);
+/* The error of those who will not change such a file. 0: there is none. */
+int vmimg_journal_refuse(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 /* The undo file's name, in the image's folder. */
 const char *vmimg_journal_name(const struct vmimg_journal *journal);

@@ -171,12 +171,10 @@ def file_systems(folder):
     yield from tool(folder, "iso", env.VMIMG, "iso", "create", "-o", "@", root)
     yield from tool(folder, "iso-plain", "xorriso", "-as", "mkisofs", "-quiet", "-J", "-R", "-o", "@", root)
     for bits, size in (12, 1), (16, 9), (32, 34):
-        yield from tool(folder, f"fat{bits}", "mkfs.vfat", "-F", str(bits), "-s", "1", "@", size=size << 20)
-        for name in sorted(os.listdir(root)):
-            tool_on = env.find("mcopy")
-            if tool_on and os.path.exists(f"{folder}/fat{bits}"):
-                process.run(tool_on, "-s", "-i", f"{folder}/fat{bits}", f"{root}/{name}", "::/",
-                            extra_env={"MTOOLS_SKIP_CHECK": "1"})
+        for name, path in tool(folder, f"fat{bits}", "mkfs.vfat", "-F", str(bits), "-s", "1", "@", size=size << 20):
+            for entry in sorted(os.listdir(root)) if env.have("mcopy") else ():
+                process.run("mcopy", "-s", "-i", path, f"{root}/{entry}", "::/", extra_env={"MTOOLS_SKIP_CHECK": "1"})
+            yield name, path
     yield from tool(folder, "xfs", "mkfs.xfs", "-q", "-f", "-p", _prototype(folder, root), "@", size=300 << 20)
     yield from ntfs(folder, root)
     files = {"file": b"content" * 500, "folder": {"another": b"more"}}
@@ -184,16 +182,18 @@ def file_systems(folder):
         exfat.write(f"{folder}/exfat-{chained}", 256 << 10, files, chained=chained, cluster=512)
         yield f"exfat-{chained}", f"{folder}/exfat-{chained}"
     yield from tool(folder, "btrfs", "mkfs.btrfs", "-q", "--rootdir", root, "@", size=120 << 20)
-    yield from tool(folder, "luks1", "cryptsetup", "-q", "luksFormat", "--type", "luks1", "--pbkdf-force-iterations", "1000",
-                    "@", __file__, size=20 << 20)
-    yield from tool(folder, "luks2", "cryptsetup", "-q", "luksFormat", "--type", "luks2", "--pbkdf", "pbkdf2",
-                    "--pbkdf-force-iterations", "1000", "@", __file__, size=20 << 20)
+    for version in "luks1", "luks2":
+        for name, path in tool(folder, version, "cryptsetup", "-q", "luksFormat", "--type", version, "--pbkdf", "pbkdf2",
+                               "--pbkdf-force-iterations", "1000", "@", __file__, size=20 << 20):
+            os.truncate(path, 64 << 10)  # without the keys, which are random
+            os.truncate(path, 20 << 20)
+            yield name, path
     yield from tool(folder, "gpt", "sgdisk", "-o", "-n", "1:40:1400", "-c", "1:name", "@", size=1 << 20)
     yield from tables(folder)
 
 
 def ntfs(folder, root):
-    for name, path in tool(folder, "ntfs", "mkntfs", "-q", "-F", "-f", "-c", "512", "@", size=1 << 20):
+    for name, path in tool(folder, "ntfs", "mkntfs", "-q", "-F", "-f", "-c", "512", "@", size=2 << 20):
         copy = env.find("ntfscp")
         for source in ("etc/fstab", "boot/initrd.img-6.1.0", "usr/lib/modules/6.1.0/modules.dep"):
             if copy:

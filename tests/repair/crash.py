@@ -55,5 +55,42 @@ def test_cut_off(t):
                 cut_off(victim, folder, how)
 
 
+def test_others_notice(t):
+    """What a repair that was cut off has left: those who read say so, those who change refuse."""
+    need("strace")
+    if process.run("strace", "-o", "/dev/null", "true").code:
+        skip("strace may not trace here")
+    image = recipe.Recipe(f"{env.SOURCE}/tests/vectors/{VICTIMS[0]}.vec").assemble(t.tmp)
+    base = os.path.basename(image)
+    process.vmimg_ok("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", t.path("child.qcow2"))
+    traced("signal=KILL:when=4", image)
+    check(os.path.exists(image + ".vmimg-undo"), "no undo file")
+    for words in ["check", image], ["map", image], ["digest", image], ["digest", t.path("child.qcow2")]:
+        with t.sub(" ".join(words[:1] + [os.path.basename(words[1])])):
+            errors = process.vmimg(*words).errors
+            equal(errors.count("a repair of it was cut off"), 1, f"warnings in {errors!r}")
+            check("cut off" not in process.vmimg(words[0], "-q", words[1]).errors, "a warning with -q")
+    with t.sub("info"):
+        report = process.vmimg_ok("info", "--json", image).json()
+        check(any("cut off" in text for text in report["warnings"]) and not report["safe"], report)
+    old = content(image)
+    for words in ["resize", image, "80M"], ["snapshot", "-c", "x", image], ["set", image, "lazy_refcounts=on"], \
+            ["commit", t.path("child.qcow2")]:
+        with t.sub(words[0]):
+            result = process.vmimg(*words)
+            equal(result.code, 4, f"exit code ({result})")
+            check("repair --in-place first" in result.errors, result.errors)
+            equal(content(image), old, "the image")
+    with t.sub("repair"):
+        check(process.vmimg("repair", "-q", "--in-place", image).code in (0, 2), "repair")
+        check("cut off" not in process.vmimg("check", image).errors, "a warning about nothing")
+    with t.sub("of another file"):
+        traced("signal=KILL:when=4", recipe.Recipe(f"{env.SOURCE}/tests/vectors/{VICTIMS[0]}.vec").assemble(t.tmp))
+        os.rename(image, t.path("copy"))
+        with open(image, "wb") as file:
+            file.write(content(t.path("copy")))
+        check("cut off" not in process.vmimg("check", image).errors, "a warning for another file")
+
+
 if __name__ == "__main__":
     harness.main()
