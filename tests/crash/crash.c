@@ -335,6 +335,7 @@ static int change(struct vmimg_io *io, const char *format, enum change kind, str
 	struct vmimg_open options = { .format = format, .alone = kind == PARENT };
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = vmimg_disk_open(io, &options, err);
 	const struct vmimg_edit_ops *edit = disk ? disk->format->edit : NULL;
+	uint64_t saved;
 
 	if (!edit)
 		return -1;
@@ -358,12 +359,22 @@ static int change(struct vmimg_io *io, const char *format, enum change kind, str
 	case PARENT:
 		return set_parent(disk, parents[1], err);
 	case SQUEEZE:
-		return -1;
+		return edit->squeeze(disk, &saved, err);
 	}
 	return -1;
 }
 
 /* An image in a file of its own size, with a snapshot "one". */
+/* Gaps where the snapshot alone had clusters. */
+static void make_gaps(struct vmimg_io *io, const char *format, struct fake *fake)
+{
+	static const enum change steps[] = { UPDATE, SNAPSHOT, DELETE };
+	struct vmimg_error err = { 0 };
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(steps); i++)
+		CHECK(!change(io, format, steps[i], fake, &err));
+}
+
 static struct vmimg_io *image_to_change(const struct way *way, struct fake *fake, enum change kind)
 {
 	struct vmimg_error err = { 0 };
@@ -377,6 +388,8 @@ static struct vmimg_io *image_to_change(const struct way *way, struct fake *fake
 	if (disk && disk->format->edit && disk->format->edit->snapshot_create)
 		CHECK(!disk->format->edit->snapshot_create(disk, "one", 1600000000, 0, &err));
 	vmimg_disk_close(disk);
+	if (kind == SQUEEZE)
+		make_gaps(io, way->format, fake);
 	if (kind == PARENT) {
 		disk = vmimg_disk_open(io, &options, &err);
 		CHECK(disk && !set_parent(disk, parents[0], &err));
@@ -445,7 +458,7 @@ static void changes(void)
 	} all[] = { { "grow", GROW }, { "grow-far", GROW_FAR }, { "shrink", SHRINK },
 		{ "snapshot-create", SNAPSHOT }, { "snapshot-apply", APPLY },
 		{ "snapshot-delete", DELETE }, { "update", UPDATE }, { "empty", EMPTY },
-		{ "parent", PARENT } };
+		{ "parent", PARENT }, { "squeeze", SQUEEZE } };
 
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
 		bool qcow2 = !strcmp(ways[i].format, "qcow2");

@@ -117,6 +117,29 @@ def test_content(t):
                 equal(content(t, path), disks.sha256("base.raw"), "what shows")
 
 
+def test_squeeze(t):
+    for options, _, snapshots, packed in variants():
+        if options not in ("", "extended_l2=on", "refcount_bits=1", "cluster_size=4k,lazy_refcounts=on"):
+            continue
+        with t.sub(f"{options or 'plain'}{' packed' if packed else ''}"):
+            path = make(t, options, False, packed)
+            if snapshots:
+                for number in range(3):
+                    qemu.img("snapshot", "-c", str(number), path)
+                    scribble(path, number, count=15)
+                qemu.img("snapshot", "-d", "1", path)
+            qemu.io(path, *[f"discard {at}M 512k" for at in range(0, 24, 2)])
+            states = [["-l", str(number)] for number in (0, 2)] if snapshots else []
+            before = [content(t, path, *state) for state in [[]] + states]
+            size = os.path.getsize(path)
+            saved = int(drive(path, "squeeze").out)
+            sound(path, "squeezed")
+            equal(size - os.path.getsize(path), saved, "what it says it saved")
+            equal([content(t, path, *state) for state in [[]] + states], before, "contents")
+            check(saved > 400 << 10, f"{saved} bytes saved of {size}")
+            equal(int(drive(path, "squeeze").out), 0, "again")
+
+
 def extensions(path):
     """The header extensions, and where they begin."""
     with open(path, "rb") as file:

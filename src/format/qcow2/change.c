@@ -10,7 +10,7 @@
 
 #define BLOCK_ROOM (UINT64_C(32) << 20) /* bytes of refcount blocks in memory */
 
-static uint64_t count_max(const struct vmimg_qcow2_change *c)
+uint64_t vmimg_qcow2_change_most(const struct vmimg_qcow2_change *c)
 {
 	unsigned order = c->q->header.refcount_order;
 
@@ -183,7 +183,7 @@ int vmimg_qcow2_change_count(
 				"cluster %" PRIu64
 				" is in use and has refcount 0: repair the image first",
 				i);
-		if (delta > 0 && count == count_max(c))
+		if (delta > 0 && count == vmimg_qcow2_change_most(c))
 			return vmimg_fail(err, VMIMG_ELIMIT,
 				"the refcount of cluster %" PRIu64
 				" cannot grow: refcount_bits is too small for a snapshot",
@@ -256,6 +256,17 @@ static int find_free(
 	return 0;
 }
 
+int vmimg_qcow2_change_find(
+	struct vmimg_qcow2_change *c, uint64_t count, uint64_t *at, struct vmimg_error *err)
+{
+	uint64_t start;
+
+	if (find_free(c, count, &start, err))
+		return -1;
+	*at = start * c->q->cluster;
+	return 0;
+}
+
 int vmimg_qcow2_change_take(
 	struct vmimg_qcow2_change *c, uint64_t count, uint64_t *at, struct vmimg_error *err)
 {
@@ -294,5 +305,41 @@ int vmimg_qcow2_change_settle(struct vmimg_qcow2_change *c, struct vmimg_error *
 	for (size_t i = 0; i < c->block_count; i++)
 		if (settle_block(c, i, err))
 			return -1;
+	return 0;
+}
+
+int vmimg_qcow2_change_used(struct vmimg_qcow2_change *c, uint64_t *used, struct vmimg_error *err)
+{
+	uint64_t old, now;
+
+	*used = 0;
+	for (uint64_t i = 0; i < c->block_count * c->group_len; i++) {
+		if (!(i % c->group_len) && !c->blocks[i / c->group_len].old_at &&
+			!c->blocks[i / c->group_len].changed) {
+			i += c->group_len - 1;
+			continue;
+		}
+		if (counts_of(c, i, &old, &now, err))
+			return -1;
+		*used += now != 0;
+	}
+	return 0;
+}
+
+int vmimg_qcow2_change_touch(struct vmimg_qcow2_change *c, uint64_t from, struct vmimg_error *err)
+{
+	for (size_t i = 0; i < c->block_count; i++) {
+		struct vmimg_qcow2_block *block;
+
+		if (c->blocks[i].old_at < from)
+			continue;
+		block = block_of(c, i, err);
+		if (!block)
+			return -1;
+		block->changed = block->dirty = true;
+	}
+	/* the table is written anew with any of them */
+	if (c->q->header.refcount_table >= from && c->block_count && block_of(c, 0, err))
+		c->blocks[0].changed = c->blocks[0].dirty = true;
 	return 0;
 }

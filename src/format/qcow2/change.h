@@ -53,6 +53,20 @@ int vmimg_qcow2_write_head(
 /* Gives back what only the old state used: holes, and a shorter file. After commit. */
 int vmimg_qcow2_give_back(struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* Cuts the file behind the last cluster that is in use. After commit. */
+int vmimg_qcow2_cut(struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* What a refcount can count. */
+uint64_t vmimg_qcow2_change_most(const struct vmimg_qcow2_change *change);
+/* Clusters in use. */
+int vmimg_qcow2_change_used(
+	struct vmimg_qcow2_change *change, uint64_t *used, struct vmimg_error *err) VMIMG_CHECKED;
+/* Refcount blocks and table at or past from get a new place. */
+int vmimg_qcow2_change_touch(
+	struct vmimg_qcow2_change *change, uint64_t from, struct vmimg_error *err) VMIMG_CHECKED;
+/* What take would take, without taking it. */
+int vmimg_qcow2_change_find(struct vmimg_qcow2_change *change, uint64_t count, uint64_t *at,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* count clusters in a row that are free in the old state and in the new one; counted once. */
 int vmimg_qcow2_change_take(struct vmimg_qcow2_change *change, uint64_t count, uint64_t *at,
 	struct vmimg_error *err) VMIMG_CHECKED;
@@ -113,3 +127,12 @@ int vmimg_qcow2_set_parent(struct vmimg_disk *disk, const struct vmimg_parent *p
 /* Whether the change's names of other files can be. */
 int vmimg_qcow2_check_names(
 	const struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* edit.c: the snapshot table without drop (NULL: all stay), with add (NULL: none). */
+int vmimg_qcow2_write_snapshots(struct vmimg_qcow2_change *change,
+	const struct vmimg_qcow2_snapshot *drop, const struct vmimg_qcow2_snapshot *add,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
+/* squeeze.c */
+int vmimg_qcow2_squeeze(
+	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;

@@ -131,6 +131,17 @@ int vmimg_qcow2_give_back(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 				  : punch(c, from, from + run, err);
 }
 
+int vmimg_qcow2_cut(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	uint64_t end = vmimg_io_size(c->io) / c->q->cluster, old, now = 0;
+
+	while (!now && end) {
+		if (vmimg_qcow2_change_both(c, --end * c->q->cluster, &old, &now, err))
+			return -1;
+	}
+	return c->io->is_device ? 0 : vmimg_io_resize(c->io, (end + 1) * c->q->cluster, err);
+}
+
 static bool counts_changed(const struct vmimg_qcow2_change *c)
 {
 	for (size_t i = 0; i < c->block_count; i++)

@@ -57,9 +57,9 @@ static uint64_t old_table_len(const struct vmimg_qcow2 *q)
 	return len;
 }
 
-/* Writes the table without snapshot drop (NULL: all stay), with snapshot add (NULL: none). */
-static int write_table(struct vmimg_qcow2_change *c, const struct vmimg_qcow2_snapshot *drop,
-	const struct vmimg_qcow2_snapshot *add, struct vmimg_error *err)
+int vmimg_qcow2_write_snapshots(struct vmimg_qcow2_change *c,
+	const struct vmimg_qcow2_snapshot *drop, const struct vmimg_qcow2_snapshot *add,
+	struct vmimg_error *err)
 {
 	const struct vmimg_qcow2 *q = c->q;
 	VMIMG_AUTO(free) uint8_t *bytes = NULL;
@@ -146,7 +146,7 @@ static int do_create(struct vmimg_qcow2_change *c, const struct request *r, stru
 		vmimg_qcow2_rebuild(
 			c, q->header.l1_offset, q->header.l1_size, q->header.l1_size, err))
 		return -1;
-	return write_table(c, NULL, &snapshot, err);
+	return vmimg_qcow2_write_snapshots(c, NULL, &snapshot, err);
 }
 
 static int find(const struct vmimg_qcow2_change *c, const char *name,
@@ -191,7 +191,7 @@ static int do_delete(struct vmimg_qcow2_change *c, const struct request *r, stru
 			c, q->header.l1_offset, q->header.l1_size, q->header.l1_size, err) ||
 		vmimg_qcow2_free_l1(c, q->header.l1_offset, q->header.l1_size, err))
 		return -1;
-	return write_table(c, s, NULL, err);
+	return vmimg_qcow2_write_snapshots(c, s, NULL, err);
 }
 
 /* ---- entrances ---- */
@@ -334,5 +334,6 @@ const struct vmimg_edit_ops vmimg_qcow2_edit = {
 	.snapshot_delete = qcow2_snapshot_delete,
 	.update = vmimg_qcow2_update,
 	.empty = qcow2_empty,
+	.squeeze = vmimg_qcow2_squeeze,
 	.set_parent = vmimg_qcow2_set_parent,
 };
