@@ -97,7 +97,7 @@ void vmimg_qcow2_seal_run(const struct vmimg_qcow2 *q, uint64_t guest, struct vm
 		return;
 	run->encrypted = true;
 	run->cipher = q->cipher;
-	run->cipher_at = q->header.crypt_method == QCOW2_CRYPT_LUKS ? run->at : guest;
+	run->cipher_at = vmimg_qcow2_cipher_at(q, run->at, guest);
 }
 
 void vmimg_qcow2_describe_crypt(const struct vmimg_qcow2 *q, struct vmimg_info *info)

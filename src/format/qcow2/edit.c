@@ -222,8 +222,6 @@ static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmi
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"%" PRIu64 " bytes are too many for clusters of %" PRIu32, size,
 			q->cluster);
-	if (q->header.crypt_method)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the image is encrypted");
 	if (q->external)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "its data is in another file");
 	if (q->has_bitmaps && q->bitmaps.count)

@@ -67,6 +67,14 @@ static inline struct vmimg_qcow2 *vmimg_qcow2_of(const struct vmimg_disk *disk)
 	return disk->state;
 }
 
+/* The byte that a cipher takes the one for that lies at that place in the data file and at guest on
+ * the disk. */
+static inline uint64_t vmimg_qcow2_cipher_at(
+	const struct vmimg_qcow2 *q, uint64_t at, uint64_t guest)
+{
+	return q->luks ? at : guest;
+}
+
 /* header.c: the header and its extensions, decoded and validated. */
 int vmimg_qcow2_read_header(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
 /* What the image calls that feature bit; NULL: it does not say. type: 0 incompatible. */

@@ -132,8 +132,20 @@ static int renew(struct update *u, uint8_t *entry, uint64_t *at, struct vmimg_er
 	return 0;
 }
 
+/* Writes len bytes of scratch, encrypted where the image is. */
+static int write_scratch(
+	struct update *u, uint64_t at, uint64_t guest, size_t len, struct vmimg_error *err)
+{
+	uint64_t sector = vmimg_qcow2_cipher_at(u->q, at, guest) / VMIMG_SECTOR;
+
+	if (u->q->cipher &&
+		vmimg_cipher_encrypt(u->q->cipher, sector, u->scratch, u->scratch, len, err))
+		return -1;
+	return vmimg_io_pwrite(u->data, u->scratch, len, at, err);
+}
+
 /* A cluster of which only a part is to change is unpacked into a new one. */
-static int explode(struct update *u, uint8_t *entry, struct vmimg_error *err)
+static int explode(struct update *u, uint8_t *entry, uint64_t guest, struct vmimg_error *err)
 {
 	struct vmimg_run run = { .kind = VMIMG_RUN_PACKED, .io = u->c.io, .len = u->q->cluster };
 	uint64_t at, size = vmimg_io_size(u->c.io);
@@ -145,15 +157,28 @@ static int explode(struct update *u, uint8_t *entry, struct vmimg_error *err)
 	run.block.unpacked = u->q->cluster;
 	if (vmimg_reader_run(u->reader, &run, 0, u->scratch, u->q->cluster, err) ||
 		renew(u, entry, &at, err) ||
-		vmimg_io_pwrite(u->c.io, u->scratch, u->q->cluster, at, err))
+		write_scratch(u, at, vmimg_align_down(guest, u->q->cluster), u->q->cluster, err))
 		return -1;
 	set_bits(u, entry, ALL, 0);
 	return 0;
 }
 
+/* The other way. */
+static int read_scratch(
+	struct update *u, uint64_t at, uint64_t guest, size_t len, struct vmimg_error *err)
+{
+	uint64_t sector = vmimg_qcow2_cipher_at(u->q, at, guest) / VMIMG_SECTOR;
+
+	if (vmimg_io_pread(u->data, u->scratch, len, at, err))
+		return -1;
+	return u->q->cipher
+		? vmimg_cipher_decrypt(u->q->cipher, sector, u->scratch, u->scratch, len, err)
+		: 0;
+}
+
 /* A cluster that others see as well: a new one, with the subclusters that are not given. */
-static int copy_cluster(
-	struct update *u, uint8_t *entry, uint64_t given, uint64_t *at, struct vmimg_error *err)
+static int copy_cluster(struct update *u, uint8_t *entry, uint64_t guest, uint64_t given,
+	uint64_t *at, struct vmimg_error *err)
 {
 	uint64_t from = vmimg_get_be64(entry) & QCOW2_OFFSET;
 	uint64_t bits = allocated_bits(u, entry) & ~given;
@@ -161,10 +186,11 @@ static int copy_cluster(
 
 	if (vmimg_qcow2_change_take(&u->c, 1, at, err))
 		return -1;
+	guest = vmimg_align_down(guest, u->q->cluster);
 	for (unsigned i = 0; i < QCOW2_SUBCLUSTERS; i++)
 		if (bits >> i & 1 &&
-			(vmimg_io_pread(u->c.io, u->scratch, unit, from + i * unit, err) ||
-				vmimg_io_pwrite(u->c.io, u->scratch, unit, *at + i * unit, err)))
+			(read_scratch(u, from + i * unit, guest + i * unit, unit, err) ||
+				write_scratch(u, *at + i * unit, guest + i * unit, unit, err)))
 			return -1;
 	if (release(u, entry, err))
 		return -1;
@@ -207,20 +233,21 @@ static int host_cluster(struct update *u, uint8_t *entry, uint64_t guest, uint64
 			" is in use and has refcount 0: repair the image first",
 			*at);
 	if (now > 1 || old > 1)
-		return copy_cluster(u, entry, given, at, err);
+		return copy_cluster(u, entry, guest, given, at, err);
 	vmimg_put_be64(entry, *at | QCOW2_COPIED);
 	return 0;
 }
 
 /* Compressed clusters have no subclusters: one that is changed in part is made plain first. */
-static int open_up(struct update *u, uint8_t *entry, uint64_t given, struct vmimg_error *err)
+static int open_up(
+	struct update *u, uint8_t *entry, uint64_t guest, uint64_t given, struct vmimg_error *err)
 {
 	if (!u->q->extended || given == ALL || !(vmimg_get_be64(entry) & QCOW2_COMPRESSED))
 		return 0;
 	if (u->q->external)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"a compressed cluster, which an external data file cannot hold");
-	return explode(u, entry, err);
+	return explode(u, entry, guest, err);
 }
 
 /* ---- pieces ---- */
@@ -229,9 +256,10 @@ static int place_data(struct update *u, struct vmimg_chunk *chunk, const struct 
 	uint64_t guest, struct vmimg_error *err)
 {
 	uint64_t given = subclusters(u, guest, u->sink.granule), at, old_zero, old_allocated;
+	struct vmimg_store store;
 	uint8_t *entry;
 
-	if (l2_entry(u, guest, &entry, err) || open_up(u, entry, given, err))
+	if (l2_entry(u, guest, &entry, err) || open_up(u, entry, guest, given, err))
 		return -1;
 	if (vmimg_get_be64(entry) & QCOW2_COMPRESSED)
 		set_bits(u, entry, 0, 0);
@@ -240,8 +268,13 @@ static int place_data(struct update *u, struct vmimg_chunk *chunk, const struct 
 	old_allocated = allocated_bits(u, entry);
 	old_zero = zero_bits(u, entry);
 	set_bits(u, entry, old_allocated | given, old_zero & ~given);
-	vmimg_chunk_store(chunk, u->data, at + guest % u->q->cluster, piece->bytes,
-		u->q->external ? piece->size : u->sink.granule);
+	store = (struct vmimg_store){ .io = u->data,
+		.at = at + guest % u->q->cluster,
+		.bytes = piece->bytes,
+		.len = u->q->external && !u->q->cipher ? piece->size : u->sink.granule,
+		.cipher = u->q->cipher };
+	store.cipher_at = vmimg_qcow2_cipher_at(u->q, store.at, guest);
+	vmimg_chunk_store_sealed(chunk, &store);
 	return 0;
 }
 
@@ -254,6 +287,10 @@ static int write_zero(struct update *u, uint8_t *entry, uint64_t guest, uint64_t
 	if (host_cluster(u, entry, guest, given, &at, err))
 		return -1;
 	set_bits(u, entry, allocated_bits(u, entry) | given, zero_bits(u, entry) & ~given);
+	if (u->q->cipher) { /* and so a whole cluster, for the data file is not raw */
+		memset(u->scratch, 0, u->q->cluster);
+		return write_scratch(u, at, guest, u->q->cluster, err);
+	}
 	return vmimg_io_zero(u->data, at + guest % u->q->cluster, part ? len : u->q->cluster, err);
 }
 
@@ -264,7 +301,7 @@ static int place_zero(
 	uint64_t given = whole ? ALL : subclusters(u, guest, len), allocated;
 	uint8_t *entry;
 
-	if (l2_entry(u, guest, &entry, err) || open_up(u, entry, given, err))
+	if (l2_entry(u, guest, &entry, err) || open_up(u, entry, guest, given, err))
 		return -1;
 	if (u->raw)
 		return write_zero(u, entry, guest, len, true, err);
@@ -363,9 +400,12 @@ static int check_update(
 {
 	const struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
 
-	if (q->header.crypt_method)
+	if (q->header.crypt_method && !q->cipher)
+		return vmimg_fail(err, VMIMG_EREFUSED,
+			"the image is encrypted, and no secret was given (--secret-file)");
+	if (q->header.crypt_method && q->external && q->header.autoclear & QCOW2_AUTOCLEAR_RAW_DATA)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"the image is encrypted: its content is not changed in place");
+			"the data file is said to be raw, and is encrypted");
 	if (!q->data)
 		return vmimg_fail(err, VMIMG_EREFUSED,
 			"its data is in another file, which was not opened: allow it (--refs)");
@@ -413,6 +453,6 @@ struct vmimg_sink *vmimg_qcow2_update(
 		vmimg_sink_close(&u->sink);
 		return NULL;
 	}
-	u->sink.clone_io = granule >= 4096 ? u->data : NULL;
+	u->sink.clone_io = granule >= 4096 && !q->cipher ? u->data : NULL;
 	return &u->sink;
 }

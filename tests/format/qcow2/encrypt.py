@@ -238,6 +238,28 @@ def test_header_by_cryptsetup(t):
                 equal(opened, secret_file == key, "test of the passphrase")
 
 
+def test_changed_in_place(t):
+    """Commit, rebase and resize write what qemu-img reads; snapshots and resize need no key."""
+    for options in ("encrypt.format=aes", QUICK, QUICK + ",extended_l2=on", QUICK + ",compat=0.10"):
+        with t.sub(options), t.folder() as folder:
+            old = disks.pattern(f"{folder}/old.raw", 3 * MIB, seed=3)
+            new = disks.pattern(f"{folder}/new.raw", 3 * MIB, seed=4)
+            base, top = f"{folder}/base.qcow2", f"{folder}/top.qcow2"
+            words = ("-q", *secret(), "-o", options + ",encrypt.key-secret=s")
+            vmimg_ok("convert", *words, old, base)
+            vmimg_ok("snapshot", "create", base, "one")
+            vmimg_ok("convert", *words, "-B", "base.qcow2", "-F", "qcow2", new, top)
+            equal(vmimg("commit", "-q", top).code, 5, "without a secret")
+            vmimg_ok("commit", "-q", *secret(), top)
+            by_qemu(base, new)
+            vmimg_ok("convert", *secret(), "-q", "-l", "one", base, f"{folder}/one.raw")
+            equal(disks.sha256(f"{folder}/one.raw"), disks.sha256(old), "the snapshot")
+            vmimg_ok("rebase", "-q", *secret(), "-b", "", top)
+            vmimg_ok("resize", "-q", top, "+1M")
+            os.truncate(new, 4 * MIB)
+            by_qemu(top, new)
+
+
 def test_small_tables_in_a_row(t):
     """Tables longer than what one refcount block counts: the block moves behind them."""
     for options, size in (("cluster_size=512", "1G"), ("cluster_size=512,refcount_bits=64", "300M")):
