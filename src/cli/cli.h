@@ -100,6 +100,7 @@ struct cli_verb {
 	V(digest)    \
 	V(snapshot)  \
 	V(resize)    \
+	V(amend)     \
 	V(set)       \
 	V(commit)    \
 	V(rebase)    \

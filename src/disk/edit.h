@@ -46,6 +46,17 @@ struct vmimg_bitmap_change {
 	const char *source;
 };
 
+/* A change of the passphrases that open an encrypted image: one more, or some less. */
+struct vmimg_rekey {
+	const struct vmimg_secret *new_secret; /* NULL: slots become inactive */
+	int slot;                              /* this one; -1: a free one, or any */
+	/* Inactive: slots that this one opens; NULL: slot is given. */
+	const struct vmimg_secret *old_secret;
+	const struct vmimg_secret *secrets; /* new: one of these opens the image now */
+	size_t secret_count;
+	unsigned iter_time; /* milliseconds */
+};
+
 /* What a format cannot do is NULL. */
 struct vmimg_edit_ops {
 	/* The guest's size. Shrinking cuts off what lies beyond; growing adds zeroes. */
@@ -83,6 +94,8 @@ struct vmimg_edit_ops {
 	/* Changes how the image is kept, not what it holds (qemu-img amend): the same. */
 	int (*amend)(struct vmimg_disk *, const struct vmimg_options *, struct vmimg_error *);
 	const struct vmimg_option_spec *amendable;
+	/* At least one passphrase stays. */
+	int (*rekey)(struct vmimg_disk *, const struct vmimg_rekey *, struct vmimg_error *);
 	int (*bitmap)(
 		struct vmimg_disk *, const struct vmimg_bitmap_change *, struct vmimg_error *);
 };

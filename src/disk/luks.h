@@ -12,6 +12,8 @@
 #include "io/io.h"
 #include "vmimg.h"
 
+struct vmimg_rekey;
+
 /* All that may be asked of one image, in iterations of PBKDF2, each for one digest: some seconds.
  * Headers that were made with the usual two seconds a slot stay far below. */
 #define VMIMG_LUKS_MAX_WORK (UINT64_C(1) << 27)
@@ -78,6 +80,9 @@ int vmimg_luks_write_material(const struct vmimg_luks *luks, const struct vmimg_
 /* The header itself, in one write. */
 int vmimg_luks_write(const struct vmimg_luks *luks, const struct vmimg_luks_area *area,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* Changes key slots in the file (disk/edit.h), and in memory. */
+int vmimg_luks_rekey(struct vmimg_luks *luks, const struct vmimg_luks_area *area,
+	const struct vmimg_rekey *wanted, struct vmimg_error *err) VMIMG_CHECKED;
 /* "aes-256", "xts", "plain64": VMIMG_EUNSUPPORTED names what is not known. iv_hash may be NULL. */
 int vmimg_luks_kind(struct vmimg_cipher_kind *kind, const char *cipher, const char *mode,
 	const char *iv, const char *iv_hash, struct vmimg_error *err) VMIMG_CHECKED;

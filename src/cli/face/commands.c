@@ -99,9 +99,13 @@ static const struct face_option resize[] = { SOURCE, QUIET,
 	{ 0, "shrink", false, FACE_PASS, "--shrink" },
 	{ 0, "preallocation", true, FACE_PASS, "--preallocation" }, END };
 
-static const struct face_option commit[] = { SOURCE, WORK,
-	{ 't', NULL, true, FACE_PASS, "-t" }, { 'b', NULL, true, FACE_PASS, "-b" },
-	{ 'r', NULL, true, FACE_PASS, "--rate" }, { 'd', NULL, false, FACE_PASS, "-d" }, END };
+static const struct face_option amend[] = { SOURCE, QUIET, { 'p', NULL, false, FACE_DROP, NULL },
+	{ 't', NULL, true, FACE_DROP, NULL }, { 'o', NULL, true, FACE_PASS, "-o" },
+	{ 0, "force", false, FACE_REFUSE, "--force: what would lose the data is not done" }, END };
+
+static const struct face_option commit[] = { SOURCE, WORK, { 't', NULL, true, FACE_PASS, "-t" },
+	{ 'b', NULL, true, FACE_PASS, "-b" }, { 'r', NULL, true, FACE_PASS, "--rate" },
+	{ 'd', NULL, false, FACE_PASS, "-d" }, END };
 
 static const struct face_option rebase[] = { SOURCE, WORK, CACHE,
 	{ 't', NULL, true, FACE_PASS, "-t" }, { 'b', NULL, true, FACE_PASS, "-b" },
@@ -113,7 +117,8 @@ static const char *const no_bench[] = { "bench is not done here: tests/bench mea
 static const char *const not_yet[] = { "this is not done here", NULL };
 
 const struct face_command face_commands[] = {
-	{ "amend", "", NULL, none, not_yet },
+	{ "amend", "-o options filename", &cli_amend, amend, plain, 1, .least = 1, .most = 1,
+		.failure = 1 },
 	{ "bench", "", NULL, none, no_bench },
 	{ "bitmap", "", NULL, none, not_yet },
 	{ "check", "filename", &cli_check, check, silent, 1, .least = 1, .most = 1, .failure = 1 },

@@ -114,3 +114,14 @@ void vmimg_qcow2_describe_crypt(const struct vmimg_qcow2 *q, struct vmimg_info *
 		vmimg_json_text(encrypt, "format", "aes");
 	json_object_set_new(info->specific, "encrypt", encrypt);
 }
+
+int vmimg_qcow2_rekey(
+	struct vmimg_disk *disk, const struct vmimg_rekey *wanted, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	struct vmimg_luks_area area = vmimg_qcow2_luks_area(disk);
+
+	return q->luks ? vmimg_luks_rekey(q->luks, &area, wanted, err)
+		       : vmimg_fail(err, VMIMG_EUNSUPPORTED,
+				 "key slots are those of LUKS, which this image has not");
+}

@@ -17,6 +17,10 @@ struct vmimg_luks_area vmimg_qcow2_luks_area(const struct vmimg_disk *disk);
 struct vmimg_cipher *vmimg_qcow2_aes_cipher(
 	const struct vmimg_secret *secret, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* disk/edit.h */
+int vmimg_qcow2_rekey(struct vmimg_disk *disk, const struct vmimg_rekey *wanted,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
 /* ---- new images ---- */
 
 /* From options, checked; method QCOW2_CRYPT_NONE: not to be encrypted. */

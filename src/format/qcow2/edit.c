@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "format/qcow2/change.h"
+#include "format/qcow2/crypt.h"
 #include "io/file.h"
 #include "util/limits.h"
 #include "util/num.h"
@@ -327,6 +328,7 @@ static int qcow2_snapshot_delete(
 
 const struct vmimg_edit_ops vmimg_qcow2_edit = {
 	.resize = qcow2_resize,
+	.rekey = vmimg_qcow2_rekey,
 	.snapshot_create = qcow2_snapshot_create,
 	.snapshot_apply = qcow2_snapshot_apply,
 	.snapshot_delete = qcow2_snapshot_delete,

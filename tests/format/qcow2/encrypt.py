@@ -238,6 +238,48 @@ def test_header_by_cryptsetup(t):
                 equal(opened, secret_file == key, "test of the passphrase")
 
 
+def test_key_slots(t):
+    """Passphrases come and go, by either program; the last one stays."""
+    raw, image, face = disk(t, MIB), t.path("a.qcow2"), t.path("qemu-img")
+    os.symlink(env.VMIMG, face)
+    vmimg_ok("convert", "-q", *secret(), "-o", QUICK + ",encrypt.key-secret=s", raw, image)
+    new, third = secret("n", "new"), secret("x", "third")
+
+    def amend(words, options, code=0):
+        result = vmimg("amend", *words, "-o", options, image)
+        equal(result.code, code, str(result))
+
+    def opens(words, yes):
+        result = vmimg("digest", "--json", *words, image)
+        equal(result.code, 0 if yes else 5, str(result))
+        check(not yes or result.json()["sha256"] == disks.sha256(raw), "other content")
+
+    def slots():
+        told = vmimg_ok("info", "--json", image).json()["format-specific"]["data"]["encrypt"]
+        return [slot["active"] for slot in told["slots"]]
+
+    amend((*secret(), *new), "encrypt.state=active,encrypt.new-secret=n,encrypt.iter-time=10,encrypt.keyslot=6")
+    equal(slots(), [True] + 5 * [False] + [True, False], "slots")
+    opens(new, True)
+    by_qemu(image, raw)
+    amend((*third, *new), "encrypt.state=active,encrypt.new-secret=x,encrypt.keyslot=6", 5)
+    amend((*third, *secret(data="wrong")), "encrypt.state=active,encrypt.new-secret=x", 5)
+    result = run(face, "amend", *secret(), *third, "--image-opts", "-o",
+                 "encrypt.state=active,encrypt.new-secret=x,encrypt.iter-time=10", described(image))
+    equal(result.code, 0, str(result))
+    opens(third, True)
+    amend(secret(), "encrypt.state=inactive,encrypt.old-secret=s")
+    opens(secret(), False)
+    amend((), "encrypt.state=inactive,encrypt.keyslot=6")
+    opens(new, False)
+    amend(third, "encrypt.state=inactive,encrypt.old-secret=x", 5)
+    amend((), "encrypt.state=inactive", 2)
+    opens(third, True)
+    equal(slots(), [False, True] + 6 * [False], "slots")
+    equal(run("qemu-img", "compare", "--object", "secret,id=s,data=third", "--image-opts", described(image),
+              f"driver=raw,file.filename={raw}").code, 0, "qemu-img")
+
+
 def test_changed_in_place(t):
     """Commit, rebase and resize write what qemu-img reads; snapshots and resize need no key."""
     for options in ("encrypt.format=aes", QUICK, QUICK + ",extended_l2=on", QUICK + ",compat=0.10"):

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vmimg amend: how an image is kept, changed in place; not what it holds. The options encrypt.* are
+ * about passphrases, which are objects (--object) and named by their ids. */
+#include <string.h>
+#include "cli/change.h"
+#include "cli/target.h"
+
+#define ITER_TIME 2000 /* milliseconds, as for new images */
+
+struct args {
+	struct cli_common common;
+	struct cli_create_options options;
+};
+
+static const struct vmimg_option_spec key_specs[] = {
+	{ "encrypt.state", VMIMG_OPTION_CHOICE, "active|inactive",
+		"of a key slot: add a passphrase, or take some away" },
+	{ "encrypt.new-secret", VMIMG_OPTION_TEXT, NULL, "active: id of the new passphrase" },
+	{ "encrypt.old-secret", VMIMG_OPTION_TEXT, NULL,
+		"inactive: id of the passphrase that shall not open it any more" },
+	{ "encrypt.keyslot", VMIMG_OPTION_SIZE, NULL, "0 to 7 (a free one)" },
+	{ "encrypt.iter-time", VMIMG_OPTION_SIZE, NULL,
+		"milliseconds that trying the passphrase takes (2000)" },
+	{ 0 },
+};
+
+static int find_secret(struct cli_secrets *secrets, const char *id,
+	const struct vmimg_secret **found, struct vmimg_error *err)
+{
+	*found = id ? cli_secrets_find(secrets, id, err) : NULL;
+	return id && !*found ? -1 : 0;
+}
+
+static int check_keys(const struct vmimg_options *list, bool active, struct vmimg_error *err)
+{
+	const char *problem = NULL, *new = vmimg_options_text(list, "encrypt.new-secret", NULL);
+	const char *old = vmimg_options_text(list, "encrypt.old-secret", NULL);
+	uint64_t slot = vmimg_options_size(list, "encrypt.keyslot", 0);
+
+	if (!vmimg_options_text(list, "encrypt.state", NULL))
+		problem = "encrypt.state is missing: active or inactive";
+	else if (active && (!new || old))
+		problem = "state active takes encrypt.new-secret, and no encrypt.old-secret";
+	else if (!active && new)
+		problem = "state inactive takes no encrypt.new-secret";
+	else if (!active && !old && !vmimg_options_text(list, "encrypt.keyslot", NULL))
+		problem = "state inactive takes encrypt.old-secret or encrypt.keyslot";
+	else if (slot > 7)
+		problem = "encrypt.keyslot is 0 to 7";
+	else if (!vmimg_options_size(list, "encrypt.iter-time", 1) ||
+		vmimg_options_size(list, "encrypt.iter-time", 1) > 3600000)
+		problem = "encrypt.iter-time is 1 to 3600000 milliseconds";
+	return problem ? vmimg_fail(err, VMIMG_EINVAL, "%s", problem) : 0;
+}
+
+static int rekey(const struct args *args, struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	const struct vmimg_options *list = &args->options.list;
+	struct cli_secrets *secrets = args->common.secrets;
+	const char *new = vmimg_options_text(list, "encrypt.new-secret", NULL);
+	bool active = !strcmp(vmimg_options_text(list, "encrypt.state", ""), "active");
+	struct vmimg_rekey wanted = { .slot = -1,
+		.iter_time = (unsigned)vmimg_options_size(list, "encrypt.iter-time", ITER_TIME) };
+
+	if (check_keys(list, active, err) || find_secret(secrets, new, &wanted.new_secret, err) ||
+		find_secret(secrets, vmimg_options_text(list, "encrypt.old-secret", NULL),
+			&wanted.old_secret, err) ||
+		cli_secrets_set_target(secrets, new, err) ||
+		cli_secrets_source(secrets, &wanted.secrets, &wanted.secret_count, err))
+		return -1;
+	if (vmimg_options_text(list, "encrypt.keyslot", NULL))
+		wanted.slot = (int)vmimg_options_size(list, "encrypt.keyslot", 0);
+	if (wanted.new_secret && !wanted.new_secret->len)
+		return vmimg_fail(err, VMIMG_EINVAL, "the new secret is empty");
+	if (active && !wanted.secret_count)
+		return vmimg_fail(err, VMIMG_EREFUSED,
+			"a secret that opens the image is needed (--secret-file)");
+	return disk->format->edit->rekey(disk, &wanted, err);
+}
+
+static int run(const struct cli_call *call, struct vmimg_error *err)
+{
+	struct args *args = call->args;
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	struct cli_common keyless = args->common;
+	int failed;
+
+	if (args->options.help) {
+		printf("Options of images that have key slots:\n");
+		cli_print_specs(key_specs);
+		return CLI_OK;
+	}
+	if (!call->count || !args->options.list.count)
+		return vmimg_fail(err, VMIMG_EINVAL, "it takes -o and IMAGE");
+	keyless.secrets = NULL; /* no data is read */
+	if (vmimg_options_verify(&args->options.list, key_specs, "qcow2", err) ||
+		cli_change_open_alone(&image, call->words[0], &keyless, err))
+		return -1;
+	if (!image.disk->format->edit || !image.disk->format->edit->rekey)
+		return cli_change_unsupported(&image, "key slots", err);
+	failed = rekey(args, image.disk, err);
+	vmimg_options_done(&args->options.list);
+	if (failed)
+		return vmimg_within(err, "%s", vmimg_io_name(image.io));
+	if (!args->common.quiet && !args->common.face)
+		printf("Image changed.\n");
+	return CLI_OK;
+}
+
+static const struct cli_option options[] = {
+	{ 'o', NULL, "KEY=VALUE,...", "what is to be changed; -o help lists it", cli_set_create,
+		offsetof(struct args, options) },
+	{ 'q', "quiet", NULL, "print nothing but errors", cli_set_flag,
+		offsetof(struct args, common.quiet) },
+	{ 0 },
+};
+static const struct cli_option *const groups[] = { options, cli_format_options, cli_source_options,
+	NULL };
+
+const struct cli_verb cli_amend = {
+	.name = "amend",
+	.operands = "IMAGE",
+	.summary = "Changes how an image is kept, in place: its passphrases",
+	.most = 1,
+	.args_size = sizeof(struct args),
+	.options = groups,
+	.run = run,
+};
