@@ -191,6 +191,53 @@ static void squeezed(void)
 	}
 }
 
+/* So many entries that not all may wait: chunks are stored in order, with flushes between. */
+static void more_than_waits(void)
+{
+	static const struct way large[] = { { "vhd, large", "vhd", "block_size=4k", false },
+		{ "vdi child, large", "vdi", "block_size=4k", true } };
+	const uint64_t size = UINT64_C(9) << 30;
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(large); i++) {
+		struct image image = { .format = large[i].format, .options = large[i].options };
+		struct image below = image;
+		struct fake empty = { .count = 1, .ends = { size }, .fail_at = UINT64_MAX }, some;
+		struct vmimg_run run = { 0 };
+		struct vmimg_disk *disk;
+		uint8_t bytes[4096];
+
+		doing = large[i].name;
+		empty.kinds[0] = VMIMG_RUN_ABSENT;
+		empty.disk = (struct vmimg_disk){
+			.format = &fake_format, .size = size, .state = &empty
+		};
+		CHECK(!image_make(&below, &empty, &err));
+		image.parent = large[i].child ? vmimg_io_ref(below.io) : NULL;
+		CHECK(!image_make(&image, &empty, &err));
+		fake_open_aligned(&some, 3 << 20, 4096, 7);
+		some.kinds[some.count] = large[i].child ? VMIMG_RUN_ZERO : VMIMG_RUN_ABSENT;
+		some.ends[some.count++] = size;
+		some.disk.size = size;
+		disk = image_open(&image, &err);
+		CHECK(disk && !image_patch(disk, &some, true, &err));
+		vmimg_disk_close(disk);
+		tell("patched");
+		disk = image_open(&image, &err);
+		CHECK(disk && !vmimg_disk_map(disk, size - 4096, &run, &err));
+		CHECK(run.kind == some.kinds[some.count - 1]);
+		for (uint64_t at = 0; disk && at < 3 << 20; at += sizeof(bytes)) {
+			CHECK(!vmimg_disk_pread(disk, bytes, sizeof(bytes), at, &err));
+			CHECK(!memcmp(bytes, some.bytes + at, sizeof(bytes)));
+		}
+		vmimg_disk_close(disk);
+		CHECK(!image_check(image.io, image.format, &err));
+		tell("content");
+		fake_done(&some);
+		image_done(&below);
+		image_done(&image);
+	}
+}
+
 static struct vmimg_guid modified_of(struct image *image)
 {
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open(image, &err);
@@ -316,5 +363,6 @@ static void other_parents(void)
 }
 
 UNIT_TESTS(TEST(emptied), TEST(other_parents), TEST(patches), TEST(given_up),
-	TEST(zeroes_give_back), TEST(squeezed), TEST(content_changes_identity));
+	TEST(zeroes_give_back), TEST(squeezed), TEST(more_than_waits),
+	TEST(content_changes_identity));
 UNIT_MAIN()

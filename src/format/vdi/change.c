@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The header written back, and the blocks that are in use, for changes in place. */
 #include "format/vdi/change.h"
+#include <inttypes.h>
 #include <string.h>
 #include "util/num.h"
 
@@ -67,16 +68,29 @@ int vmimg_vdi_put_header(
 	return vmimg_io_sync(io, err);
 }
 
+struct adding {
+	const struct vmimg_disk *disk;
+	struct vmimg_blocks *blocks;
+};
+
 static int add_block(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
 {
-	(void)i;
-	return vmimg_blocks_add(ctx, entry, 1, err);
+	struct adding *adding = ctx;
+	const char *wrong = vmimg_vdi_judge_entry(adding->disk, i, entry, NULL);
+
+	if (wrong)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"block map entry %" PRIu64 " is 0x%08" PRIx32 ": %s (repair it first)", i,
+			entry, wrong);
+	return vmimg_blocks_add(adding->blocks, entry, 1, err);
 }
 
 int vmimg_vdi_space(struct vmimg_disk *disk, struct vmimg_blocks *blocks, struct vmimg_error *err)
 {
+	struct adding adding = { disk, blocks };
+
 	vmimg_blocks_init(blocks, 1, 1, 0);
-	if (vmimg_vdi_walk(disk->state, add_block, blocks, err))
+	if (vmimg_vdi_walk(disk->state, add_block, &adding, err))
 		return -1;
 	vmimg_blocks_room(blocks, 0);
 	return 0;

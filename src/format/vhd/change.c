@@ -163,18 +163,29 @@ static int add_batmap(struct vmimg_blocks *blocks, struct vmimg_vhd *vhd, struct
 	return add_bytes(blocks, batmap.at, (uint64_t)batmap.sectors * VMIMG_VHD_SECTOR, err);
 }
 
+struct adding {
+	const struct vmimg_disk *disk;
+	struct vmimg_blocks *blocks;
+};
+
+/* The image may have been opened without a look at the BAT. */
 static int add_block(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err)
 {
-	struct vmimg_blocks *blocks = ctx;
+	struct adding *adding = ctx;
+	const char *wrong = vmimg_vhd_judge_entry(adding->disk, i, sector, NULL);
 
-	(void)i;
-	return vmimg_blocks_add(blocks, sector, blocks->width, err);
+	if (wrong)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"BAT entry %" PRIu64 " is 0x%08" PRIx32 ": %s (repair it first)", i, sector,
+			wrong);
+	return vmimg_blocks_add(adding->blocks, sector, adding->blocks->width, err);
 }
 
 int vmimg_vhd_space(struct vmimg_disk *disk, struct vmimg_blocks *blocks, bool with_blocks,
 	struct vmimg_error *err)
 {
 	struct vmimg_vhd *vhd = disk->state;
+	struct adding adding = { disk, blocks };
 	uint32_t step = 4096 / VMIMG_VHD_SECTOR, bitmap = vhd->bitmap_bytes / VMIMG_VHD_SECTOR;
 
 	vmimg_blocks_init(
@@ -183,7 +194,7 @@ int vmimg_vhd_space(struct vmimg_disk *disk, struct vmimg_blocks *blocks, bool w
 		add_bytes(blocks, vhd->footer.data_offset, VMIMG_VHD_HEADER_SIZE, err) ||
 		add_bytes(blocks, vhd->bat_at, 4 * (uint64_t)vhd->header.entries, err) ||
 		add_locators(blocks, vhd, err) || add_batmap(blocks, vhd, err) ||
-		(with_blocks && vmimg_vhd_walk(vhd, add_block, blocks, err)))
+		(with_blocks && vmimg_vhd_walk(vhd, add_block, &adding, err)))
 		return -1;
 	vmimg_blocks_room(blocks, 0);
 	return 0;
