@@ -182,6 +182,67 @@ int vmimg_blocks_plan(struct vmimg_blocks *blocks, vmimg_blocks_count *count, vo
 	return 0;
 }
 
+/* ---- squeezing ---- */
+
+struct squeeze {
+	struct vmimg_blocks *blocks;
+	const struct vmimg_blocks_image *image;
+	uint64_t limit, found; /* count_from */
+	bool copies;           /* data is copied; else entries change */
+};
+
+static int count_one(void *ctx, uint64_t i, uint32_t start, struct vmimg_error *err)
+{
+	struct squeeze *s = ctx;
+
+	(void)i;
+	(void)err;
+	s->found += start >= s->limit;
+	return 0;
+}
+
+static int count_from(void *ctx, uint64_t limit, uint64_t *count, struct vmimg_error *err)
+{
+	struct squeeze *s = ctx;
+
+	s->limit = limit;
+	s->found = 0;
+	if (s->image->walk(s->image->ctx, count_one, s, err))
+		return -1;
+	*count = s->found;
+	return 0;
+}
+
+/* The same places, in the same order, whether data is copied or entries change. */
+static int move(void *ctx, uint64_t i, uint32_t start, struct vmimg_error *err)
+{
+	struct squeeze *s = ctx;
+	uint64_t to;
+
+	if (!vmimg_blocks_moves(s->blocks, start))
+		return 0;
+	to = vmimg_blocks_take(s->blocks);
+	return s->copies ? s->image->copy(s->image->ctx, i, start, to, err)
+			 : s->image->lead(s->image->ctx, i, to, err);
+}
+
+int vmimg_blocks_squeeze(struct vmimg_blocks *blocks, const struct vmimg_blocks_image *image,
+	struct vmimg_error *err)
+{
+	struct squeeze s = { .blocks = blocks, .image = image, .copies = true };
+	uint64_t moves;
+
+	if (vmimg_blocks_plan(blocks, count_from, &s, &moves, err))
+		return -1;
+	if (!moves)
+		return 0;
+	if (image->walk(image->ctx, move, &s, err) || vmimg_io_sync(image->io, err))
+		return -1;
+	s.copies = false;
+	vmimg_blocks_rewind(blocks);
+	return image->walk(image->ctx, move, &s, err) || vmimg_io_sync(image->io, err) ? -1 : 0;
+}
+
 static int copy_data(struct vmimg_io *io, uint64_t from, uint64_t to, uint64_t len, uint8_t *buffer,
 	struct vmimg_error *err)
 {

@@ -54,6 +54,23 @@ static inline bool vmimg_blocks_moves(const struct vmimg_blocks *blocks, uint64_
 {
 	return start >= blocks->limit;
 }
+/* What squeeze() needs of an image. Visits come in the same order each time. */
+typedef int vmimg_blocks_visit(void *ctx, uint64_t i, uint32_t start, struct vmimg_error *err);
+struct vmimg_blocks_image {
+	struct vmimg_io *io;
+	void *ctx;
+	/* Visits every entry of the table that leads to a block, until a visit fails. */
+	int (*walk)(void *ctx, vmimg_blocks_visit *visit, void *visit_ctx, struct vmimg_error *);
+	/* The block of entry i, all that it takes in the file. */
+	int (*copy)(void *ctx, uint64_t i, uint64_t from, uint64_t to, struct vmimg_error *);
+	/* Entry i leads to that place from now on. */
+	int (*lead)(void *ctx, uint64_t i, uint64_t to, struct vmimg_error *);
+};
+/* After room(): plans the moves and makes them. All copies are flushed before the first entry
+ * changes: whatever a crash picks, an entry leads to one of two equal blocks. The last flush is
+ * done; what is at or past limit is free then. */
+int vmimg_blocks_squeeze(struct vmimg_blocks *blocks, const struct vmimg_blocks_image *image,
+	struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_blocks_rewind(struct vmimg_blocks *blocks);
 /* Copies the bytes of a block inside a file; shared where that can be, holes as holes. The two
  * places do not overlap. */

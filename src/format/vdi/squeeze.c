@@ -1,100 +1,66 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Blocks moved from the end of the file into its gaps. VirtualBox keeps none: it puts a new block
- * where the header's count says that they end. All copies are flushed before the first entry of the
- * map is led to one; whatever a crash picks, each entry leads to one of two equal blocks.
- */
+/* Blocks moved from the end of the file into its gaps. VirtualBox keeps none: it puts a new block
+ * where the header's count says that they end. */
 #include "format/vdi/change.h"
 #include "util/num.h"
 
-struct squeeze {
+struct moving {
 	struct vmimg_disk *disk;
 	const struct vmimg_vdi_header *header;
-	struct vmimg_blocks blocks;
-	uint64_t limit, found; /* count_from */
-	bool in_file;          /* data is copied; else entries change */
 };
 
-static uint64_t place_of(const struct squeeze *s, uint64_t number)
+static uint64_t place_of(const struct moving *m, uint64_t number)
 {
-	return s->header->data_at + number * vmimg_vdi_stride(s->header);
+	return m->header->data_at + number * vmimg_vdi_stride(m->header);
 }
 
-static int count_one(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
+static int walk(void *ctx, vmimg_blocks_visit *visit, void *visit_ctx, struct vmimg_error *err)
 {
-	struct squeeze *s = ctx;
+	const struct moving *m = ctx;
+
+	return vmimg_vdi_walk(m->disk->state, visit, visit_ctx, err);
+}
+
+static int copy_block(void *ctx, uint64_t i, uint64_t from, uint64_t to, struct vmimg_error *err)
+{
+	const struct moving *m = ctx;
+	struct vmimg_io *io = m->disk->io;
+	uint64_t at = place_of(m, from);
 
 	(void)i;
-	(void)err;
-	s->found += entry >= s->limit;
-	return 0;
+	return vmimg_blocks_copy(io, at, place_of(m, to),
+		vmimg_min(vmimg_vdi_stride(m->header), vmimg_io_size(io) - at), err);
 }
 
-static int count_from(void *ctx, uint64_t limit, uint64_t *count, struct vmimg_error *err)
+static int lead(void *ctx, uint64_t i, uint64_t to, struct vmimg_error *err)
 {
-	struct squeeze *s = ctx;
-
-	s->limit = limit;
-	s->found = 0;
-	if (vmimg_vdi_walk(s->disk->state, count_one, s, err))
-		return -1;
-	*count = s->found;
-	return 0;
-}
-
-/* The same places, in the same order, whether data is copied or entries change. */
-static int move(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
-{
-	struct squeeze *s = ctx;
-	struct vmimg_io *io = s->disk->io;
-	uint64_t to, from = place_of(s, entry);
+	const struct moving *m = ctx;
 	uint8_t bytes[4];
 
-	if (!vmimg_blocks_moves(&s->blocks, entry))
-		return 0;
-	to = vmimg_blocks_take(&s->blocks);
-	if (s->in_file)
-		return vmimg_blocks_copy(io, from, place_of(s, to),
-			vmimg_min(vmimg_vdi_stride(s->header), vmimg_io_size(io) - from), err);
 	vmimg_put_le32(bytes, (uint32_t)to);
-	return vmimg_io_pwrite(io, bytes, sizeof(bytes), s->header->map_at + 4 * i, err);
-}
-
-static int move_all(struct squeeze *s, struct vmimg_error *err)
-{
-	struct vmimg_vdi *vdi = s->disk->state;
-	uint64_t moves;
-
-	if (vmimg_blocks_plan(&s->blocks, count_from, s, &moves, err))
-		return -1;
-	if (!moves)
-		return 0;
-	s->in_file = true;
-	if (vmimg_vdi_walk(vdi, move, s, err) || vmimg_io_sync(s->disk->io, err))
-		return -1;
-	s->in_file = false;
-	vmimg_blocks_rewind(&s->blocks);
-	return vmimg_vdi_walk(vdi, move, s, err);
+	return vmimg_io_pwrite(m->disk->io, bytes, sizeof(bytes), m->header->map_at + 4 * i, err);
 }
 
 int vmimg_vdi_close_gaps(
 	struct vmimg_disk *disk, struct vmimg_vdi_header *header, struct vmimg_error *err)
 {
 	struct vmimg_vdi *vdi = disk->state;
-	struct squeeze s = { .disk = disk, .header = header };
+	struct moving moving = { disk, header };
+	const struct vmimg_blocks_image image = { disk->io, &moving, walk, copy_block, lead };
+	struct vmimg_blocks blocks = { 0 };
 	struct vmimg_io *io = disk->io;
 	uint64_t end;
 	int result;
 
 	vmimg_table_forget(vdi->table);
-	result = vmimg_vdi_space(disk, &s.blocks, err) || move_all(&s, err) ? -1 : 0;
+	result = vmimg_vdi_space(disk, &blocks, err) || vmimg_blocks_squeeze(&blocks, &image, err);
 	/* what stays ends where the limit is, or before */
-	header->allocated = (uint32_t)vmimg_min(s.blocks.limit, s.blocks.used_end);
-	vmimg_blocks_done(&s.blocks);
+	header->allocated = (uint32_t)vmimg_min(blocks.limit, blocks.used_end);
+	vmimg_blocks_done(&blocks);
 	vmimg_table_forget(vdi->table);
 	if (result || vmimg_vdi_put_header(disk, header, err))
 		return -1;
-	end = place_of(&s, header->allocated);
+	end = place_of(&moving, header->allocated);
 	if (vmimg_io_size(io) <= end)
 		return 0;
 	return vmimg_io_resize(io, end, err) || vmimg_io_sync(io, err) ? -1 : 0;

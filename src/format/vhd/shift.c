@@ -100,42 +100,19 @@ int vmimg_vhd_empty(struct vmimg_disk *disk, struct vmimg_error *err)
 
 /* ---- squeezing ---- */
 
-struct squeeze {
-	struct vmimg_disk *disk;
-	struct vmimg_blocks blocks;
-	uint64_t limit, found; /* count_from */
-	bool in_file;          /* data is copied; else entries change */
-};
-
-static int count_one(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err)
+static int walk(void *ctx, vmimg_blocks_visit *visit, void *visit_ctx, struct vmimg_error *err)
 {
-	struct squeeze *s = ctx;
+	const struct vmimg_disk *disk = ctx;
 
-	(void)i;
-	(void)err;
-	s->found += sector >= s->limit;
-	return 0;
-}
-
-static int count_from(void *ctx, uint64_t limit, uint64_t *count, struct vmimg_error *err)
-{
-	struct squeeze *s = ctx;
-
-	s->limit = limit;
-	s->found = 0;
-	if (vmimg_vhd_walk(s->disk->state, count_one, s, err))
-		return -1;
-	*count = s->found;
-	return 0;
+	return vmimg_vhd_walk(disk->state, visit, visit_ctx, err);
 }
 
 /* The last block of a disk may be short in the file, and have the footer behind it. */
-static int copy_block(
-	const struct squeeze *s, uint64_t i, uint64_t from, uint64_t to, struct vmimg_error *err)
+static int copy_block(void *ctx, uint64_t i, uint64_t from, uint64_t to, struct vmimg_error *err)
 {
-	const struct vmimg_disk *disk = s->disk;
+	const struct vmimg_disk *disk = ctx;
 	const struct vmimg_vhd *vhd = disk->state;
-	uint64_t whole = s->blocks.width * VMIMG_VHD_SECTOR;
+	uint64_t whole = (uint64_t)vmimg_vhd_block_sectors(disk) * VMIMG_VHD_SECTOR;
 	uint64_t len = vhd->bitmap_bytes + vmimg_min(disk->block, disk->size - i * disk->block);
 
 	from *= VMIMG_VHD_SECTOR;
@@ -146,63 +123,45 @@ static int copy_block(
 		: 0;
 }
 
-/* The same places, in the same order, whether data is copied or entries change. */
-static int move(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err)
+static int lead(void *ctx, uint64_t i, uint64_t to, struct vmimg_error *err)
 {
-	struct squeeze *s = ctx;
-	const struct vmimg_vhd *vhd = s->disk->state;
+	const struct vmimg_disk *disk = ctx;
+	const struct vmimg_vhd *vhd = disk->state;
 	uint8_t bytes[4];
-	uint64_t to;
 
-	if (!vmimg_blocks_moves(&s->blocks, sector))
-		return 0;
-	to = vmimg_blocks_take(&s->blocks);
-	if (s->in_file)
-		return copy_block(s, i, sector, to, err);
 	vmimg_put_be32(bytes, (uint32_t)to);
-	return vmimg_io_pwrite(s->disk->io, bytes, sizeof(bytes), vhd->bat_at + 4 * i, err);
+	return vmimg_io_pwrite(disk->io, bytes, sizeof(bytes), vhd->bat_at + 4 * i, err);
 }
 
-static int move_all(struct squeeze *s, struct vmimg_error *err)
+/* Moves what can be moved. *end_at: past all that is in use then. */
+static int move_all(struct vmimg_disk *disk, uint64_t *end_at, struct vmimg_error *err)
 {
-	struct vmimg_vhd *vhd = s->disk->state;
-	uint64_t moves;
+	const struct vmimg_vhd *vhd = disk->state;
+	const struct vmimg_blocks_image image = { disk->io, disk, walk, copy_block, lead };
+	struct vmimg_blocks blocks = { 0 };
+	int result = vmimg_vhd_space(disk, &blocks, true, err) ||
+		vmimg_blocks_squeeze(&blocks, &image, err);
 
-	if (vmimg_vhd_space(s->disk, &s->blocks, true, err) ||
-		vmimg_blocks_plan(&s->blocks, count_from, s, &moves, err))
-		return -1;
-	if (!moves)
-		return 0;
-	s->in_file = true;
-	if (vmimg_vhd_walk(vhd, move, s, err) || vmimg_io_sync(s->disk->io, err))
-		return -1;
-	s->in_file = false;
-	vmimg_blocks_rewind(&s->blocks);
-	if (vmimg_vhd_walk(vhd, move, s, err))
-		return -1;
+	vmimg_blocks_done(&blocks);
 	vmimg_table_forget(vhd->table);
-	return vmimg_io_sync(s->disk->io, err);
+	if (result || vmimg_vhd_space(disk, &blocks, true, err))
+		return -1;
+	*end_at = blocks.end * VMIMG_VHD_SECTOR;
+	vmimg_blocks_done(&blocks);
+	return 0;
 }
 
 int vmimg_vhd_squeeze(struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err)
 {
 	const struct vmimg_vhd *vhd = disk->state;
-	struct squeeze s = { .disk = disk };
-	uint64_t before = vmimg_io_size(disk->io), end_at;
+	uint64_t before = vmimg_io_size(disk->io), end_at = 0;
 	struct vmimg_vhd_end end;
-	int result;
 
 	*saved = 0;
 	if (vhd->footer.type == VMIMG_VHD_FIXED)
 		return 0;
-	if (vmimg_vhd_begin(disk, err))
+	if (vmimg_vhd_begin(disk, err) || move_all(disk, &end_at, err))
 		return -1;
-	result = move_all(&s, err);
-	vmimg_blocks_done(&s.blocks);
-	if (result || vmimg_vhd_space(disk, &s.blocks, true, err))
-		return -1;
-	end_at = s.blocks.end * VMIMG_VHD_SECTOR;
-	vmimg_blocks_done(&s.blocks);
 	vmimg_vhd_end_init(&end, disk);
 	if (end_at < vhd->footer_at && vmimg_vhd_end_cut(&end, end_at, err))
 		return -1;
