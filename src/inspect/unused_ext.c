@@ -122,10 +122,16 @@ static void set(struct groups *g, const struct group *group, uint64_t first, uin
 		return;
 	first = vmimg_max(first, group->first);
 	end = vmimg_min(end, group->first + group->blocks);
-	for (; first < end; first++) {
-		uint64_t bit = (first - group->first) / ratio;
-
-		g->bits[bit / 8] |= (uint8_t)(1U << bit % 8);
+	if (first >= end)
+		return;
+	first = (first - group->first) / ratio;
+	end = vmimg_div_up(end - group->first, ratio);
+	for (uint64_t step = 1; first < end; first += step) {
+		step = first % 8 || end - first < 8 ? 1 : vmimg_align_down(end - first, 8);
+		if (step == 1)
+			g->bits[first / 8] |= (uint8_t)(1U << first % 8);
+		else
+			memset(g->bits + first / 8, 0xff, (size_t)(step / 8));
 	}
 }
 

@@ -72,6 +72,13 @@ static int judge_head(const struct tables *t, const uint8_t *sector, struct vmim
 	return 0;
 }
 
+static void mark_used(struct tables *t, uint32_t skip, uint32_t count)
+{
+	for (uint32_t i = skip; i < count; i++)
+		if (entry(t, t->bytes, i))
+			t->bits[(i - skip) / 8] |= (uint8_t)(1U << (i - skip) % 8);
+}
+
 static int walk(struct tables *t, const uint8_t *sector, struct vmimg_unused_sink *sink,
 	struct vmimg_error *err)
 {
@@ -86,9 +93,8 @@ static int walk(struct tables *t, const uint8_t *sector, struct vmimg_unused_sin
 		if (read_chunk(t, first, count, err) || (!first && judge_head(t, sector, err)))
 			return -1;
 		memset(t->bits, 0, CHUNK / 8);
-		for (uint32_t i = skip; i < count && !vmimg_is_zero(t->bytes, CHUNK_BYTES); i++)
-			if (entry(t, t->bytes, i))
-				t->bits[(i - skip) / 8] |= (uint8_t)(1U << (i - skip) % 8);
+		if (!vmimg_is_zero(t->bytes, CHUNK_BYTES))
+			mark_used(t, skip, count);
 		if (vmimg_unused_add_bits(sink, t->bits, count - skip,
 			    shape->data_at + (uint64_t)(first + skip - 2) * shape->cluster,
 			    shape->cluster, &clear, err))

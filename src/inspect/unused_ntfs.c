@@ -14,44 +14,40 @@
 #define LOG    2U /* numbers of files */
 #define VOLUME 3U
 #define BITMAP 6U
-#define NAME   0x30U /* type of an attribute */
 
 #define MARKS     0xc027U /* of a volume that must not be written */
 #define LOG_CLEAN 0x0002U
 #define NO_CLIENT 0xffffU
 #define CHUNK     65536U
 
-static int corrupt(unsigned number, const char *what, struct vmimg_error *err)
+static int open_stream(struct vmimg_ntfs *ntfs, uint64_t number, uint32_t type, uint64_t least,
+	struct vmimg_ntfs_stream *stream, struct vmimg_error *err)
 {
-	return vmimg_fail(err, VMIMG_ECORRUPT, "file %u of NTFS: %s", number, what);
-}
-
-/* The first bytes of an attribute that has at least so many. */
-static int read_attribute(struct vmimg_ntfs *ntfs, unsigned number, uint32_t type, void *buf,
-	size_t len, struct vmimg_error *err)
-{
-	VMIMG_AUTO(vmimg_ntfs_done) struct vmimg_ntfs_stream stream = { 0 };
 	bool found;
 
-	if (vmimg_ntfs_open_stream(ntfs, number, type, "", &stream, &found, err))
+	if (vmimg_ntfs_open_stream(ntfs, number, type, "", stream, &found, err))
 		return -1;
-	if (!found || stream.size < len)
-		return corrupt(number, "an attribute is missing, or too short", err);
-	return vmimg_ntfs_read(ntfs, &stream, buf, len, 0, err);
+	if (found && !stream->flags && stream->size >= least && stream->valid >= least)
+		return 0;
+	return vmimg_fail(err, VMIMG_ECORRUPT,
+		"file %" PRIu64 " of NTFS has no plain attribute 0x%x of %" PRIu64 " bytes", number,
+		type, least);
 }
 
 /* ---- whether the volume is at rest ------------------------------------------------------- */
 
 static int judge_marks(struct vmimg_ntfs *ntfs, struct vmimg_error *err)
 {
-	uint8_t value[12];
+	VMIMG_AUTO(vmimg_ntfs_done) struct vmimg_ntfs_stream stream = { 0 };
+	uint8_t marks[2];
 
-	if (read_attribute(ntfs, VOLUME, VMIMG_NTFS_INFO, value, sizeof(value), err))
+	if (open_stream(ntfs, VOLUME, VMIMG_NTFS_INFO, 12, &stream, err) ||
+		vmimg_ntfs_read(ntfs, &stream, marks, sizeof(marks), 10, err))
 		return -1;
-	if (vmimg_get_le16(value + 10) & MARKS)
+	if (vmimg_get_le16(marks) & MARKS)
 		return vmimg_fail(err, VMIMG_EREFUSED,
 			"it is marked dirty (0x%x): check it in Windows (chkdsk /f)",
-			vmimg_get_le16(value + 10));
+			vmimg_get_le16(marks));
 	return 0;
 }
 
@@ -75,16 +71,21 @@ static bool restart_page(const uint8_t *page, uint64_t *newest, bool *clean)
 
 static int judge_log(struct vmimg_ntfs *ntfs, struct vmimg_error *err)
 {
-	uint8_t pages[2][4096];
+	VMIMG_AUTO(vmimg_ntfs_done) struct vmimg_ntfs_stream stream = { 0 };
+	uint8_t pages[2][512];
 	uint64_t newest = 0;
-	bool clean = false;
+	bool clean = false, first, second;
 
-	if (read_attribute(ntfs, LOG, VMIMG_NTFS_DATA, pages, sizeof(pages), err))
+	if (open_stream(ntfs, LOG, VMIMG_NTFS_DATA, 8192, &stream, err))
 		return -1;
+	for (unsigned i = 0; i < 2; i++)
+		if (vmimg_ntfs_read(ntfs, &stream, pages[i], sizeof(pages[i]), i * 4096, err))
+			return -1;
 	if (vmimg_get_le64(pages[0]) == UINT64_MAX && vmimg_get_le64(pages[1]) == UINT64_MAX)
 		return 0;
-	if (restart_page(pages[0], &newest, &clean) + restart_page(pages[1], &newest, &clean) &&
-		clean)
+	first = restart_page(pages[0], &newest, &clean);
+	second = restart_page(pages[1], &newest, &clean);
+	if ((first || second) && clean)
 		return 0;
 	return vmimg_fail(err, VMIMG_EREFUSED,
 		"its log was not closed: shut Windows down wholly (shutdown /s /t 0)");
@@ -113,22 +114,20 @@ static int judge_hibernation(struct vmimg_fs *fs, struct vmimg_error *err)
 
 /* ---- the bitmap -------------------------------------------------------------------------- */
 
-static int add_bits(struct vmimg_ntfs *ntfs, struct vmimg_ntfs_stream *bitmap,
-	struct vmimg_unused_sink *sink, struct vmimg_error *err)
+/* The boot sector and the table of files are in use, or it is not the bitmap. */
+static int judge_bitmap(
+	struct vmimg_ntfs *ntfs, struct vmimg_ntfs_stream *bitmap, struct vmimg_error *err)
 {
-	VMIMG_AUTO(free) uint8_t *bits = vmimg_alloc_buffer(CHUNK, err);
-	uint64_t clear = 0;
+	const uint64_t used[] = { 0, ntfs->mft.count ? ntfs->mft.runs[0].lcn : 0 };
 
-	if (!bits)
-		return -1;
-	for (uint64_t first = 0; first < ntfs->clusters; first += CHUNK * 8) {
-		uint64_t count = vmimg_min(CHUNK * 8, ntfs->clusters - first);
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(used); i++) {
+		uint8_t bits;
 
-		if (vmimg_ntfs_read(
-			    ntfs, bitmap, bits, (size_t)vmimg_div_up(count, 8), first / 8, err) ||
-			vmimg_unused_add_bits(sink, bits, count, first * ntfs->cluster,
-				ntfs->cluster, &clear, err))
+		if (vmimg_ntfs_read(ntfs, bitmap, &bits, 1, used[i] / 8, err))
 			return -1;
+		if (!(bits >> used[i] % 8 & 1))
+			return vmimg_fail(err, VMIMG_ECORRUPT,
+				"cluster %" PRIu64 " of NTFS is said to be free", used[i]);
 	}
 	return 0;
 }
@@ -136,24 +135,24 @@ static int add_bits(struct vmimg_ntfs *ntfs, struct vmimg_ntfs_stream *bitmap,
 static int add_bitmap(
 	struct vmimg_ntfs *ntfs, struct vmimg_unused_sink *sink, struct vmimg_error *err)
 {
-	static const uint8_t name[] = "$\0B\0i\0t\0m\0a\0p";
 	VMIMG_AUTO(vmimg_ntfs_done) struct vmimg_ntfs_stream bitmap = { 0 };
-	uint8_t key[66 + sizeof(name)];
-	bool found;
+	VMIMG_AUTO(free) uint8_t *bits = vmimg_alloc_buffer(CHUNK, err);
+	uint64_t clear = 0, count;
 
-	if (read_attribute(ntfs, BITMAP, NAME, key, sizeof(key), err))
+	if (!bits ||
+		open_stream(ntfs, BITMAP, VMIMG_NTFS_DATA, vmimg_div_up(ntfs->clusters, 8), &bitmap,
+			err) ||
+		judge_bitmap(ntfs, &bitmap, err))
 		return -1;
-	if (key[64] != 7 || memcmp(key + 66, name, sizeof(name)))
-		return corrupt(BITMAP, "it is not the bitmap", err);
-	if (vmimg_ntfs_open_stream(ntfs, BITMAP, VMIMG_NTFS_DATA, "", &bitmap, &found, err))
-		return -1;
-	if (!found || bitmap.unit || bitmap.valid < vmimg_div_up(ntfs->clusters, 8) ||
-		bitmap.size < bitmap.valid)
-		return corrupt(BITMAP, "it is too short for the volume", err);
-	for (size_t i = 0; i < bitmap.count; i++)
-		if (bitmap.runs[i].lcn == VMIMG_UNKNOWN)
-			return corrupt(BITMAP, "it has holes", err);
-	return add_bits(ntfs, &bitmap, sink, err);
+	for (uint64_t first = 0; first < ntfs->clusters; first += count) {
+		count = vmimg_min(CHUNK * UINT64_C(8), ntfs->clusters - first);
+		if (vmimg_ntfs_read(
+			    ntfs, &bitmap, bits, (size_t)vmimg_div_up(count, 8), first / 8, err) ||
+			vmimg_unused_add_bits(sink, bits, count, first * ntfs->cluster,
+				ntfs->cluster, &clear, err))
+			return -1;
+	}
+	return 0;
 }
 
 int vmimg_unused_ntfs(struct vmimg_io *io, struct vmimg_unused_sink *sink, struct vmimg_error *err)
@@ -161,13 +160,7 @@ int vmimg_unused_ntfs(struct vmimg_io *io, struct vmimg_unused_sink *sink, struc
 	VMIMG_AUTO(vmimg_fs_close) struct vmimg_fs *fs = vmimg_ntfs_open(io, err);
 	struct vmimg_ntfs *ntfs = (struct vmimg_ntfs *)fs;
 
-	if (!fs)
+	if (!fs || judge_marks(ntfs, err) || judge_log(ntfs, err) || judge_hibernation(fs, err))
 		return -1;
-	if (ntfs->clusters > vmimg_io_size(io) / ntfs->cluster)
-		return vmimg_fail(
-			err, VMIMG_ECORRUPT, "the file system is larger than where it lies");
-	return judge_marks(ntfs, err) || judge_log(ntfs, err) || judge_hibernation(fs, err) ||
-			add_bitmap(ntfs, sink, err)
-		? -1
-		: 0;
+	return add_bitmap(ntfs, sink, err);
 }

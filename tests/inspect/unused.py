@@ -393,6 +393,8 @@ def test_ntfs_not_at_rest(t):
     record = peek(path, bitmap, 1024)
     at = record.index((0x80).to_bytes(4, "little"), 0x38)
     runs = bitmap + at + int.from_bytes(record[at + 32:at + 34], "little")
+    low, high = record[runs - bitmap] & 15, record[runs - bitmap] >> 4
+    bits = int.from_bytes(peek(path, runs + 1 + low, high), "little") * 4096
     record = peek(path, ntfs_record(path, 2), 1024)
     at = record.index((0x80).to_bytes(4, "little"), 0x38)
     first = at + int.from_bytes(record[at + 32:at + 34], "little")
@@ -406,6 +408,7 @@ def test_ntfs_not_at_rest(t):
             ("log open", [(log, opened), (log + 4096, opened)], "log was not closed"),
             ("log of fast start", [(log, closed), (log + 28, b"\2"), (log + 4096, closed), (log + 4124, b"\2")],
              "log was not closed"),
+            ("its own table free", [(bits, b"\0")], "said to be free"),
             ("record", [(bitmap, b"FALE")], "is damaged"),
             ("runs end", [(runs, b"\0")], "no cluster"),
             ("runs outside", [(runs + 3, b"\x7f")], "clusters at"),
