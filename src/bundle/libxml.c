@@ -1,32 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Loading libxml2. It stays loaded. */
 #include "bundle/libxml.h"
-#include <dlfcn.h>
-#include <pthread.h>
+#include "util/library.h"
 #include <stdbool.h>
 #include <string.h>
 #undef xmlFree
 
-static bool find(void *library, const char *name, void *slot)
+static bool load(void *functions)
 {
-	void *symbol = dlsym(library, name);
-
-	memcpy(slot, &symbol, sizeof(symbol));
-	return symbol != NULL;
-}
-
-static bool load(struct vmimg_libxml *lib)
-{
-	static const char *const names[] = { "libxml2.so.2", "libxml2.so.16", "libxml2.so" };
-	void *library = NULL, *release;
+	struct vmimg_libxml *lib = functions;
+	static const char *const names[] = { "libxml2.so.2", "libxml2.so.16", "libxml2.so", NULL };
+	void *library = vmimg_library_open(names), *release;
 	bool found;
 
-	for (size_t i = 0; !library && i < sizeof(names) / sizeof(names[0]); i++)
-		library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
 	if (!library)
 		return false;
-#define FIND(name) found = found && find(library, #name, &lib->name);
-	found = find(library, "xmlFree", &release);
+#define FIND(name) found = found && vmimg_library_find(library, #name, &lib->name);
+	found = vmimg_library_find(library, "xmlFree", &release);
 	VMIMG_LIBXML(FIND)
 	if (!found)
 		return false;
@@ -37,16 +27,8 @@ static bool load(struct vmimg_libxml *lib)
 
 const struct vmimg_libxml *vmimg_libxml_get(void)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct vmimg_libxml lib;
-	static bool tried, loaded;
-	bool ready;
 
-	pthread_mutex_lock(&lock);
-	if (!tried)
-		loaded = load(&lib);
-	tried = true;
-	ready = loaded;
-	pthread_mutex_unlock(&lock);
-	return ready ? &lib : NULL;
+	return vmimg_library_once(&library, load, &lib) ? &lib : NULL;
 }

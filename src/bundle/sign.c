@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The functions of libcrypto that are used have the same names and types in OpenSSL 1.1 and 3. */
 #include "bundle/sign.h"
-#include <dlfcn.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
-#include <pthread.h>
 #include <string.h>
 #include "util/hash.h"
 #include "util/text.h"
+#include "util/library.h"
 
 #define MAX_CHAIN 16
 
@@ -52,38 +51,24 @@ struct vmimg_signer {
 	size_t size;
 };
 
-static bool find(void *library, const char *name, void *slot)
+static bool load(void *functions)
 {
-	void *symbol = dlsym(library, name);
-
-	memcpy(slot, &symbol, sizeof(symbol));
-	return symbol != NULL;
-}
-
-static bool load(struct crypto *c)
-{
+	struct crypto *c = functions;
 	void *library = vmimg_libcrypto_open();
 	bool found;
 
 	found = library != NULL;
-#define FIND(name) found = found && find(library, #name, &c->name);
+#define FIND(name) found = found && vmimg_library_find(library, #name, &c->name);
 	CRYPTO(FIND)
 	return found;
 }
 
 static const struct crypto *crypto_get(struct vmimg_error *err)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
-	static bool tried, loaded;
-	bool ready;
+	bool ready = vmimg_library_once(&library, load, &crypto);
 
-	pthread_mutex_lock(&lock);
-	if (!tried)
-		loaded = load(&crypto);
-	tried = true;
-	ready = loaded;
-	pthread_mutex_unlock(&lock);
 	if (!ready)
 		vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"signatures need OpenSSL's libcrypto, which cannot be loaded here");

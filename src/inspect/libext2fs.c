@@ -1,25 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Loading libext2fs. It stays loaded. */
 #include "inspect/libext2fs.h"
-#include <dlfcn.h>
-#include <pthread.h>
+#include "util/library.h"
 #include <stdbool.h>
 #include <string.h>
 
-static bool find(void *library, const char *name, void *slot)
+static bool load(void *functions)
 {
-	void *symbol = dlsym(library, name);
-
-	memcpy(slot, &symbol, sizeof(symbol));
-	return symbol != NULL;
-}
-
-static bool load(struct vmimg_libext2fs *lib)
-{
-	void *library = dlopen("libext2fs.so.2", RTLD_NOW | RTLD_LOCAL);
+	struct vmimg_libext2fs *lib = functions;
+	static const char *const names[] = { "libext2fs.so.2", NULL };
+	void *library = vmimg_library_open(names);
 	bool found = library != NULL;
 
-#define FIND(name) found = found && find(library, #name, &lib->name);
+#define FIND(name) found = found && vmimg_library_find(library, #name, &lib->name);
 	VMIMG_LIBEXT2FS(FIND)
 	if (found)
 		lib->initialize_ext2_error_table();
@@ -28,16 +21,8 @@ static bool load(struct vmimg_libext2fs *lib)
 
 const struct vmimg_libext2fs *vmimg_libext2fs_get(void)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct vmimg_libext2fs lib;
-	static bool tried, loaded;
-	bool ready;
 
-	pthread_mutex_lock(&lock);
-	if (!tried)
-		loaded = load(&lib);
-	tried = true;
-	ready = loaded;
-	pthread_mutex_unlock(&lock);
-	return ready ? &lib : NULL;
+	return vmimg_library_once(&library, load, &lib) ? &lib : NULL;
 }

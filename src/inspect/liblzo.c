@@ -1,33 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The one function of liblzo2 that is used. It stays loaded. */
 #include "inspect/liblzo.h"
-#include <dlfcn.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include "util/bytes.h"
+#include "util/library.h"
 
 typedef int decompress(
 	const unsigned char *in, unsigned long len, unsigned char *out, unsigned long *got, void *);
 
+static bool load(void *function)
+{
+	static const char *const names[] = { "liblzo2.so.2", NULL };
+
+	return vmimg_library_find(vmimg_library_open(names), "lzo1x_decompress_safe", function);
+}
+
 static decompress *lzo_get(void)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct vmimg_library library = VMIMG_LIBRARY;
 	static decompress *function;
-	static bool tried;
-	decompress *found;
 
-	pthread_mutex_lock(&lock);
-	if (!tried) {
-		void *library = dlopen("liblzo2.so.2", RTLD_NOW | RTLD_LOCAL);
-		void *symbol = library ? dlsym(library, "lzo1x_decompress_safe") : NULL;
-
-		memcpy(&function, &symbol, sizeof(function));
-	}
-	tried = true;
-	found = function;
-	pthread_mutex_unlock(&lock);
-	return found;
+	return vmimg_library_once(&library, load, &function) ? function : NULL;
 }
 
 /* The length of all, then pieces with a length each. Where fewer than four bytes are left of a

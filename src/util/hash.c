@@ -2,8 +2,7 @@
 /* The few functions of libcrypto's EVP interface that are used, found with dlsym. OpenSSL 3 and 1.1
  * both have them under these names and with these types. */
 #include "util/hash.h"
-#include <dlfcn.h>
-#include <pthread.h>
+#include "util/library.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -22,51 +21,33 @@ struct vmimg_hash {
 	const void *type;
 };
 
-static bool find(void *library, const char *name, void *slot)
-{
-	void *symbol = dlsym(library, name);
-
-	memcpy(slot, &symbol, sizeof(symbol));
-	return symbol != NULL;
-}
-
 void *vmimg_libcrypto_open(void)
 {
-	static const char *const names[] = { "libcrypto.so.3", "libcrypto.so.1.1", "libcrypto.so" };
-	void *library = NULL;
+	static const char *const names[] = { "libcrypto.so.3", "libcrypto.so.1.1", "libcrypto.so",
+		NULL };
 
-	for (size_t i = 0; !library && i < sizeof(names) / sizeof(names[0]); i++)
-		library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-	return library;
+	return vmimg_library_open(names);
 }
 
-static bool load(struct crypto *c)
+static bool load(void *functions)
 {
+	struct crypto *c = functions;
 	void *library = vmimg_libcrypto_open();
 
-	return library && find(library, "EVP_MD_CTX_new", &c->EVP_MD_CTX_new) &&
-		find(library, "EVP_MD_CTX_free", &c->EVP_MD_CTX_free) &&
-		find(library, "EVP_get_digestbyname", &c->EVP_get_digestbyname) &&
-		find(library, "EVP_DigestInit_ex", &c->EVP_DigestInit_ex) &&
-		find(library, "EVP_DigestUpdate", &c->EVP_DigestUpdate) &&
-		find(library, "EVP_DigestFinal_ex", &c->EVP_DigestFinal_ex);
+	return library && vmimg_library_find(library, "EVP_MD_CTX_new", &c->EVP_MD_CTX_new) &&
+		vmimg_library_find(library, "EVP_MD_CTX_free", &c->EVP_MD_CTX_free) &&
+		vmimg_library_find(library, "EVP_get_digestbyname", &c->EVP_get_digestbyname) &&
+		vmimg_library_find(library, "EVP_DigestInit_ex", &c->EVP_DigestInit_ex) &&
+		vmimg_library_find(library, "EVP_DigestUpdate", &c->EVP_DigestUpdate) &&
+		vmimg_library_find(library, "EVP_DigestFinal_ex", &c->EVP_DigestFinal_ex);
 }
 
-/* The library stays loaded once it is: the only state that outlives a handle. */
 static const struct crypto *crypto_get(void)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
-	static bool tried, loaded;
-	bool ready;
 
-	pthread_mutex_lock(&lock);
-	if (!tried)
-		loaded = load(&crypto);
-	tried = true;
-	ready = loaded;
-	pthread_mutex_unlock(&lock);
-	return ready ? &crypto : NULL;
+	return vmimg_library_once(&library, load, &crypto) ? &crypto : NULL;
 }
 
 struct vmimg_hash *vmimg_hash_new(const char *name, struct vmimg_error *err)

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two functions of libcrypto, with the same names and types in OpenSSL 3 and 1.1. */
 #include "util/kdf.h"
-#include <dlfcn.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
 #include "util/hash.h"
+#include "util/library.h"
 #include "util/num.h"
 
 struct crypto {
@@ -17,28 +16,21 @@ struct crypto {
 		int, unsigned char *);
 };
 
-static bool find(void *library, const char *name, void *slot)
+static bool load(void *functions)
 {
-	void *symbol = library ? dlsym(library, name) : NULL;
+	void *library = vmimg_libcrypto_open();
+	struct crypto *c = functions;
 
-	memcpy(slot, &symbol, sizeof(symbol));
-	return symbol != NULL;
+	return vmimg_library_find(library, "EVP_get_digestbyname", &c->EVP_get_digestbyname) &&
+		vmimg_library_find(library, "PKCS5_PBKDF2_HMAC", &c->PKCS5_PBKDF2_HMAC);
 }
 
-/* The library stays loaded once it is. */
 static const struct crypto *crypto_get(struct vmimg_error *err)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
-	static void *library;
-	bool ready;
+	bool ready = vmimg_library_once(&library, load, &crypto);
 
-	pthread_mutex_lock(&lock);
-	if (!library)
-		library = vmimg_libcrypto_open();
-	ready = find(library, "EVP_get_digestbyname", &crypto.EVP_get_digestbyname) &&
-		find(library, "PKCS5_PBKDF2_HMAC", &crypto.PKCS5_PBKDF2_HMAC);
-	pthread_mutex_unlock(&lock);
 	if (!ready)
 		vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"encryption needs OpenSSL's libcrypto, which cannot be loaded here");
