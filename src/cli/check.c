@@ -6,12 +6,21 @@
 #include "cli/findings.h"
 #include "cli/open.h"
 #include "cli/progress.h"
+#include "cli/repair_in_place.h"
 #include "util/text.h"
 
 enum { SOUND, INCOMPLETE, CORRUPT, LEAKS, NO_CHECK = 63 };
 
+enum { REPAIR_NOTHING, REPAIR_LEAKS, REPAIR_ALL };
+
 struct args {
 	struct cli_common common;
+	unsigned repair;
+};
+
+/* What -r has done, before the check. */
+struct fixed {
+	uint64_t leaks, corruptions;
 };
 
 /* Failures before anything was checked. A usage error is 1: 2 means corrupt. */
@@ -76,7 +85,7 @@ static void set_if_any(json_t *root, const char *key, uint64_t value)
 }
 
 static int print_json(const struct vmimg_disk *disk, const char *filename,
-	const struct vmimg_report *report, struct vmimg_error *err)
+	const struct vmimg_report *report, const struct fixed *fixed, struct vmimg_error *err)
 {
 	json_t *root = json_object();
 
@@ -85,6 +94,8 @@ static int print_json(const struct vmimg_disk *disk, const char *filename,
 	vmimg_json_uint(root, "check-errors", report->count[VMIMG_FINDING_ERROR]);
 	vmimg_json_uint(root, "corruptions", report->count[VMIMG_FINDING_CORRUPTION]);
 	vmimg_json_uint(root, "leaks", report->count[VMIMG_FINDING_LEAK]);
+	set_if_any(root, "corruptions-fixed", fixed->corruptions);
+	set_if_any(root, "leaks-fixed", fixed->leaks);
 	set_if_any(root, "allocated-clusters", report->allocated_blocks);
 	set_if_any(root, "fragmented-clusters", report->fragmented_blocks);
 	set_if_any(root, "compressed-clusters", report->compressed_blocks);
@@ -111,35 +122,108 @@ static int check(struct vmimg_disk *disk, const struct cli_common *common,
 	return failed;
 }
 
+/* Whatever can be mended is, or with REPAIR_LEAKS only lost space, when that is all there is. */
+static int repair(
+	const char *path, const struct args *args, struct fixed *fixed, struct vmimg_error *err)
+{
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	VMIMG_AUTO(free) struct cli_repair *repair = vmimg_new(struct cli_repair, err);
+	struct vmimg_run_how how = { .threads = args->common.threads };
+	int failed;
+
+	if (!repair)
+		return -1;
+	repair->leaks = args->repair == REPAIR_LEAKS;
+	failed = cli_repair_in_place(&image, path, &args->common, repair, &how, err);
+	if (!failed && !repair->held_back) {
+		fixed->leaks = repair->did.fixed.count[VMIMG_FINDING_LEAK];
+		fixed->corruptions = repair->did.fixed.count[VMIMG_FINDING_CORRUPTION];
+	}
+	vmimg_repair_done(&repair->did);
+	return failed;
+}
+
+static void print_fixed(const struct fixed *fixed)
+{
+	if (fixed->leaks || fixed->corruptions)
+		printf("The following inconsistencies were found and repaired:\n\n"
+		       "    %" PRIu64 " leaked clusters\n    %" PRIu64 " corruptions\n\n"
+		       "Double checking the fixed image now...\n",
+			fixed->leaks, fixed->corruptions);
+}
+
+static int report(const struct args *args, const char *path, const struct vmimg_disk *disk,
+	const struct vmimg_report *found, const struct fixed *fixed, struct vmimg_error *err)
+{
+	const struct cli_common *common = &args->common;
+
+	if (common->json && print_json(disk, path, found, fixed, err))
+		return -1;
+	if (!common->json && !common->quiet) {
+		print_fixed(fixed);
+		cli_print_findings(found);
+		print_totals(found, tells_all(disk, common));
+	}
+	return verdict(found);
+}
+
+/* Formats without a check, or whose faults are mended in a new image only, are told by what the
+ * check says. */
+static bool can_repair(const char *path, const struct args *args, const struct cli_open *how)
+{
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	struct cli_common quiet = args->common;
+	struct vmimg_error unused;
+
+	quiet.quiet = quiet.share = true;
+	quiet.sandbox = NULL;
+	return args->repair && !cli_image_open(&image, path, &quiet, how, &unused) && image.disk &&
+		image.disk->format->repair;
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
-	const struct cli_common *common = &((const struct args *)call->args)->common;
+	const struct args *args = call->args;
+	const struct cli_common *common = &args->common;
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
-	VMIMG_AUTO(free) struct vmimg_report *report = vmimg_new(struct vmimg_report, err);
+	VMIMG_AUTO(free) struct vmimg_report *found = vmimg_new(struct vmimg_report, err);
+	struct fixed fixed = { 0 };
 	struct cli_open how = { .format = common->format,
 		.refs = CLI_REFS_NONE,
 		.alone = !common->refs,
 		.lenient = true };
 
-	if (!report || cli_image_open(&image, call->words[0], common, &how, err))
+	if (!found ||
+		(can_repair(call->words[0], args, &how) &&
+			repair(call->words[0], args, &fixed, err)))
+		return -1;
+	if (cli_image_open(&image, call->words[0], common, &how, err))
 		return -1;
 	if (!image.disk->format->check) {
 		cli_warn("This image format does not support checks");
 		return NO_CHECK;
 	}
 	cli_image_warn(&image, common);
-	if (check(image.disk, common, report, err))
+	if (check(image.disk, common, found, err))
 		return -1;
-	if (common->json && print_json(image.disk, call->words[0], report, err))
-		return -1;
-	if (!common->json && !common->quiet) {
-		cli_print_findings(report);
-		print_totals(report, tells_all(image.disk, common));
-	}
-	return verdict(report);
+	return report(args, call->words[0], image.disk, found, &fixed, err);
 }
 
-static const struct cli_option *const groups[] = { cli_format_options, cli_report_options,
+static int set_repair(void *to, const char *value, struct vmimg_error *err)
+{
+	if (strcmp(value, "leaks") != 0 && strcmp(value, "all") != 0)
+		return vmimg_fail(err, VMIMG_EINVAL, "it is leaks or all, not '%.40s'", value);
+	*(unsigned *)to = value[0] == 'l' ? REPAIR_LEAKS : REPAIR_ALL;
+	return 0;
+}
+
+static const struct cli_option options[] = {
+	{ 'r', NULL, "WHAT", "repair it in place first: all, or leaks when there is nothing worse",
+		set_repair, offsetof(struct args, repair) },
+	{ 0 },
+};
+
+static const struct cli_option *const groups[] = { options, cli_format_options, cli_report_options,
 	cli_work_options, cli_source_options, NULL };
 
 const struct cli_verb cli_check = {

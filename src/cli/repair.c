@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vmimg repair: a sound image out of a damaged one: a new one, or the same under an undo journal.
  */
-#include "engine/repair.h"
+#include "cli/repair_in_place.h"
 #include <inttypes.h>
 #include <string.h>
 #include "cli/findings.h"
@@ -9,9 +9,6 @@
 #include "cli/progress.h"
 #include "cli/repair_options.h"
 #include "engine/convert.h"
-#include "io/file.h"
-#include "io/journal.h"
-#include "io/stage.h"
 #include "util/text.h"
 
 enum { REPAIRED, FAILED, DAMAGE_LEFT };
@@ -124,47 +121,16 @@ static int into_new(struct job *job, struct vmimg_run_how *how, struct vmimg_err
 
 /* ---- in place ---- */
 
-static int open_in_place(struct job *job, struct vmimg_error *err)
+static int in_place(struct job *job, const struct vmimg_run_how *how, struct vmimg_error *err)
 {
-	const struct cli_common *common = &job->args->common;
-	bool write = !job->args->dry_run;
+	struct cli_repair repair = { .dry_run = job->args->dry_run };
+	int failed =
+		cli_repair_in_place(&job->image, job->path, &job->args->common, &repair, how, err);
 
-	cli_files_init(&job->image.files, common, vmimg_resolver_none(),
-		write ? VMIMG_LOCK_WRITE : VMIMG_LOCK_READ);
-	job->image.io = vmimg_file_open(job->path, write, err);
-	if (!job->image.io || cli_files_add(&job->image.files, job->image.io, err))
-		return -1;
-	if (!common->sandbox)
-		return 0;
-	cli_sandbox_write(common->sandbox, job->path);
-	return 0;
-}
-
-/* A change that was cut off is undone first, and what is staged goes through the journal last. */
-static int in_place(struct job *job, struct vmimg_run_how *how, struct vmimg_error *err)
-{
-	const struct cli_common *common = &job->args->common;
-	VMIMG_AUTO(vmimg_journal_close) struct vmimg_journal *journal = NULL;
-	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *stage = NULL;
-	const struct vmimg_format *format;
-
-	if (open_in_place(job, err))
-		return -1;
-	if (!job->args->dry_run && !(journal = vmimg_journal_open(job->path, job->image.io, err)))
-		return -1;
-	if (common->sandbox && cli_sandbox_enter(common->sandbox, common->untrusted, err))
-		return -1;
-	if (journal && vmimg_journal_roll_back(journal, &job->rolled_back, err))
-		return -1;
-	format = common->format ? vmimg_format_find(common->format)
-				: vmimg_disk_probe(job->image.io, err);
-	stage = vmimg_stage_open(job->image.io, err);
-	if (!stage || (!format && !common->format))
-		return -1;
-	job->format = format ? format->name : common->format;
-	if (vmimg_repair_run(stage, job->format, how, &job->repair, err))
-		return -1;
-	return journal ? vmimg_journal_apply(journal, stage, err) : 0;
+	job->repair = repair.did;
+	job->format = repair.format;
+	job->rolled_back = repair.rolled_back;
+	return failed;
 }
 
 /* ---- the report ---- */

@@ -274,6 +274,50 @@ def test_commit(t):
                                                     if line.startswith("qemu-img")][0], "the error")
 
 
+def leak(path):
+    """Adds a cluster that nobody uses."""
+    with open(path, "r+b") as file:
+        head = file.read(64 << 10)
+        file.seek(int.from_bytes(head[48:56], "big"))
+        block = int.from_bytes(file.read(8), "big")
+        index = os.path.getsize(path) // 65536
+        file.seek(block + 2 * index)
+        file.write(b"\0\1")
+        file.truncate((index + 1) * 65536)
+
+
+def test_check_repair(t):
+    pair = Pair(t)
+    for args in (("-r", "leaks", "disk.qcow2"), ("-r", "all", "disk.qcow2")):
+        with t.sub(" ".join(args)):
+            for folder in (pair.theirs, pair.ours):
+                leak(f"{folder}/{args[-1]}")
+            fixed = pair.same("check", *args)
+            check("    1 leaked clusters\n    0 corruptions\n" in fixed.text, fixed.text)
+            pair.same("check", *args)
+            pair.same_disk(args[-1], "qcow2")
+    with t.sub("JSON"):
+        for folder in (pair.theirs, pair.ours):
+            leak(f"{folder}/snap.qcow2")
+        theirs, ours = (r.json() for r in pair.run("check", "-r", "all", "--output=json", "snap.qcow2"))
+        equal({key: ours.get(key) for key in theirs}, theirs, "fields")
+    with t.sub("nothing to check"):
+        pair.run("check", "-r", "all", "disk.raw")
+    pair.run("check", "-r", "some", "disk.qcow2")
+    with t.sub("something worse"):
+        for folder in (pair.theirs, pair.ours):
+            with open(f"{folder}/disk.qcow2", "r+b") as file:
+                head = file.read(64 << 10)
+                file.seek(int.from_bytes(head[48:56], "big"))
+                file.seek(int.from_bytes(file.read(8), "big") + 2 * 6)
+                file.write(b"\0\0")
+        result = run(pair.program, "check", "-r", "leaks", "disk.qcow2", cwd=pair.ours)
+        check(result.code == 2, f"{result}{result.text}")
+        pair.run("check", "-r", "all", "disk.qcow2")
+        pair.run("check", "disk.qcow2")
+        pair.same_disk("disk.qcow2", "qcow2")
+
+
 def test_errors(t):
     pair = Pair(t)
     for args in ((), ("nonsense",), ("convert",), ("convert", "--nonsense", "a", "b"),

@@ -52,9 +52,7 @@ static const struct face_option map[] = { SOURCE, OUTPUT,
 static const char *const map_always[] = { FOLLOW, "--chain", NULL };
 
 static const struct face_option check[] = { SOURCE, OUTPUT, QUIET, CACHE,
-	{ 'r', "repair", true, FACE_REFUSE,
-		"repairing in place is not done here: vmimg repair writes a sound copy" },
-	END };
+	{ 'r', "repair", true, FACE_PASS, "-r" }, END };
 
 static const struct face_option compare[] = { SOURCE, WORK, CACHE,
 	{ 'F', NULL, true, FACE_PASS, "-F" }, { 's', NULL, false, FACE_PASS, "-s" }, END };
