@@ -3,13 +3,20 @@
 #include <inttypes.h>
 #include <string.h>
 #include "cli/change.h"
+#include "engine/in_place.h"
+#include "inspect/parts.h"
+#include "inspect/refit.h"
+#include "inspect/view.h"
+#include "io/stage.h"
 #include "util/limits.h"
 #include "util/num.h"
 #include "util/text.h"
 
 struct args {
 	struct cli_common common;
-	bool shrink;
+	unsigned shrink; /* times that it was said */
+	bool fix_gpt;
+	unsigned grow; /* a partition; 0: none */
 	const char *preallocation;
 };
 
@@ -43,6 +50,27 @@ static int guard_data(struct vmimg_disk *disk, uint64_t size, struct vmimg_error
 				"the disk has data past %" PRIu64 " bytes, at %" PRIu64
 				": --shrink cuts it off",
 				size, at);
+	}
+	return 0;
+}
+
+/* A partition that would be cut is named, and takes a second --shrink. */
+static int guard_partitions(
+	const struct args *args, struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *view = vmimg_view_open(disk, err);
+	VMIMG_AUTO(vmimg_parts_done) struct vmimg_parts parts = { 0 };
+
+	if (!view || vmimg_parts_read(view, disk->sector_size, &parts, err))
+		return -1;
+	for (size_t i = 0; i < parts.count && args->shrink < 2; i++) {
+		const struct vmimg_part *part = &parts.list[i];
+
+		if (part->start + part->len > size && part->start + part->len <= disk->size)
+			return vmimg_fail(err, VMIMG_EREFUSED,
+				"partition %u ends at %" PRIu64 ", past %" PRIu64
+				": --shrink given twice cuts it",
+				part->index, part->start + part->len, size);
 	}
 	return 0;
 }
@@ -92,6 +120,80 @@ static int reserve(const struct args *args, struct vmimg_io *io, uint64_t old, u
 	return reserves(args) && size > old ? vmimg_io_reserve(io, old, size - old, err) : 0;
 }
 
+static bool changes_tables(const struct args *args)
+{
+	return args->fix_gpt || args->grow;
+}
+
+/* One half of the change of the tables for a disk of size bytes: the GPT's second copy, or all
+ * else. Each is computed from what is there. */
+static int fit_half(const struct args *args, struct vmimg_disk *disk, uint64_t size, bool second,
+	struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *view = vmimg_view_open(disk, err);
+	VMIMG_AUTO(vmimg_io_unref)
+	struct vmimg_io *before = view ? vmimg_stage_open(view, err) : NULL;
+	VMIMG_AUTO(vmimg_io_unref)
+	struct vmimg_io *after = before ? vmimg_stage_open(view, err) : NULL;
+	struct vmimg_refit refit = { .sector_size = disk->sector_size,
+		.size = size,
+		.grow = args->grow,
+		.second = before,
+		.first = after };
+	size_t count;
+
+	if (!after || vmimg_refit_tables(view, &refit, err))
+		return -1;
+	(void)vmimg_stage_pages(second ? before : after, &count);
+	return count ? vmimg_write_run(disk, second ? before : after, err) : 0;
+}
+
+static int reopen(
+	const struct args *args, const char *path, struct cli_image *image, struct vmimg_error *err)
+{
+	cli_image_close(image);
+	return cli_change_open(image, path, &args->common, err);
+}
+
+/* The image is opened anew after each step, which leaves its tables out of date. */
+static int fit_tables(const struct args *args, const char *path, struct cli_image *image,
+	uint64_t size, struct vmimg_error *err)
+{
+	return fit_half(args, image->disk, size, true, err) || reopen(args, path, image, err) ||
+			fit_half(args, image->disk, size, false, err) ||
+			reopen(args, path, image, err)
+		? -1
+		: 0;
+}
+
+/* What keeps a table from being changed is found before the disk is. */
+static int try_tables(
+	const struct args *args, const struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	if (!changes_tables(args) || (disk->format->edit && disk->format->edit->update))
+		return 0;
+	return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+		"%s: format %s takes no new content in place, as a partition table needs",
+		vmimg_io_name(disk->io), disk->format->name);
+}
+
+/* Before a disk shrinks, its tables do; after it has grown, they follow. */
+static int resize(const struct args *args, const char *path, struct cli_image *image, uint64_t size,
+	struct vmimg_error *err)
+{
+	bool shrinks = size < image->disk->size;
+
+	if (changes_tables(args) && shrinks && fit_tables(args, path, image, size, err))
+		return -1;
+	if (size != image->disk->size && image->disk->format->edit->resize(image->disk, size, err))
+		return -1;
+	if (!changes_tables(args) || shrinks)
+		return 0;
+	if (reopen(args, path, image, err) || fit_tables(args, path, image, image->disk->size, err))
+		return vmimg_within(err, "the disk is resized, its partition table is not done");
+	return 0;
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	const struct args *args = call->args;
@@ -107,18 +209,34 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		return cli_change_unsupported(&image, "resizing in place", err);
 	if (size < image.disk->size && !args->shrink && guard(args, image.disk, size, err))
 		return -1;
+	if (size < image.disk->size && !args->common.face &&
+		guard_partitions(args, image.disk, size, err))
+		return -1;
 	old = image.disk->size;
-	if (check_preallocation(args, image.disk, size, err) ||
-		edit->resize(image.disk, size, err) || reserve(args, image.io, old, size, err))
+	if (try_tables(args, image.disk, err) || check_preallocation(args, image.disk, size, err) ||
+		resize(args, call->words[0], &image, size, err) ||
+		reserve(args, image.io, old, size, err))
 		return vmimg_within(err, "%s", vmimg_io_name(image.io));
 	if (!args->common.quiet)
 		printf("Image resized.\n");
 	return CLI_OK;
 }
 
+static int set_shrink(void *to, const char *value, struct vmimg_error *err)
+{
+	(void)value, (void)err;
+	++*(unsigned *)to;
+	return 0;
+}
+
 static const struct cli_option options[] = {
-	{ 0, "shrink", NULL, "cut off data that lies past the new end", cli_set_flag,
-		offsetof(struct args, shrink) },
+	{ 0, "shrink", NULL, "cut off data that lies past the new end; twice: partitions too",
+		set_shrink, offsetof(struct args, shrink) },
+	{ 0, "fix-gpt", NULL, "move the second copy of the GPT to the new end", cli_set_flag,
+		offsetof(struct args, fix_gpt) },
+	{ 0, "grow-part", "N",
+		"let partition N reach to the next one or the end; implies --fix-gpt",
+		cli_set_count, offsetof(struct args, grow) },
 	{ 0, "preallocation", "MODE", NULL, cli_set_text, offsetof(struct args, preallocation) },
 	{ 'q', "quiet", NULL, "print nothing but errors", cli_set_flag,
 		offsetof(struct args, common.quiet) },

@@ -3,9 +3,10 @@
 #include "engine/in_place.h"
 #include "engine/view.h"
 
-static struct vmimg_sink *open_update(struct vmimg_disk *disk, struct vmimg_error *err)
+static struct vmimg_sink *open_update(
+	struct vmimg_disk *disk, bool same_content, struct vmimg_error *err)
 {
-	static const struct vmimg_update same = { .same_content = true };
+	struct vmimg_update update = { .same_content = same_content };
 	const struct vmimg_edit_ops *edit = disk->format->edit;
 	struct vmimg_sink *sink;
 
@@ -14,7 +15,7 @@ static struct vmimg_sink *open_update(struct vmimg_disk *disk, struct vmimg_erro
 			vmimg_io_name(disk->io), disk->format->name);
 		return NULL;
 	}
-	sink = edit->update(disk, &same, err);
+	sink = edit->update(disk, &update, err);
 	if (!sink)
 		return NULL;
 	if (!sink->ops->start || !sink->ops->start(sink, err))
@@ -23,10 +24,10 @@ static struct vmimg_sink *open_update(struct vmimg_disk *disk, struct vmimg_erro
 	return NULL;
 }
 
-static int pour(struct vmimg_convert *convert, struct vmimg_disk *into,
+static int pour(struct vmimg_convert *convert, struct vmimg_disk *into, bool same_content,
 	const struct vmimg_run_how *how, struct vmimg_converted *done, struct vmimg_error *err)
 {
-	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = open_update(into, err);
+	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = open_update(into, same_content, err);
 
 	if (!sink)
 		return -1;
@@ -43,7 +44,7 @@ int vmimg_commit_run(struct vmimg_disk *top, struct vmimg_disk *base,
 	struct vmimg_convert convert = { .disk = &layers.disk };
 
 	vmimg_layers_init(&layers, top, base);
-	return pour(&convert, base, how, done, err);
+	return pour(&convert, base, true, how, done, err);
 }
 
 int vmimg_rebase_run(struct vmimg_disk *top, struct vmimg_disk *parent,
@@ -55,7 +56,7 @@ int vmimg_rebase_run(struct vmimg_disk *top, struct vmimg_disk *parent,
 	};
 
 	vmimg_below_init(&below, top, parent);
-	return pour(&convert, top, how, done, err);
+	return pour(&convert, top, true, how, done, err);
 }
 
 int vmimg_compact_run(struct vmimg_trim *trim, const struct vmimg_run_how *how,
@@ -63,5 +64,16 @@ int vmimg_compact_run(struct vmimg_trim *trim, const struct vmimg_run_how *how,
 {
 	struct vmimg_convert convert = { .disk = &trim->disk, .only = VMIMG_ONLY_ZEROES };
 
-	return pour(&convert, trim->inner, how, done, err);
+	return pour(&convert, trim->inner, true, how, done, err);
+}
+
+int vmimg_write_run(struct vmimg_disk *disk, struct vmimg_io *stage, struct vmimg_error *err)
+{
+	static const struct vmimg_run_how how = { .threads = 1 };
+	struct vmimg_patched patched;
+	struct vmimg_convert convert = { .disk = &patched.disk, .keep_zeroes = true };
+	struct vmimg_converted done;
+
+	vmimg_patched_init(&patched, disk, stage);
+	return pour(&convert, disk, false, &how, &done, err);
 }

@@ -122,3 +122,43 @@ void vmimg_below_init(struct vmimg_below *below, struct vmimg_disk *top, struct 
 	below->parent = parent;
 	vmimg_view_init(&below->disk, &below_format, top, below);
 }
+
+/* ---- patches ---- */
+
+static int patched_map(
+	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
+{
+	const struct vmimg_patched *patched = disk->state;
+	size_t count;
+	const struct vmimg_stage_page *pages = vmimg_stage_pages(patched->stage, &count);
+
+	(void)err;
+	*run = (struct vmimg_run){ .kind = VMIMG_RUN_ABSENT, .len = disk->size - at };
+	for (size_t i = 0; i < count; i++) {
+		if (pages[i].at + VMIMG_STAGE_PAGE <= at)
+			continue;
+		if (pages[i].at > at)
+			run->len = pages[i].at - at;
+		else
+			*run = (struct vmimg_run){ .kind = VMIMG_RUN_DATA,
+				.io = patched->stage,
+				.at = at,
+				.len = pages[i].at + VMIMG_STAGE_PAGE - at };
+		break;
+	}
+	return 0;
+}
+
+static const struct vmimg_format patched_format = {
+	.name = "patched",
+	.title = "single changes",
+	.map = patched_map,
+	.close = view_close,
+};
+
+void vmimg_patched_init(
+	struct vmimg_patched *patched, struct vmimg_disk *disk, struct vmimg_io *stage)
+{
+	patched->stage = stage;
+	vmimg_view_init(&patched->disk, &patched_format, disk, patched);
+}

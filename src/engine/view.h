@@ -7,6 +7,7 @@
  */
 #pragma once
 #include "disk/disk.h"
+#include "io/stage.h"
 
 /* A view over disk: of its size, with its content as parent. */
 void vmimg_view_init(struct vmimg_disk *view, const struct vmimg_format *format,
@@ -27,3 +28,12 @@ struct vmimg_below {
 	struct vmimg_disk *top, *parent;
 };
 void vmimg_below_init(struct vmimg_below *below, struct vmimg_disk *top, struct vmimg_disk *parent);
+
+/* For single changes: the pages that have been written to stage (io/stage.h), which lies over what
+ * the guest sees of disk. */
+struct vmimg_patched {
+	struct vmimg_disk disk;
+	struct vmimg_io *stage;
+};
+void vmimg_patched_init(
+	struct vmimg_patched *patched, struct vmimg_disk *disk, struct vmimg_io *stage);

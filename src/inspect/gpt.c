@@ -1,51 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* GUID partition tables, UEFI 2.10 section 5.3: a header in sector 1 with a copy in the last, each
- * with a checksum of itself and of its array of entries. */
+/* GUID partition tables: reading both copies, and which of them to go by. */
+#include "inspect/gpt.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <zlib.h>
 #include "inspect/tables.h"
-#include "util/layout.h"
 #include "util/num.h"
 #include "util/utf16.h"
 
 #define MAX_TABLE (UINT32_C(4) << 20) /* bytes of entries that are read */
-#define ENTRY     128
-
-#define GPT_HEADER(F, B)         \
-	B(8, signature, 0)       \
-	F(le32, revision, 8)     \
-	F(le32, header_size, 12) \
-	F(le32, header_crc, 16)  \
-	F(le64, here, 24)        \
-	F(le64, other, 32)       \
-	F(le64, first, 40)       \
-	F(le64, last, 48)        \
-	B(16, guid, 56)          \
-	F(le64, entries, 72)     \
-	F(le32, count, 80)       \
-	F(le32, entry_size, 84)  \
-	F(le32, entries_crc, 88)
-VMIMG_LAYOUT(gpt_header, 92, GPT_HEADER);
-
-#define GPT_ENTRY(F, B)         \
-	B(16, type, 0)          \
-	B(16, guid, 16)         \
-	F(le64, first, 32)      \
-	F(le64, last, 40)       \
-	F(le64, attributes, 48) \
-	B(72, name, 56)
-VMIMG_LAYOUT(gpt_entry, ENTRY, GPT_ENTRY);
-
-/* One copy of the table, as read. */
-struct copy {
-	bool there;        /* its signature is */
-	const char *wrong; /* NULL: sound */
-	struct gpt_header header;
-	uint8_t *entries; /* owned */
-	size_t bytes;
-};
 
 static const char *judge_header(
 	const struct gpt_header *h, const uint8_t *raw, uint32_t sector, uint64_t at)
@@ -61,15 +25,14 @@ static const char *judge_header(
 		return "the checksum of its header is wrong";
 	if (h->here != at / sector)
 		return "its header says it is elsewhere";
-	if (h->entry_size < ENTRY || h->entry_size > 4096 || h->entry_size % 8 || !h->count ||
-		bytes > MAX_TABLE)
+	if (h->entry_size < VMIMG_GPT_ENTRY || h->entry_size > 4096 || h->entry_size % 8 ||
+		!h->count || bytes > MAX_TABLE)
 		return "its entries have an impossible size or number";
 	return NULL;
 }
 
-/* Reads the copy whose header is at `at`. What is wrong with it is told in copy->wrong. */
-static int read_copy(struct vmimg_io *io, uint32_t sector, uint64_t at, struct copy *copy,
-	struct vmimg_error *err)
+int vmimg_gpt_read_copy(struct vmimg_io *io, uint32_t sector, uint64_t at,
+	struct vmimg_gpt_copy *copy, struct vmimg_error *err)
 {
 	uint8_t raw[4096];
 	uint64_t start;
@@ -137,7 +100,7 @@ static int add(struct vmimg_parts *parts, unsigned index, const struct gpt_entry
 	return set_name(part, entry, err);
 }
 
-static int add_all(struct vmimg_parts *parts, const struct copy *copy, uint32_t sector,
+static int add_all(struct vmimg_parts *parts, const struct vmimg_gpt_copy *copy, uint32_t sector,
 	struct vmimg_error *err)
 {
 	static const uint8_t unused[16];
@@ -156,8 +119,8 @@ static int add_all(struct vmimg_parts *parts, const struct copy *copy, uint32_t 
 }
 
 /* The copy to go by, and warnings about the other. */
-static const struct copy *choose(
-	struct vmimg_parts *parts, const struct copy *head, const struct copy *tail)
+static const struct vmimg_gpt_copy *choose(struct vmimg_parts *parts,
+	const struct vmimg_gpt_copy *head, const struct vmimg_gpt_copy *tail)
 {
 	const char *head_fault = !head->there ? "missing" : head->wrong;
 	const char *tail_fault =
@@ -179,20 +142,20 @@ int vmimg_parts_read_gpt(struct vmimg_io *io, uint32_t sector_size, struct vmimg
 	struct vmimg_error *err)
 {
 	uint64_t size = vmimg_io_size(io);
-	struct copy head = { 0 }, tail = { 0 };
-	const struct copy *best;
+	struct vmimg_gpt_copy head = { 0 }, tail = { 0 };
+	const struct vmimg_gpt_copy *best;
 	uint64_t last;
 	int result = -1;
 
 	if (size < 3 * (uint64_t)sector_size || sector_size > 4096)
 		return 0;
 	last = vmimg_align_down(size, sector_size) - sector_size;
-	if (read_copy(io, sector_size, sector_size, &head, err))
+	if (vmimg_gpt_read_copy(io, sector_size, sector_size, &head, err))
 		goto done;
 	if (head.there && !head.wrong && vmimg_mul(head.header.other, sector_size, &last) &&
 		!vmimg_range_inside(last, sector_size, size))
 		last = vmimg_align_down(size, sector_size) - sector_size;
-	if (read_copy(io, sector_size, last, &tail, err))
+	if (vmimg_gpt_read_copy(io, sector_size, last, &tail, err))
 		goto done;
 	result = 0;
 	if (head.there || (tail.there && !tail.wrong)) {

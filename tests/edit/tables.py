@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Partition tables that follow the size of a disk, judged by sgdisk and sfdisk; a kill at every write."""
+
+import json
+import os
+import shutil
+
+from lib import disks, env, harness
+from lib.harness import check, equal, skip
+from lib.process import run, vmimg, vmimg_ok
+
+MIB = 1 << 20
+SIZE = 24 * MIB
+GPT = b"label: gpt\nstart=2048,size=8192,name=one\nstart=20480,size=8192,name=two\n"
+MBR = b"label: dos\nstart=2048,size=8192,type=83\nstart=20480,size=8192,type=83,bootable\n"
+
+
+def make(folder, table, fmt="raw"):
+    raw = disks.pattern(f"{folder}/disk.raw", SIZE, seed=3, data=2 * MIB)
+    with open(raw, "r+b") as file:
+        file.write(bytes(MIB))
+        file.seek(SIZE - MIB)
+        file.write(bytes(MIB))
+    harness.need("sfdisk", "sgdisk")
+    check(run(env.find("sfdisk"), "-q", raw, stdin=table).code == 0, "sfdisk")
+    image = f"{folder}/disk.{fmt}"
+    if fmt != "raw":
+        vmimg_ok("convert", "-O", fmt, raw, image)
+    return image
+
+
+def resized(*args):
+    result = vmimg("resize", *args)
+    if result.code == 4 and "takes no new content" in result.errors:
+        skip(result.errors.strip())
+    check(result.code == 0, str(result))
+
+
+def table(image, folder):
+    """The partitions by sfdisk, after sgdisk has found nothing wrong."""
+    raw = f"{folder}/check.raw"
+    vmimg_ok("convert", "--force", "-O", "raw", image, raw)
+    listed = json.loads(run(env.find("sfdisk"), "-J", raw).text)["partitiontable"]
+    if listed["label"] == "gpt":
+        text = run(env.find("sgdisk"), "-v", raw).text
+        check("No problems found" in text, text)
+        with open(raw, "rb") as file:
+            guard = file.read(512)
+        equal(int.from_bytes(guard[458:462], "little"), os.path.getsize(raw) // 512 - 1, "the protective MBR")
+    with open(raw, "rb") as file:
+        file.seek(MIB)
+        content = file.read(SIZE - 2 * MIB)
+    os.unlink(raw)
+    return [(p["start"], p["size"]) for p in listed["partitions"]], content
+
+
+def test_formats(t):
+    for fmt in ("raw", "qcow2", "vhd", "vdi", "vhdx", "vmdk"):
+        with t.sub(fmt), t.folder() as folder:
+            image = make(folder, GPT, fmt)
+            content = table(image, folder)[1]
+            resized("--fix-gpt", image, "40M")
+            equal(table(image, folder), ([(2048, 8192), (20480, 8192)], content), "grown")
+            resized("--grow-part=2", image, "50M")
+            equal(table(image, folder), ([(2048, 8192), (20480, (50 << 11) - 33 - 20480)], content), "to the end")
+            resized("--grow-part=1", image, "+0")
+            equal(table(image, folder)[0][0], (2048, 18432), "to the next one")
+
+
+def test_shrink(t):
+    for fmt in ("raw", "qcow2"):
+        with t.sub(fmt), t.folder() as folder:
+            image = make(folder, GPT, fmt)
+            content = table(image, folder)[1]
+            for words in (["--shrink"], ["--shrink", "--fix-gpt"], ["--shrink", "--shrink", "--fix-gpt"]):
+                result = vmimg("resize", *words, image, "13M")
+                equal(result.code, 5, str(words))
+                check("partition 2" in result.errors, result.errors)
+            equal(table(image, folder)[1], content, "what was refused")
+            resized("--shrink", "--fix-gpt", image, "16M")
+            equal(table(image, folder)[0], [(2048, 8192), (20480, 8192)], "partitions")
+            resized("--shrink", "--shrink", image, "13M")
+
+
+def test_mbr(t):
+    with t.folder() as folder:
+        image = make(folder, MBR)
+        content = table(image, folder)[1]
+        resized("--grow-part=2", image, "40M")
+        equal(table(image, folder), ([(2048, 8192), (20480, (40 << 11) - 20480)], content), "to the end")
+        resized("--grow-part=1", image, "+0")
+        equal(table(image, folder)[0][0], (2048, 18432), "to the next one")
+        for number, code in (3, 2), (5, 4):
+            equal(vmimg("resize", f"--grow-part={number}", image, "+0").code, code, f"partition {number}")
+        vmimg_ok("create", "-f", "raw", f"{folder}/blank.raw", "1M")
+        equal(vmimg("resize", "--fix-gpt", f"{folder}/blank.raw", "+0").code, 2, "no table")
+
+
+def test_killed(t):
+    """At any moment one copy of the table is sound, and the partitions are the old ones or the new."""
+    harness.need("strace", "sgdisk")
+    old, new = [(2048, 8192), (20480, 8192)], [(2048, 8192), (20480, (40 << 11) - 33 - 20480)]
+    for fmt in ("raw", "qcow2"):
+        with t.sub(fmt), t.folder() as folder:
+            image = make(folder, GPT, fmt)
+            for how in ("signal=KILL", "error=ENOSPC"):
+                for call in ("pwrite64", "ftruncate", "fallocate", "fsync"):
+                    for number in range(1, 200):
+                        copy = f"{folder}/copy.{fmt}"
+                        shutil.copy(image, copy)
+                        result = run("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                                     f"inject={call}:{how}:when={number}", env.VMIMG, "resize", "--grow-part=2", copy, "40M")
+                        check(vmimg("check", copy).code in (0, 3, 63), f"{how} at {call} {number}")
+                        report = vmimg_ok("inspect", "--json", copy).json()
+                        found = [(p["start"] // 512, p["length"] // 512) for p in report["partitions"]]
+                        check(found in (old, new), f"{how} at {call} {number}: {found}")
+                        if result.code == 0:
+                            break
+                    check(number < 199, "it never ends")
+
+
+if __name__ == "__main__":
+    harness.main()
