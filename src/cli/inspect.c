@@ -5,6 +5,7 @@
 #include <string.h>
 #include "cli/human.h"
 #include "cli/open.h"
+#include "cli/osinfo.h"
 #include "cli/page.h"
 #include "engine/check.h"
 #include "inspect/view.h"
@@ -159,6 +160,11 @@ static void print_system(const json_t *os)
 	putchar('\n');
 	if (text_of(os, "hostname"))
 		printf("    host name: %s\n", text_of(os, "hostname"));
+	if (text_of(os, "build"))
+		printf("    version: %s%s%s\n", text_of(os, "version-id") ?: text_of(os, "build"),
+			text_of(os, "display-version") ? ", " : "",
+			text_of(os, "display-version") ?: "");
+	print_drivers("    drivers: ", json_object_get(os, "drivers"));
 	json_array_foreach(kernels, i, kernel)
 	{
 		printf("    kernel: %s\n", text_of(kernel, "version"));
@@ -173,7 +179,7 @@ static void print_system(const json_t *os)
 
 static void print_iso(const json_t *iso)
 {
-	const json_t *entry;
+	const json_t *entry, *medium = json_object_get(iso, "medium");
 	char size[16];
 	size_t i;
 
@@ -186,6 +192,11 @@ static void print_iso(const json_t *iso)
 			: "",
 		json_is_true(json_object_get(iso, "hybrid")) ? "; hybrid with a partition table"
 							     : "");
+	if (medium)
+		printf("    medium: %s%s%s (%s)\n",
+			text_of(medium, "variant") ?: text_of(medium, "name"),
+			text_of(medium, "architecture") ? ", " : "",
+			text_of(medium, "architecture") ?: "", text_of(medium, "id"));
 	json_array_foreach(json_object_get(iso, "boot-catalogue"), i, entry)
 		printf("    boot image: %s at %" PRIu64 ", %s\n", text_of(entry, "platform"),
 			uint_of(entry, "start"), vmimg_format_size(size, uint_of(entry, "length")));
@@ -210,6 +221,7 @@ static void print_report(const json_t *root)
 	print_words("warnings", json_object_get(table, "warnings"));
 	print_words("boots by", json_object_get(boot, "methods"));
 	print_places("EFI programs", json_object_get(boot, "efi-loaders"));
+	print_places("Windows' loaders", json_object_get(boot, "windows"));
 	print_places("kernels", json_object_get(boot, "kernels"));
 	print_places("initial ramdisks", json_object_get(boot, "initrds"));
 	json_array_foreach(json_object_get(root, "operating-systems"), i, item) print_system(item);
@@ -249,6 +261,15 @@ static int write_page(struct vmimg_disk *disk, const struct args *args, const js
 	return vmimg_output_publish(output, err);
 }
 
+/* What osinfo-db knows the medium as. */
+static void set_medium(json_t *iso)
+{
+	json_t *medium = iso ? cli_osinfo_identify(iso) : NULL;
+
+	if (medium)
+		json_object_set_new(iso, "medium", medium);
+}
+
 static int report(struct vmimg_disk *disk, const struct args *args, struct vmimg_error *err)
 {
 	VMIMG_AUTO(vmimg_inspection_done) struct vmimg_inspection inspection = { 0 };
@@ -268,6 +289,7 @@ static int report(struct vmimg_disk *disk, const struct args *args, struct vmimg
 	json_object_set_new(root, "schema", json_string("vmimg.inspect/1"));
 	json_object_update(root, found);
 	json_decref(found);
+	set_medium(json_object_get(root, "iso"));
 	if (args->html && write_page(disk, args, root, err)) {
 		json_decref(root);
 		return -1;
@@ -286,6 +308,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
 	struct cli_open how = { .format = args->common.format, .refs = CLI_REFS_BESIDE };
 
+	if (args->common.sandbox)
+		cli_osinfo_reach(args->common.sandbox);
 	if (args->html && args->common.sandbox)
 		cli_sandbox_write(args->common.sandbox, args->html);
 	if (cli_image_open(&image, call->words[0], &args->common, &how, err))

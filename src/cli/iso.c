@@ -5,9 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "bundle/iso.h"
-#include "cli/inside.h"
+#include "cli/kernel.h"
 #include "cli/target.h"
-#include "inspect/inspect.h"
 #include "io/file.h"
 #include "io/output.h"
 
@@ -176,96 +175,6 @@ static int seed(const struct args *args, struct vmimg_error *err)
 	return write_image(root, &how, args, err);
 }
 
-/* ---- kernels ----------------------------------------------------------------------------- */
-
-static size_t folder_length(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? (size_t)(slash - path) : 0;
-}
-
-static bool same_text(const json_t *a, const json_t *b)
-{
-	return (!a && !b) || (a && b && json_equal(a, b));
-}
-
-/* The first kernel that has a ramdisk beside it. */
-static int pick(const json_t *boot, const char **kernel, const char **ramdisk)
-{
-	const json_t *kernels = json_object_get(boot, "kernels"), *k, *r;
-	size_t i, j;
-
-	json_array_foreach(kernels, i, k)
-	{
-		*kernel = json_string_value(json_object_get(k, "path"));
-		json_array_foreach(json_object_get(boot, "initrds"), j, r)
-		{
-			*ramdisk = json_string_value(json_object_get(r, "path"));
-			if (folder_length(*kernel) == folder_length(*ramdisk) &&
-				!strncmp(*kernel, *ramdisk, folder_length(*kernel)) &&
-				same_text(
-					json_object_get(k, "volume"), json_object_get(r, "volume")))
-				return 0;
-		}
-	}
-	return -1;
-}
-
-static int extract(struct cli_inside *inside, const char *path, const char *folder,
-	const char *name, bool force, struct vmimg_error *err)
-{
-	struct vmimg_output_how how = { .replace = force };
-	VMIMG_AUTO(free) char *target = NULL;
-	VMIMG_AUTO(free) uint8_t *buf = vmimg_alloc_buffer(1U << 20, err);
-	VMIMG_AUTO(vmimg_output_close) struct vmimg_output *output = NULL;
-	struct vmimg_node node;
-	uint64_t at = 0;
-	size_t got;
-
-	if (!buf || vmimg_fs_resolve(inside->fs, path, true, &node, err))
-		return -1;
-	if (asprintf(&target, "%s/%s", folder, name) < 0)
-		return vmimg_fail_nomem(err);
-	output = vmimg_output_open(target, &how, err);
-	if (!output)
-		return -1;
-	for (;; at += got) {
-		if (vmimg_fs_read(inside->fs, &node, buf, 1U << 20, at, &got, err) ||
-			vmimg_io_pwrite(vmimg_output_io(output), buf, got, at, err))
-			return -1;
-		if (!got)
-			break;
-	}
-	printf("%s: %s\n", target, path);
-	return vmimg_output_publish(output, err);
-}
-
-static int kernel(
-	const char *image, const char *folder, const struct args *args, struct vmimg_error *err)
-{
-	VMIMG_AUTO(cli_inside_close) struct cli_inside inside = { 0 };
-	const char *kernel_path = NULL, *ramdisk_path = NULL;
-	json_t *report;
-	int failed;
-
-	if (cli_inside_open(&inside, image, true, &args->common, err))
-		return -1;
-	report = vmimg_inspection_report(&inside.inspection, false, err);
-	if (!report)
-		return -1;
-	if (mkdir(folder, 0777) && errno != EEXIST)
-		failed = vmimg_fail_sys(err, errno, "%s", folder);
-	else if (pick(json_object_get(report, "boot"), &kernel_path, &ramdisk_path))
-		failed = vmimg_fail(err, VMIMG_EFORMAT,
-			"no kernel with a ramdisk beside it was found (vmimg inspect)");
-	else
-		failed = extract(&inside, kernel_path, folder, "vmlinuz", args->force, err) ||
-			extract(&inside, ramdisk_path, folder, "initrd.img", args->force, err);
-	json_decref(report);
-	return failed ? -1 : CLI_OK;
-}
-
 /* ---- the verb ---------------------------------------------------------------------------- */
 
 static int run(const struct cli_call *call, struct vmimg_error *err)
@@ -278,7 +187,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	if (!strcmp(word, "seed") && call->count == 1)
 		return seed(args, err);
 	if (!strcmp(word, "kernel") && call->count == 3)
-		return kernel(call->words[1], call->words[2], args, err);
+		return cli_kernel_extract(
+			call->words[1], call->words[2], args->force, &args->common, err);
 	return vmimg_fail(err, VMIMG_EINVAL,
 		"it is 'create -o OUTPUT FOLDER', 'seed -o OUTPUT --user-data FILE' or "
 		"'kernel IMAGE FOLDER'");

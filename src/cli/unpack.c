@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "cli/kernel.h"
 #include "cli/open.h"
 #include "io/file.h"
 #include "util/limits.h"
@@ -15,6 +16,7 @@
 
 struct args {
 	struct cli_common common;
+	bool kernel;
 };
 
 struct job {
@@ -201,6 +203,9 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	struct job job = { .folder = call->words[1], .fd = -1 };
 	int failed;
 
+	if (args->kernel)
+		return cli_kernel_extract(
+			call->words[0], call->words[1], false, &args->common, err);
 	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
 		return -1;
 	job.bundle = image.bundle;
@@ -217,7 +222,14 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	return failed ? -1 : CLI_OK;
 }
 
-static const struct cli_option *const groups[] = { cli_format_options, cli_source_options, NULL };
+static const struct cli_option options[] = {
+	{ 0, "kernel", NULL, "of a medium or a disk: the kernel, the ramdisk and the arguments",
+		cli_set_flag, offsetof(struct args, kernel) },
+	{ 0 },
+};
+
+static const struct cli_option *const groups[] = { options, cli_format_options, cli_source_options,
+	NULL };
 
 const struct cli_verb cli_unpack = {
 	.name = "unpack",

@@ -13,7 +13,7 @@
 
 struct boot {
 	struct vmimg_inspection *inspection;
-	json_t *loaders, *kernels, *initrds, *configs, *entries;
+	json_t *loaders, *kernels, *initrds, *configs, *entries, *windows;
 	bool bios, uefi;
 };
 
@@ -27,6 +27,8 @@ static const char *const config_files[] = { "/boot/grub/grub.cfg", "/boot/grub2/
 	"/grub/grub.cfg", "/grub2/grub.cfg", "/EFI/BOOT/grub.cfg", "/boot/extlinux/extlinux.conf",
 	"/extlinux/extlinux.conf", "/syslinux.cfg", "/syslinux/syslinux.cfg",
 	"/isolinux/isolinux.cfg", "/loader/loader.conf" };
+static const char *const windows_files[] = { "/bootmgr", "/Boot/BCD", "/ntldr",
+	"/EFI/Microsoft/Boot/bootmgfw.efi", "/EFI/Microsoft/Boot/BCD" };
 
 static json_t *place(const struct vmimg_volume *volume, const char *path)
 {
@@ -151,6 +153,14 @@ static void add_files(json_t *to, const struct vmimg_volume *volume, const char 
 	}
 }
 
+static void add_those(
+	json_t *to, const struct vmimg_volume *volume, const char *const *paths, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (vmimg_inspect_has(volume->fs, paths[i], VMIMG_NODE_FILE))
+			json_array_append_new(to, place(volume, paths[i]));
+}
+
 static void find_kernels(struct boot *boot, struct vmimg_volume *volume)
 {
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(kernel_dirs); i++) {
@@ -159,9 +169,8 @@ static void find_kernels(struct boot *boot, struct vmimg_volume *volume)
 		add_files(boot->initrds, volume, kernel_dirs[i], initrd_names,
 			VMIMG_ARRAY_LEN(initrd_names));
 	}
-	for (size_t i = 0; i < VMIMG_ARRAY_LEN(config_files); i++)
-		if (vmimg_inspect_has(volume->fs, config_files[i], VMIMG_NODE_FILE))
-			json_array_append_new(boot->configs, place(volume, config_files[i]));
+	add_those(boot->configs, volume, config_files, VMIMG_ARRAY_LEN(config_files));
+	add_those(boot->windows, volume, windows_files, VMIMG_ARRAY_LEN(windows_files));
 	add_files(boot->entries, volume, "/loader/entries", (const char *const[]){ "" }, 1);
 	add_files(boot->entries, volume, "/boot/loader/entries", (const char *const[]){ "" }, 1);
 }
@@ -214,7 +223,7 @@ static json_t *bios(struct boot *boot)
 json_t *vmimg_inspect_boot(struct vmimg_inspection *inspection)
 {
 	struct boot boot = { inspection, json_array(), json_array(), json_array(), json_array(),
-		json_array(), false, false };
+		json_array(), json_array(), false, false };
 	json_t *object = json_object(), *methods = json_array();
 	json_t *bios_part = bios(&boot);
 
@@ -245,5 +254,6 @@ json_t *vmimg_inspect_boot(struct vmimg_inspection *inspection)
 	json_object_set_new(object, "initrds", boot.initrds);
 	json_object_set_new(object, "configs", boot.configs);
 	json_object_set_new(object, "entries", boot.entries);
+	json_object_set_new(object, "windows", boot.windows);
 	return object;
 }

@@ -25,9 +25,12 @@ void vmimg_ntfs_done(struct vmimg_ntfs_stream *stream)
 
 static uint64_t next_vcn(const struct vmimg_ntfs_stream *stream)
 {
-	const struct vmimg_ntfs_run *last = stream->runs + stream->count - 1;
+	const struct vmimg_ntfs_run *last;
 
-	return stream->count ? last->vcn + last->count : 0;
+	if (!stream->count)
+		return 0;
+	last = &stream->runs[stream->count - 1];
+	return last->vcn + last->count;
 }
 
 /* A number of len bytes, signed. */

@@ -326,6 +326,10 @@ json_t *vmimg_inspect_os(struct vmimg_volume *volume, bool deep)
 		json_decref(os);
 		return NULL;
 	}
+	if (!strcmp(json_string_value(json_object_get(os, "id")) ?: "", "windows")) {
+		vmimg_inspect_windows(fs, os);
+		return os;
+	}
 	set_architecture(fs, os);
 	set_hostname(fs, os);
 	set_kernels(fs, os, deep);

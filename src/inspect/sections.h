@@ -7,6 +7,8 @@
 json_t *vmimg_inspect_boot(struct vmimg_inspection *inspection);
 /* Of one volume; NULL: no operating system there. */
 json_t *vmimg_inspect_os(struct vmimg_volume *volume, bool deep);
+/* Into an operating system's object: what the registry tells. */
+void vmimg_inspect_windows(struct vmimg_fs *fs, json_t *os);
 /* Into object: what the initial ramdisk holds of the drivers that a move to another hypervisor
  * needs. */
 void vmimg_inspect_initrd(struct vmimg_fs *fs, const char *path, json_t *object);

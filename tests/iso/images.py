@@ -127,6 +127,18 @@ def test_kernel(t):
     vmimg_ok("iso", "kernel", image, t.path("out"))
     equal(open(t.path("out/vmlinuz"), encoding="ascii").read(), "kernel")
     equal(open(t.path("out/initrd.img"), encoding="ascii").read(), "ramdisk")
+    vmimg_ok("unpack", "--kernel", image, t.path("again"))
+    equal(common.same_tree(t.path("out"), t.path("again")), "")
+    with t.sub("of a disk"):
+        common.put(t.tmp, "root/boot/vmlinuz-1", "kernel")
+        common.put(t.tmp, "root/boot/initrd.img-1", "ramdisk")
+        common.put(t.tmp, "root/etc/fstab", "")
+        common.put(t.tmp, "root/boot/grub/grub.cfg", "menuentry 'x' {\n linux /boot/vmlinuz-1 root=/dev/sda quiet\n"
+                                                     " initrd /boot/initrd.img-1\n}\n")
+        disk = common.mke2fs(t.path("disk"), t.path("root"), 8 << 20, "-t", "ext4")
+        vmimg_ok("unpack", "--kernel", disk, t.path("parts"))
+        equal({n: open(t.path(f"parts/{n}"), encoding="ascii").read() for n in os.listdir(t.path("parts"))},
+              {"vmlinuz": "kernel", "initrd.img": "ramdisk", "cmdline": "root=/dev/sda quiet"})
 
 
 def root_of(data):
