@@ -10,7 +10,7 @@
 static const char style[] =
 	":root{color-scheme:light dark;--bg:#fbfaf8;--ink:#22262b;--soft:#646b74;--line:#dcd9d3;"
 	"--card:#fff;--data:#2f6db5;--packed:#7a4fb0;--zero:#c9cdd3;--hole:#eceae6;--bad:#b3261e;"
-	"--p0:#2f6db5;--p1:#2e8b6f;--p2:#b5722f;--p3:#7a4fb0;--p4:#a63f5f;--p5:#4a7a23}"
+	"--p0:#2f6db5;--p1:#27785f;--p2:#9a5f24;--p3:#7a4fb0;--p4:#a63f5f;--p5:#4a7a23}"
 	"@media(prefers-color-scheme:dark){:root{--bg:#16181b;--ink:#e6e4df;--soft:#9aa1aa;"
 	"--line:#33373d;--card:#1e2125;--data:#5b9be6;--packed:#a985dc;--zero:#4a5058;--hole:#"
 	"2a2e33;"
@@ -41,6 +41,12 @@ static const char style[] =
 	"th{color:var(--soft);font-weight:500;white-space:nowrap}th.n,td.n{text-align:right;"
 	"font-variant-numeric:tabular-nums;white-space:nowrap}code{font-size:.85em;white-space:"
 	"nowrap}"
+	"@media(max-width:40rem){tr{display:block;padding:.4rem 0;border-bottom:1px solid "
+	"var(--line)}tr:first-child,tr:last-child{border:0}tr:first-child{padding:0}th{display:"
+	"none}td,td.n{display:flex;text-align:left;"
+	"white-space:normal;border:0;padding:.1rem .7rem}td:empty{display:none}td[data-l]::before{"
+	"content:attr(data-l);flex:0 0 6.5rem;color:var(--soft)}code{white-space:normal;"
+	"overflow-wrap:anywhere}}"
 	".bad{color:var(--bad)}dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem "
 	"1rem;margin:0;font-size:.9rem}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}";
 
@@ -148,23 +154,32 @@ static void put_bar(FILE *out, const json_t *list, uint64_t size)
 	fputs("</div>", out);
 }
 
+static void put_quoted(FILE *out, const char *text)
+{
+	if (!*text)
+		return;
+	fputs(" “", out);
+	put(out, text);
+	fputs("”", out);
+}
+
 static void put_fs_cells(FILE *out, const json_t *fs)
 {
-	fputs("<td>", out);
+	fputs("<td data-l=\"File system\">", out);
 	put(out, text_of(fs, "type"));
 	if (*text_of(fs, "variant"))
 		fprintf(out, " <small>%s</small>", text_of(fs, "variant"));
-	if (*text_of(fs, "label")) {
-		fputs(" “", out);
-		put(out, text_of(fs, "label"));
-		fputs("”", out);
-	}
-	fputs("</td><td class=\"n\">", out);
+	put_quoted(out, text_of(fs, "label"));
+	fputs("</td><td class=\"n\" data-l=\"Used\">", out);
 	if (json_object_get(fs, "used"))
 		put_size(out, uint_of(fs, "used"));
-	fputs("</td><td><code>", out);
-	put(out, text_of(fs, "uuid"));
-	fputs("</code></td>", out);
+	fputs("</td><td data-l=\"UUID\">", out);
+	if (*text_of(fs, "uuid")) {
+		fputs("<code>", out);
+		put(out, text_of(fs, "uuid"));
+		fputs("</code>", out);
+	}
+	fputs("</td>", out);
 }
 
 static void put_partitions(FILE *out, const json_t *report)
@@ -176,11 +191,13 @@ static void put_partitions(FILE *out, const json_t *report)
 	if (json_array_size(list))
 		put_bar(out, list, uint_of(report, "virtual-size"));
 	fputs("<div class=\"wide\" "
-	      "style=\"margin-top:.6rem\"><table><tr><th>#<th>Type<th class=n>Start<th class=n>Size"
+	      "style=\"margin-top:.6rem\"><table><tr><th>#<th>Type<th class=n>First byte<th "
+	      "class=n>Size"
 	      "<th>File system<th class=n>Used<th>UUID</tr>",
 		out);
 	if (json_object_get(report, "filesystem")) {
-		fputs("<tr><td>–</td><td>the whole disk</td><td class=\"n\">0</td><td class=\"n\">",
+		fputs("<tr><td>–</td><td>the whole disk</td><td class=\"n\" data-l=\"First "
+		      "byte\">0</td><td class=\"n\" data-l=\"Size\">",
 			out);
 		put_size(out, uint_of(report, "virtual-size"));
 		fputs("</td>", out);
@@ -189,11 +206,15 @@ static void put_partitions(FILE *out, const json_t *report)
 	}
 	json_array_foreach(list, i, part)
 	{
-		fprintf(out, "<tr><td>%" PRIu64 "</td><td>", uint_of(part, "index"));
+		fprintf(out, "<tr><td data-l=\"Partition\">%" PRIu64 "</td><td data-l=\"Type\">",
+			uint_of(part, "index"));
 		put(out,
 			*text_of(part, "type-name") ? text_of(part, "type-name")
 						    : text_of(part, "type"));
-		fprintf(out, "</td><td class=\"n\">%" PRIu64 "</td><td class=\"n\">",
+		put_quoted(out, text_of(part, "name"));
+		fprintf(out,
+			"</td><td class=\"n\" data-l=\"First byte\">%" PRIu64
+			"</td><td class=\"n\" data-l=\"Size\">",
 			uint_of(part, "start"));
 		put_size(out, uint_of(part, "length"));
 		fputs("</td>", out);
@@ -271,7 +292,7 @@ static void put_allocation(FILE *out, const struct vmimg_allocation *a, uint64_t
 			fputs(" of data</li>", out);
 		}
 	fputs("</ul><p>From the first byte on the left to the last; a bar's height is the share of "
-	      "data. Paler bars lie in a backing file.</p>",
+	      "data. Fainter bars lie in a backing file.</p>",
 		out);
 }
 
@@ -315,16 +336,20 @@ static void put_systems(FILE *out, const json_t *report)
 						    : text_of(os, "id"));
 		put_pair(out, "Architecture", text_of(os, "architecture"));
 		put_pair(out, "Host name", text_of(os, "hostname"));
+		put_pair(out, "Version", text_of(os, "version-id"));
 		put_words(out, "Kernels", json_object_get(os, "kernels"), "version");
 		put_pair(out, "cloud-init",
 			json_is_true(json_object_get(os, "cloud-init")) ? "yes" : "no");
 		put_words(out, "Mounts", json_object_get(os, "fstab"), "mount-point");
 	}
+	put_pair(out, "Medium of",
+		text_of(json_object_get(json_object_get(report, "iso"), "medium"), "name"));
 	if (json_array_size(json_object_get(boot, "methods")))
 		put_words(out, "Boots by", json_object_get(boot, "methods"), NULL);
 	else
 		put_pair(out, "Boots by", "nothing that was found");
 	put_words(out, "EFI programs", json_object_get(boot, "efi-loaders"), "path");
+	put_words(out, "Windows’ loaders", json_object_get(boot, "windows"), "path");
 	put_words(out, "Kernel files", json_object_get(boot, "kernels"), "path");
 	put_words(out, "Ramdisks", json_object_get(boot, "initrds"), "path");
 	fputs("</dl>", out);

@@ -170,6 +170,14 @@ def test_page(t):
     for refused in ("<script", "<b>bold", "http:", "https:", "src=", "url(", "@import", "<link"):
         check(refused not in text, f"{refused} is in the page")
     equal(vmimg("inspect", "--html", page, image).code, 5, "there already")
+    with t.sub("in a browser"):
+        need("chromium")
+        done = subprocess.run([
+            env.find("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+            "--disable-background-networking", f"--user-data-dir={t.path('profile')}", "--enable-logging=stderr",
+            "--dump-dom", "file://" + page], capture_output=True, check=True, timeout=60)
+        check(b"CONSOLE" not in done.stderr, done.stderr.decode())
+        check(b"Check</h2>" in done.stdout, "the page to its end")
 
 
 def test_bar(t):
