@@ -29,8 +29,8 @@ struct copier {
 	const struct args *args;
 	struct vmimg_fs *fs;
 	struct vmimg_budget budget;
-	struct cli_visited visited;
-	uint8_t *buf; /* PIECE bytes */
+	struct cli_visited visited, made; /* folders of the image; inodes of files written here */
+	uint8_t *buf;                     /* PIECE bytes */
 	uint64_t files, folders, links, left_out;
 };
 
@@ -81,19 +81,37 @@ static int copy_content(struct copier *copier, const struct vmimg_node *node, st
 	}
 }
 
+/* What was there before gives way, but never what this run has written: two names of the image may
+ * be the same here, where case does not count. */
+static int replace(struct copier *copier, int folder, const char *name, const char *path,
+	struct vmimg_error *err)
+{
+	char shown[120];
+	struct stat st;
+
+	if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT ? 0 : fail_write(path, err);
+	if (cli_visited_has(&copier->made, st.st_ino))
+		return vmimg_fail(err, VMIMG_EEXIST,
+			"%s was written a moment ago under a name that is the same here",
+			vmimg_escape(shown, sizeof(shown), path, strlen(path)));
+	return unlinkat(folder, name, 0) ? fail_write(path, err) : 0;
+}
+
 static int copy_file(struct copier *copier, const struct vmimg_node *node, int folder,
 	const char *name, const char *path, struct vmimg_error *err)
 {
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *file = NULL;
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *out = NULL;
 	int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd;
+	struct stat st;
 
-	if (copier->args->force && unlinkat(folder, name, 0) && errno != ENOENT)
-		return fail_write(path, err);
+	if (copier->args->force && replace(copier, folder, name, path, err))
+		return -1;
 	fd = openat(folder, name, flags, 0600);
 	if (fd < 0)
 		return fail_write(path, err);
-	if (fchmod(fd, node->mode & 0777)) {
+	if (fstat(fd, &st) || fchmod(fd, node->mode & 0777)) {
 		close(fd);
 		return fail_write(path, err);
 	}
@@ -108,7 +126,7 @@ static int copy_file(struct copier *copier, const struct vmimg_node *node, int f
 		return vmimg_within(err, "%s", path);
 	}
 	copier->files++;
-	return 0;
+	return copier->args->force ? cli_visit(&copier->made, st.st_ino, path, err) : 0;
 }
 
 /* ---- links ------------------------------------------------------------------------------- */
@@ -272,6 +290,7 @@ static int copy(struct cli_inside *inside, const char *target, const struct args
 		close(folder);
 	free(copier.buf);
 	free(copier.visited.ids);
+	free(copier.made.ids);
 	if (failed)
 		return -1;
 	cli_inside_warn(inside, &args->common);

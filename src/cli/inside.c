@@ -198,3 +198,8 @@ int cli_visit(struct cli_visited *visited, uint64_t id, const char *path, struct
 	visited->count++;
 	return 0;
 }
+
+bool cli_visited_has(const struct cli_visited *visited, uint64_t id)
+{
+	return visited->cap && visited->ids[slot_of(visited->ids, visited->cap, id + 1)];
+}

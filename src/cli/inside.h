@@ -54,4 +54,5 @@ struct cli_visited {
 };
 int cli_visit(struct cli_visited *visited, uint64_t id, const char *path,
 	struct vmimg_error *err) VMIMG_CHECKED;
+bool cli_visited_has(const struct cli_visited *visited, uint64_t id);
 #define CLI_MAX_FOLDERS 256 /* one inside the other */

@@ -128,6 +128,23 @@ def test_errors(t):
         check(not os.path.exists(t.path("big")), "nothing is left")
 
 
+def test_same_name_twice(t):
+    """What was copied a moment ago is not overwritten, not even with --force."""
+    tree = t.path("tree")
+    common.put(tree, "AAA.TXT", "first")
+    common.put(tree, "BBB.TXT", "second")
+    image = common.mkfat(t.path("image"), tree, 4 << 20, "-F", "12")
+    with open(image, "rb") as file:
+        data = file.read()
+    image = common.put(t.tmp, "twice", data.replace(b"BBB     TXT", b"AAA     TXT"))
+    for options in ([], ["--force"]):
+        with t.folder() as folder:
+            result = vmimg("cp", *options, f"{image}:/", f"{folder}/out")
+            equal(result.code, 5, str(result))
+            check_one_line(result)
+            equal(open(f"{folder}/out/AAA.TXT", encoding="ascii").read(), "first")
+
+
 def test_link_loop(t):
     tree = t.path("tree")
     os.mkdir(tree)
