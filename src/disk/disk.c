@@ -201,6 +201,26 @@ int vmimg_disk_open_parent(
 	return disk->parent ? 0 : fail_ref(&disk->refs[i].ref, err);
 }
 
+struct vmimg_cipher *vmimg_disk_old_cipher(
+	const struct vmimg_open *options, struct vmimg_error *err)
+{
+	static const struct vmimg_cipher_kind kind = { 16, VMIMG_CIPHER_CBC, VMIMG_IV_PLAIN64 };
+	const struct vmimg_secret *secret = options->secrets;
+	struct vmimg_cipher *cipher;
+	uint8_t key[16] = { 0 };
+
+	if (options->secret_count != 1) {
+		vmimg_fail(err, VMIMG_EINVAL,
+			"this old encryption cannot tell a wrong key from the right one: give one "
+			"secret only");
+		return NULL;
+	}
+	memcpy(key, secret->bytes, vmimg_min(secret->len, sizeof(key)));
+	cipher = vmimg_cipher_new(&kind, key, err);
+	explicit_bzero(key, sizeof(key));
+	return cipher;
+}
+
 int vmimg_disk_map(
 	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
 {

@@ -49,6 +49,11 @@ int vmimg_disk_open_parent(struct vmimg_disk *disk, const struct vmimg_open *opt
 /* Adds to disk->warnings. Never fails: a warning lost to memory is no error. */
 void vmimg_disk_warn(struct vmimg_disk *disk, const char *fmt, ...) VMIMG_PRINTF(2, 3);
 
+/* The cipher of QCOW's old encryption, whose passphrase is the key (AES-128, CBC, plain64): a wrong
+ * one is not noticed, so there must be just one. */
+struct vmimg_cipher *vmimg_disk_old_cipher(
+	const struct vmimg_open *options, struct vmimg_error *err) VMIMG_CHECKED;
+
 /* The run of this layer alone, checked against the promises of format.h. at < disk->size. */
 int vmimg_disk_map(struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run,
 	struct vmimg_error *err) VMIMG_CHECKED;

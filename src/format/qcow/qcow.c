@@ -20,6 +20,7 @@ struct qcow {
 	uint32_t cluster;
 	uint64_t l1_entries;
 	char *backing_name;
+	struct vmimg_cipher *cipher; /* NULL: not encrypted, or no secret */
 };
 
 static struct qcow *qcow_of(const struct vmimg_disk *disk)
@@ -93,6 +94,9 @@ static int qcow_open(
 	q->l1_entries = vmimg_div_up(q->header.size, (uint64_t)q->cluster << q->header.l2_bits);
 	disk->size = q->header.size;
 	disk->block = q->cluster;
+	if (q->header.crypt_method && options->secret_count &&
+		!(q->cipher = vmimg_disk_old_cipher(options, err)))
+		return -1;
 	return open_backing(disk, options, err);
 }
 
@@ -102,6 +106,7 @@ static void qcow_close(struct vmimg_disk *disk)
 
 	if (!q)
 		return;
+	vmimg_cipher_free(q->cipher);
 	vmimg_table_free(q->table);
 	free(q->backing_name);
 	free(q);
@@ -177,6 +182,8 @@ static int qcow_map(
 	if (map_l2(disk, l2, at, run, err))
 		return -1;
 	run->encrypted = q->header.crypt_method && run->kind == VMIMG_RUN_DATA;
+	run->cipher = run->encrypted ? q->cipher : NULL;
+	run->cipher_at = at;
 	return 0;
 }
 

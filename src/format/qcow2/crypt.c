@@ -39,19 +39,6 @@ static int read_luks(struct vmimg_disk *disk, struct vmimg_error *err)
 		: 0;
 }
 
-struct vmimg_cipher *vmimg_qcow2_aes_cipher(
-	const struct vmimg_secret *secret, struct vmimg_error *err)
-{
-	static const struct vmimg_cipher_kind kind = { 16, VMIMG_CIPHER_CBC, VMIMG_IV_PLAIN64 };
-	struct vmimg_cipher *cipher;
-	uint8_t key[16] = { 0 };
-
-	memcpy(key, secret->bytes, vmimg_min(secret->len, sizeof(key)));
-	cipher = vmimg_cipher_new(&kind, key, err);
-	explicit_bzero(key, sizeof(key));
-	return cipher;
-}
-
 static struct vmimg_cipher *unlock_luks(
 	struct vmimg_disk *disk, const struct vmimg_open *options, struct vmimg_error *err)
 {
@@ -76,12 +63,7 @@ int vmimg_qcow2_open_crypt(
 		return -1;
 	if (q->header.crypt_method == QCOW2_CRYPT_NONE || !options->secret_count)
 		return 0;
-	if (!luks && options->secret_count > 1)
-		return vmimg_fail(err, VMIMG_EINVAL,
-			"this old encryption cannot tell a wrong key from the right one: give one "
-			"secret only");
-	q->cipher = luks ? unlock_luks(disk, options, err)
-			 : vmimg_qcow2_aes_cipher(&options->secrets[0], err);
+	q->cipher = luks ? unlock_luks(disk, options, err) : vmimg_disk_old_cipher(options, err);
 	return q->cipher ? 0 : -1;
 }
 

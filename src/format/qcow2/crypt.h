@@ -13,9 +13,6 @@ void vmimg_qcow2_close_crypt(struct vmimg_qcow2 *q);
 void vmimg_qcow2_seal_run(const struct vmimg_qcow2 *q, uint64_t guest, struct vmimg_run *run);
 void vmimg_qcow2_describe_crypt(const struct vmimg_qcow2 *q, struct vmimg_info *info);
 struct vmimg_luks_area vmimg_qcow2_luks_area(const struct vmimg_disk *disk);
-/* Of the old method: the passphrase is the key. */
-struct vmimg_cipher *vmimg_qcow2_aes_cipher(
-	const struct vmimg_secret *secret, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* disk/edit.h */
 int vmimg_qcow2_rekey(struct vmimg_disk *disk, const struct vmimg_rekey *wanted,

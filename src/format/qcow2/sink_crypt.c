@@ -124,7 +124,8 @@ int vmimg_qcow2_sink_crypt(struct vmimg_qcow2_sink *s, const struct vmimg_create
 		return 0;
 	if (wish->method == QCOW2_CRYPT_LUKS)
 		return make_luks(s, create, &wish->luks, err);
-	s->cipher = vmimg_qcow2_aes_cipher(create->secret, err);
+	s->cipher = vmimg_disk_old_cipher(
+		&(struct vmimg_open){ .secrets = create->secret, .secret_count = 1 }, err);
 	return s->cipher ? 0 : -1;
 }
 

@@ -128,6 +128,14 @@ def test_compressed_by_qemu(t):
         check(file.read() == want, "other content")
 
 
+def test_version_1(t):
+    raw, image = disk(t), t.path("a.qcow")
+    qemu.img("convert", *secret(), "-O", "qcow", "-o", "encrypt.format=aes,encrypt.key-secret=s", raw,
+             image)
+    equal(process.guest_sha256(image, *secret()), disks.sha256(raw))
+    equal(vmimg("digest", image).code, 5, "without a secret")
+
+
 def test_chain(t):
     """Layers with keys of their own; each layer takes the one that fits."""
     raw, base, top = disk(t), t.path("base.qcow2"), t.path("top.qcow2")
