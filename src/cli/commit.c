@@ -3,6 +3,7 @@
  * vmimg commit: what an image holds goes down into one of its parents, which has it in storage
  * before the image is emptied.
  */
+#include "cli/commit.h"
 #include <string.h>
 #include <sys/stat.h>
 #include "cli/change.h"
@@ -139,15 +140,29 @@ static int commit(struct job *job, struct vmimg_error *err)
 		: 0;
 }
 
-static int run(const struct cli_call *call, struct vmimg_error *err)
+static int commit_image(const char *path, const struct args *args, struct vmimg_error *err)
 {
-	struct job job = { .args = call->args, .path = call->words[0] };
+	struct job job = { .args = args, .path = path };
 	int failed = look(&job, err) || open_both(&job, err) || commit(&job, err);
 
 	cli_image_close(&job.image);
-	if (failed)
+	return failed ? -1 : 0;
+}
+
+int cli_commit_down(const char *path, const struct cli_common *common, struct vmimg_error *err)
+{
+	struct args args = { .common = *common, .drop = true };
+
+	return commit_image(path, &args, err);
+}
+
+static int run(const struct cli_call *call, struct vmimg_error *err)
+{
+	const struct args *args = call->args;
+
+	if (commit_image(call->words[0], args, err))
 		return -1;
-	if (!job.args->common.quiet)
+	if (!args->common.quiet)
 		printf("Image committed.\n");
 	return CLI_OK;
 }

@@ -4,12 +4,13 @@
 #include <string.h>
 #include <time.h>
 #include "cli/change.h"
+#include "cli/external.h"
 #include "cli/human.h"
 #include "cli/open.h"
 
 struct args {
 	struct cli_common common;
-	bool list;
+	bool list, external;
 	const char *create, *apply, *delete; /* qemu-img's letters */
 };
 
@@ -43,15 +44,28 @@ static int open_alone(struct cli_image *image, const char *filename,
 	return cli_image_open(image, filename, common, &how, err);
 }
 
-static int list_snapshots(
-	const char *filename, const struct cli_common *common, struct vmimg_error *err)
+/* Formats without snapshots inside have files beside them; others have both, if asked. */
+static bool is_external(const struct vmimg_disk *disk, const struct args *args)
+{
+	return args->external || (!args->common.face && !disk->format->snapshots);
+}
+
+static int list_snapshots(const char *filename, const struct args *args, struct vmimg_error *err)
 {
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
-	json_t *root;
+	const struct cli_common *common = &args->common;
+	json_t *root, *external;
 
 	if (open_alone(&image, filename, common, err) ||
 		list_of(&image, filename, "vmimg.snapshot/1", "snapshots", &root, err))
 		return -1;
+	if (is_external(image.disk, args)) {
+		if (cli_external_list(filename, common, &external, err)) {
+			json_decref(root);
+			return -1;
+		}
+		json_object_set_new(root, "snapshots", external);
+	}
 	if (common->json)
 		return cli_print_json(stdout, root, err);
 	cli_print_snapshots(json_object_get(root, "snapshots"));
@@ -78,13 +92,27 @@ static int act_on(struct vmimg_disk *disk, enum act act, const char *name, struc
 				: edit->snapshot_delete(disk, name, err);
 }
 
-static int change(const char *filename, enum act act, const char *name,
+static int change_external(const char *filename, enum act act, const char *name,
 	const struct cli_common *common, struct vmimg_error *err)
 {
+	if (act == ACT_CREATE)
+		return cli_external_create(filename, name, common, err);
+	return act == ACT_APPLY ? cli_external_apply(filename, name, common, err)
+				: cli_external_delete(filename, name, common, err);
+}
+
+static int change(const char *filename, enum act act, const char *name, const struct args *args,
+	struct vmimg_error *err)
+{
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	const struct cli_common *common = &args->common;
 
 	if (cli_change_open(&image, filename, common, err))
 		return -1;
+	if (is_external(image.disk, args)) {
+		cli_image_close(&image);
+		return change_external(filename, act, name, common, err);
+	}
 	if (!image.disk->format->edit || !image.disk->format->edit->snapshot_create)
 		return cli_change_unsupported(&image, "internal snapshots", err);
 	if (act_on(image.disk, act, name, err))
@@ -130,8 +158,8 @@ static int run_snapshot(const struct cli_call *call, struct vmimg_error *err)
 
 	if (find_act(call, &act, &file, &name, err))
 		return -1;
-	return act == ACT_LIST ? list_snapshots(file, &args->common, err)
-			       : change(file, act, name, &args->common, err);
+	return act == ACT_LIST ? list_snapshots(file, args, err)
+			       : change(file, act, name, args, err);
 }
 
 static void print_bitmaps(const json_t *list)
@@ -179,6 +207,8 @@ static const struct cli_option options[] = {
 		offsetof(struct args, apply) },
 	{ 'd', NULL, "NAME", "delete one, as the word delete does", cli_set_text,
 		offsetof(struct args, delete) },
+	{ 0, "external", NULL, "as files beside the image, also where it could have them inside",
+		cli_set_flag, offsetof(struct args, external) },
 	{ 'q', "quiet", NULL, "print nothing but errors", cli_set_flag,
 		offsetof(struct args, common.quiet) },
 	{ 0 },
@@ -192,7 +222,7 @@ static const struct cli_option *const bitmap_groups[] = { cli_format_options, cl
 const struct cli_verb cli_snapshot = {
 	.name = "snapshot",
 	.operands = "list IMAGE | create|apply|delete IMAGE NAME",
-	.summary = "Lists, creates, applies and deletes internal snapshots",
+	.summary = "Lists, creates, applies and deletes snapshots",
 	.least = 1,
 	.most = 3,
 	.args_size = sizeof(struct args),
