@@ -78,30 +78,77 @@ static int rekey(const struct args *args, struct vmimg_disk *disk, struct vmimg_
 	return disk->format->edit->rekey(disk, &wanted, err);
 }
 
+/* Whether the options are about key slots; all of them or none. */
+static bool about_keys(const struct vmimg_options *list)
+{
+	return list->count && !strncmp(list->items[0].key, "encrypt.", 8);
+}
+
+static int change(const struct args *args, const char *path, struct vmimg_error *err)
+{
+	const struct vmimg_options *list = &args->options.list;
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	bool sized = vmimg_options_text(list, "size", NULL); /* then the parent matters */
+	const struct vmimg_edit_ops *edit;
+	struct cli_common keyless = args->common;
+
+	keyless.secrets = NULL;
+	if (sized ? cli_change_open(&image, path, &keyless, err)
+		  : cli_change_open_alone(&image, path, &keyless, err))
+		return -1;
+	edit = image.disk->format->edit;
+	if (!edit || !edit->amend)
+		return cli_change_unsupported(&image, "options that can be amended", err);
+	if (vmimg_options_verify(list, edit->amendable, image.disk->format->name, err) ||
+		edit->amend(image.disk, list, err))
+		return vmimg_within(err, "%s", vmimg_io_name(image.io));
+	return 0;
+}
+
+static int rekey_image(struct args *args, const char *path, struct vmimg_error *err)
+{
+	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
+	struct cli_common keyless = args->common;
+
+	keyless.secrets = NULL; /* no data is read */
+	if (vmimg_options_verify(&args->options.list, key_specs, "qcow2", err) ||
+		cli_change_open_alone(&image, path, &keyless, err))
+		return -1;
+	if (!image.disk->format->edit || !image.disk->format->edit->rekey)
+		return cli_change_unsupported(&image, "key slots", err);
+	return rekey(args, image.disk, err) ? vmimg_within(err, "%s", vmimg_io_name(image.io)) : 0;
+}
+
+static void print_help(void)
+{
+	printf("Options of images that have key slots:\n");
+	cli_print_specs(key_specs);
+	for (size_t i = 0; vmimg_formats[i]; i++) {
+		const struct vmimg_edit_ops *edit = vmimg_formats[i]->edit;
+
+		if (!edit || !edit->amend)
+			continue;
+		printf("Options of %s images:\n", vmimg_formats[i]->name);
+		cli_print_specs(edit->amendable);
+	}
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	struct args *args = call->args;
-	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
-	struct cli_common keyless = args->common;
 	int failed;
 
 	if (args->options.help) {
-		printf("Options of images that have key slots:\n");
-		cli_print_specs(key_specs);
+		print_help();
 		return CLI_OK;
 	}
 	if (!call->count || !args->options.list.count)
 		return vmimg_fail(err, VMIMG_EINVAL, "it takes -o and IMAGE");
-	keyless.secrets = NULL; /* no data is read */
-	if (vmimg_options_verify(&args->options.list, key_specs, "qcow2", err) ||
-		cli_change_open_alone(&image, call->words[0], &keyless, err))
-		return -1;
-	if (!image.disk->format->edit || !image.disk->format->edit->rekey)
-		return cli_change_unsupported(&image, "key slots", err);
-	failed = rekey(args, image.disk, err);
+	failed = about_keys(&args->options.list) ? rekey_image(args, call->words[0], err)
+						 : change(args, call->words[0], err);
 	vmimg_options_done(&args->options.list);
 	if (failed)
-		return vmimg_within(err, "%s", vmimg_io_name(image.io));
+		return -1;
 	if (!args->common.quiet && !args->common.face)
 		printf("Image changed.\n");
 	return CLI_OK;

@@ -8,7 +8,7 @@ import struct
 
 from lib import disks, env, harness, qemu
 from lib.harness import check, equal
-from lib.process import run, vmimg_ok
+from lib.process import run, vmimg, vmimg_ok
 
 SIZE = (24 << 20) + 1536
 DRIVE = os.environ.get("VMIMG_EDIT_DRIVE", os.path.join(env.BUILD, "tests/edit-drive"))
@@ -181,6 +181,43 @@ def test_parent(t):
                     check(any(kind == 0x6803f857 for kind, _ in found), "names of features")
             drive(path, "parent")
             equal(content(t, path), before, "content")
+
+
+def test_amend(t):
+    path = make(t, "compat=0.10", False, ["-c"])
+    qemu.img("snapshot", "-c", "one", path)
+    scribble(path, 4, count=10)
+    before, first = content(t, path), content(t, path, "-l", "one")
+    for options, key, value in ("compat=1.1,lazy_refcounts=on", "lazy-refcounts", True), ("compat=v3", "compat", "1.1"), \
+            ("lazy_refcounts=off", "lazy-refcounts", False):
+        vmimg_ok("amend", "-o", options, path)
+        sound(path, options)
+        data = qemu.img("info", "--output=json", path).json()["format-specific"]["data"]
+        equal(data[key], value, options)
+        equal((content(t, path), content(t, path, "-l", "one")), (before, first), "contents")
+    vmimg_ok("amend", "-o", f"size={SIZE + (64 << 20)}", path)
+    sound(path, "grown")
+    equal(vmimg_ok("info", "--json", path).json()["virtual-size"], SIZE + (64 << 20), "size")
+    qemu.img("snapshot", "-a", "one", path)
+    equal(content(t, path), first, "the snapshot, which knows its size")
+    for options, code in ("compat=0.10", 4), ("data_file=x", 2), ("data_file_raw=on", 4), ("cluster_size=4k", 2), ("encrypt.x=1", 2):
+        digest = disks.sha256(path)
+        equal(vmimg("amend", "-o", options, path).code, code, options)
+        equal(disks.sha256(path), digest, f"the image after {options}")
+
+
+def test_amend_names(t):
+    path = make(t, "data_file=data.raw,data_file_raw=on", False, [])
+    before = content(t, path)
+    os.rename("data.raw", "other.raw")
+    vmimg_ok("amend", "-o", "data_file=other.raw,data_file_raw=off", path)
+    sound(path, "amended")
+    equal(content(t, path), before, "content")
+    vmimg_ok("amend", "-o", "backing_file=base.raw,backing_fmt=raw", path)
+    info = qemu.img("info", "--output=json", path).json()
+    equal((info["backing-filename"], info["backing-filename-format"]), ("base.raw", "raw"), "backing file")
+    vmimg_ok("amend", "-o", "backing_file=", path)
+    check("backing-filename" not in qemu.img("info", "--output=json", path).json(), "no backing file")
 
 
 if __name__ == "__main__":

@@ -136,3 +136,13 @@ int vmimg_qcow2_write_snapshots(struct vmimg_qcow2_change *change,
 /* squeeze.c */
 int vmimg_qcow2_squeeze(
 	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* amend.c */
+extern const struct vmimg_option_spec vmimg_qcow2_amendable[];
+int vmimg_qcow2_amend(struct vmimg_disk *disk, const struct vmimg_options *options,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* edit.c: whether the size can be changed, and the change of it. */
+int vmimg_qcow2_check_resize(
+	const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_qcow2_change_size(
+	struct vmimg_qcow2_change *change, uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;

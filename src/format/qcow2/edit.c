@@ -101,17 +101,22 @@ struct request {
 	uint32_t nsec;
 };
 
-static int do_resize(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
+int vmimg_qcow2_change_size(struct vmimg_qcow2_change *c, uint64_t size, struct vmimg_error *err)
 {
 	const struct vmimg_qcow2 *q = c->q;
-	uint32_t entries = l1_entries_for(q, r->size);
+	uint32_t entries = l1_entries_for(q, size);
 
-	c->header.size = r->size;
-	if (r->size > q->header.size && entries <= q->header.l1_size)
+	c->header.size = size;
+	if (size > q->header.size && entries <= q->header.l1_size)
 		return 0; /* the table reaches far enough as it is */
 	if (vmimg_qcow2_rebuild(c, q->header.l1_offset, q->header.l1_size, entries, err))
 		return -1;
 	return vmimg_qcow2_free_l1(c, q->header.l1_offset, q->header.l1_size, err);
+}
+
+static int do_resize(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
+{
+	return vmimg_qcow2_change_size(c, r->size, err);
 }
 
 /* An id that is a number, one more than the largest there is, as QEMU has it. */
@@ -214,7 +219,7 @@ static int change(struct vmimg_disk *disk, const struct request *request,
 	return result;
 }
 
-static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+int vmimg_qcow2_check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
 {
 	const struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
 	bool grows = size > disk->size;
@@ -248,7 +253,8 @@ static int qcow2_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_err
 
 	if (size == disk->size)
 		return 0;
-	return check_resize(disk, size, err) ? -1 : change(disk, &request, do_resize, err);
+	return vmimg_qcow2_check_resize(disk, size, err) ? -1
+							 : change(disk, &request, do_resize, err);
 }
 
 static int do_empty(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
@@ -336,4 +342,6 @@ const struct vmimg_edit_ops vmimg_qcow2_edit = {
 	.empty = qcow2_empty,
 	.squeeze = vmimg_qcow2_squeeze,
 	.set_parent = vmimg_qcow2_set_parent,
+	.amend = vmimg_qcow2_amend,
+	.amendable = vmimg_qcow2_amendable,
 };
