@@ -233,3 +233,22 @@ struct vmimg_io *vmimg_overlay_open(struct vmimg_io *inner, uint64_t size,
 	o->memory = memory;
 	return &o->io;
 }
+
+int vmimg_overlay_apply(
+	const struct vmimg_io *overlay, struct vmimg_io *target, struct vmimg_error *err)
+{
+	const struct overlay *o = (const struct overlay *)overlay;
+	uint64_t size = atomic_load(&overlay->size);
+
+	if (size > vmimg_io_size(target) && vmimg_io_resize(target, size, err))
+		return -1;
+	for (size_t i = 0; i < o->count; i++) {
+		const struct vmimg_patch *range = &o->ranges[i];
+
+		if (range->bytes ? vmimg_io_pwrite(
+					   target, range->bytes, (size_t)range->len, range->at, err)
+				 : vmimg_io_zero(target, range->at, range->len, err))
+			return -1;
+	}
+	return vmimg_io_sync(target, err);
+}

@@ -21,3 +21,6 @@ struct vmimg_patch {
 struct vmimg_io *vmimg_overlay_open(struct vmimg_io *inner, uint64_t size,
 	const struct vmimg_patch *patches, size_t count, void *memory,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* Writes the patches into the file that they were laid over, which target is, and syncs it. */
+int vmimg_overlay_apply(const struct vmimg_io *overlay, struct vmimg_io *target,
+	struct vmimg_error *err) VMIMG_CHECKED;

@@ -8,13 +8,14 @@
 #include "disk/edit.h"
 #include <inttypes.h>
 #include <string.h>
-#include "format/vhdx/vhdx.h"
+#include "format/vhdx/change.h"
 #include "util/num.h"
 
 #define SECTOR 512U
 #define BATCH  8192U /* entries of the BAT in one go */
 
 struct resize {
+	struct vhdx_change change;
 	struct vmimg_disk *disk;
 	struct vmimg_vhdx *vhdx;
 	struct vmimg_io *io;
@@ -23,45 +24,6 @@ struct resize {
 	uint64_t size_at;              /* of the metadata item */
 	uint8_t *buffer;               /* BATCH entries, and at least a region table */
 };
-
-/* ---- header ---- */
-
-static int derive_guid(const struct vmimg_guid *old, uint64_t salt, const char *what,
-	uint8_t on_disk[VMIMG_GUID_SIZE], struct vmimg_error *err)
-{
-	uint64_t seed = vmimg_get_le64(old->bytes) ^ vmimg_get_le64(old->bytes + 8) * 31 ^ salt;
-	struct vmimg_guid guid;
-
-	if (vmimg_guid_make(&guid, false, seed, what, err))
-		return -1;
-	vmimg_guid_put_mixed(&guid, on_disk);
-	return 0;
-}
-
-static int put_header(const struct resize *r, struct vmimg_error *err)
-{
-	const struct vhdx_head *head = &r->vhdx->head;
-	uint8_t bytes[VHDX_HEADER_SIZE] = { 0 };
-	struct vhdx_header header = { .magic = VHDX_HEADER_MAGIC,
-		.sequence = head->sequence + 1,
-		.log_version = VHDX_LOG_VERSION,
-		.version = VHDX_VERSION,
-		.log_length = (uint32_t)head->log_range.len,
-		.log_at = head->log_range.at };
-
-	if (derive_guid(
-		    &head->file_write, r->size, "vhdx file write", header.file_write_guid, err) ||
-		derive_guid(
-			&head->data_write, r->size, "vhdx data write", header.data_write_guid, err))
-		return -1;
-	vhdx_header_encode(&header, bytes);
-	header.checksum = vmimg_vhdx_checksum(bytes, sizeof(bytes));
-	vhdx_header_encode(&header, bytes);
-	if (vmimg_io_pwrite(
-		    r->io, bytes, sizeof(bytes), VHDX_HEADER_AT(1U - r->vhdx->head_index), err))
-		return -1;
-	return vmimg_io_sync(r->io, err);
-}
 
 /* ---- the size ---- */
 
@@ -135,15 +97,14 @@ static int put_region(
 	return vmimg_io_sync(r->io, err);
 }
 
-/* A BAT without room gets a copy at the end of the file, and the region tables lead there. */
+/* A BAT without room gets a copy elsewhere, and the region tables lead there. */
 static int move_bat(struct resize *r, struct vmimg_error *err)
 {
 	struct vmimg_vhdx *vhdx = r->vhdx;
-	uint64_t old = vhdx->geometry.entries * 8;
-	uint64_t at = vmimg_align_up(vmimg_io_size(r->io), VHDX_MIB);
+	uint64_t old = vhdx->geometry.entries * 8, at = 0;
 	uint64_t len = vmimg_align_up(r->geometry.entries * 8, VHDX_MIB), step;
 
-	if (vmimg_io_resize(r->io, at + len, err))
+	if (vmimg_vhdx_space_take(&r->change, len, &at, err))
 		return -1;
 	for (uint64_t done = 0; done < old; done += step) {
 		step = vmimg_min(old - done, BATCH * 8);
@@ -158,28 +119,33 @@ static int move_bat(struct resize *r, struct vmimg_error *err)
 	return 0;
 }
 
-/* The entries that one disk has and the other has not: not present. */
+/* The entries that one disk has and the other has not: not present. Those of a smaller disk that
+ * still has the chunk, but not the block, too. */
 static int clear_entries(const struct resize *r, struct vmimg_error *err)
 {
-	uint64_t a = r->vhdx->geometry.entries, b = r->geometry.entries;
-	uint64_t from = vmimg_min(a, b), to = vmimg_max(a, b);
+	const struct vhdx_geometry *old = &r->vhdx->geometry, *new = &r->geometry;
+	uint64_t a = vhdx_payload_index(old, old->blocks), b = vhdx_payload_index(new, new->blocks);
+	uint64_t from = vmimg_min(a, b), to = vmimg_max(old->entries, new->entries);
+	uint64_t keep = vhdx_bitmap_index(new, from / (new->ratio + 1));
 
-	return from == to ? 0
+	if (from < keep && keep < to && r->vhdx->params.has_parent) {
+		if (vmimg_io_zero(r->io, r->vhdx->bat.at + 8 * from, 8 * (keep - from), err))
+			return -1;
+		from = keep + 1;
+	}
+	return from >= to ? 0
 			  : vmimg_io_zero(r->io, r->vhdx->bat.at + 8 * from, 8 * (to - from), err);
 }
 
-/* The new blocks of a fixed disk, at the end of the file. */
-static int add_blocks(const struct resize *r, struct vmimg_error *err)
+/* The new blocks of a fixed disk. */
+static int add_blocks(struct resize *r, struct vmimg_error *err)
 {
-	const struct vhdx_params *params = &r->vhdx->params;
-	uint64_t at = vmimg_align_up(vmimg_io_size(r->io), VHDX_MIB);
-	uint64_t first = r->vhdx->geometry.blocks;
-
-	if (vmimg_io_resize(r->io, at + (r->geometry.blocks - first) * params->block, err))
-		return -1;
-	for (uint64_t b = first; b < r->geometry.blocks; b++, at += params->block) {
+	for (uint64_t b = r->vhdx->geometry.blocks; b < r->geometry.blocks; b++) {
 		uint8_t bytes[8];
+		uint64_t at = 0;
 
+		if (vmimg_vhdx_space_take(&r->change, r->vhdx->params.block, &at, err))
+			return -1;
 		vmimg_put_le64(bytes, at | VHDX_BLOCK_PRESENT);
 		if (vmimg_io_pwrite(r->io, bytes, sizeof(bytes),
 			    r->vhdx->bat.at + 8 * vhdx_payload_index(&r->geometry, b), err))
@@ -211,7 +177,7 @@ static int grow(struct resize *r, struct vmimg_error *err)
 {
 	bool fixed = r->vhdx->params.leave_allocated;
 
-	if (put_header(r, err) || clear_rest(r, err))
+	if (clear_rest(r, err))
 		return -1;
 	if (r->geometry.entries * 8 > r->vhdx->bat.len && move_bat(r, err))
 		return -1;
@@ -220,47 +186,37 @@ static int grow(struct resize *r, struct vmimg_error *err)
 	return put_size(r, err);
 }
 
-static int measure_region(void *ctx, const struct vhdx_region *region, struct vmimg_error *err)
+/* The blocks past the new end are nobody's when the size is in place. */
+static int free_blocks(struct resize *r, struct vmimg_error *err)
 {
-	uint64_t *end = ctx;
+	const struct vhdx_geometry *old = &r->vhdx->geometry, *new = &r->geometry;
+	uint64_t entry;
 
-	(void)err;
-	*end = vmimg_max(*end, region->at + region->length);
-	return 0;
-}
-
-/* Where the file may end: after regions, log, and the blocks that stay. */
-static int measure(const struct resize *r, uint64_t *end, struct vmimg_error *err)
-{
-	const struct vmimg_vhdx *vhdx = r->vhdx;
-
-	*end = vmimg_max(VHDX_HEAD_END, vhdx->head.log_range.at + vhdx->head.log_range.len);
-	if (vmimg_vhdx_read_regions(r->io, vhdx->regions_index, measure_region, end, err))
-		return -1;
-	for (uint64_t i = 0, count; i < r->geometry.entries; i += count) {
-		count = vmimg_min(BATCH, r->geometry.entries - i);
-		if (vmimg_io_pread(r->io, r->buffer, (size_t)count * 8, vhdx->bat.at + 8 * i, err))
+	for (uint64_t b = new->blocks; b < old->blocks; b++) {
+		if (vmimg_vhdx_get_entry(&r->change, vhdx_payload_index(old, b), &entry, err))
 			return -1;
-		for (uint64_t k = 0; k < count; k++) {
-			uint64_t at = VHDX_BAT_AT(vmimg_get_le64(r->buffer + 8 * k));
-
-			if (at)
-				*end = vmimg_max(*end, at + vhdx->params.block);
-		}
+		if (VHDX_BAT_AT(entry) &&
+			vmimg_vhdx_space_free(
+				&r->change, VHDX_BAT_AT(entry), r->vhdx->params.block, err))
+			return -1;
+	}
+	for (uint64_t c = vmimg_div_up(new->blocks, new->ratio);
+		r->vhdx->params.has_parent && c < vmimg_div_up(old->blocks, old->ratio); c++) {
+		if (vmimg_vhdx_get_entry(&r->change, vhdx_bitmap_index(old, c), &entry, err))
+			return -1;
+		if (VHDX_BAT_AT(entry) &&
+			vmimg_vhdx_space_free(&r->change, VHDX_BAT_AT(entry), VHDX_MIB, err))
+			return -1;
 	}
 	return 0;
 }
 
 static int shrink(struct resize *r, struct vmimg_error *err)
 {
-	uint64_t end;
-
-	if (measure(r, &end, err) || put_header(r, err) || put_size(r, err) ||
-		clear_entries(r, err) || vmimg_io_sync(r->io, err))
+	if (free_blocks(r, err) || put_size(r, err) || clear_entries(r, err) ||
+		vmimg_io_sync(r->io, err))
 		return -1;
-	if (end >= vmimg_io_size(r->io))
-		return 0;
-	return vmimg_io_resize(r->io, end, err) || vmimg_io_sync(r->io, err) ? -1 : 0;
+	return vmimg_vhdx_space_settle(&r->change, err);
 }
 
 static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
@@ -270,30 +226,23 @@ static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmi
 	if (size > VHDX_DISK_MAX)
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"%" PRIu64 " bytes are more than the 64 TiB that a VHDX can have", size);
-	if (vhdx->log != VHDX_LOG_CLEAN || !vmimg_guid_is_nil(&vhdx->head.log))
-		return vmimg_fail(err, VMIMG_EREFUSED,
-			"its log holds changes that are not in place yet: convert it, or let "
-			"Hyper-V "
-			"open it");
-	if (disk->io->is_device)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "it lies on a device");
 	if (vhdx->params.has_parent)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"a differencing disk is not resized: flatten it first (convert)");
 	return 0;
 }
 
-/* Opening does not look at the whole BAT; what is changed has to be sound. */
-static int check_sound(struct vmimg_disk *disk, struct vmimg_error *err)
+static int resize(struct resize *r, struct vmimg_error *err)
 {
-	struct vmimg_report report = { 0 };
+	struct vmimg_guid data_write;
 
-	if (vmimg_vhdx_check(disk, &report, err))
+	if (find_size(r, err) || vmimg_vhdx_change_begin(&r->change, err) ||
+		vmimg_vhdx_derive(
+			&r->vhdx->head.data_write, r->size, "vhdx data write", &data_write, err))
 		return -1;
-	if (report.count[VMIMG_FINDING_CORRUPTION] || report.count[VMIMG_FINDING_ERROR])
-		return vmimg_fail(err, VMIMG_EREFUSED,
-			"the image is damaged (check tells how): it is not changed");
-	return 0;
+	if (r->size > r->disk->size ? grow(r, err) : shrink(r, err))
+		return -1;
+	return vmimg_vhdx_change_end(&r->change, &data_write, err);
 }
 
 static int vhdx_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
@@ -307,16 +256,16 @@ static int vhdx_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_erro
 	r.geometry = vmimg_vhdx_geometry(&params);
 	if (r.size == disk->size)
 		return 0;
-	if (check_resize(disk, r.size, err) || check_sound(disk, err) || find_size(&r, err))
+	if (check_resize(disk, r.size, err))
 		return -1;
 	r.buffer = vmimg_alloc_buffer(BATCH * 8, err);
-	if (!r.buffer)
-		return -1;
-	result = r.size > disk->size ? grow(&r, err) : shrink(&r, err);
+	result = !r.buffer || vmimg_vhdx_change_open(&r.change, disk, err) || resize(&r, err);
+	vmimg_vhdx_change_done(&r.change);
 	free(r.buffer);
-	return result;
+	return result ? -1 : 0;
 }
 
 const struct vmimg_edit_ops vmimg_vhdx_edit = {
 	.resize = vhdx_resize,
+	.update = vmimg_vhdx_update,
 };

@@ -372,3 +372,8 @@ int vmimg_vhdx_replay(struct vmimg_disk *disk, struct vmimg_error *err)
 	free(log.judged);
 	return result ? vmimg_within(err, "log") : 0;
 }
+
+int vmimg_vhdx_replay_into(struct vmimg_vhdx *vhdx, struct vmimg_io *io, struct vmimg_error *err)
+{
+	return vmimg_overlay_apply(vhdx->io, io, err);
+}

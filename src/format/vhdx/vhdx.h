@@ -91,6 +91,9 @@ int vmimg_vhdx_find_regions(struct vmimg_disk *disk, struct vmimg_error *err) VM
 
 /* log.c: makes vhdx->io what the file would be after a replay. */
 int vmimg_vhdx_replay(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
+/* The same of the file, after VHDX_LOG_REPLAYED. The header still tells of the log. */
+int vmimg_vhdx_replay_into(
+	struct vmimg_vhdx *vhdx, struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* metadata.c: fills params and locator. each (may be NULL) is called for entries that are not
  * known and not required. */
