@@ -255,5 +255,31 @@ static void extremes(void)
 	}
 }
 
-UNIT_TESTS(TEST(layers), TEST(extremes));
+/* What an empty layer shows is its parent, or nothing; and it can be written again. */
+static void emptied(void)
+{
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
+		struct vmimg_error err = { 0 };
+		struct stack s;
+		struct fake layer;
+
+		if (strstr(ways[i].name, "fixed"))
+			continue;
+		make_stack(&s, &ways[i], 120 + i);
+		CHECK(s.disk && !s.disk->format->edit->empty(s.disk, &err));
+		reopen(&s);
+		memset(s.guest, 0, GUEST);
+		if (s.disk && s.disk->parent)
+			CHECK(!vmimg_disk_pread(s.disk->parent, s.guest, GUEST, 0, &err));
+		verify(&s, "emptied");
+		CHECK(vmimg_io_size(s.io) == 4 << 20);
+		fake_open(&layer, GUEST, 130 + i);
+		commit(&s, &layer, false);
+		verify(&s, "used again");
+		fake_done(&layer);
+		stack_done(&s);
+	}
+}
+
+UNIT_TESTS(TEST(layers), TEST(extremes), TEST(emptied));
 UNIT_MAIN()

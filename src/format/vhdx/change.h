@@ -69,14 +69,7 @@ int vmimg_vhdx_space_cut(struct vhdx_change *change, struct vmimg_error *err) VM
 /* The first gap of len bytes before limit; false: there is none. Nothing is taken. */
 bool vmimg_vhdx_space_gap(struct vhdx_change *change, uint64_t len, uint64_t limit, uint64_t *at);
 
-/* update.c, edit_parent.c, edit_set.c, squeeze.c */
+/* update.c */
 struct vmimg_sink *vmimg_vhdx_update(
 	struct vmimg_disk *disk, const struct vmimg_update *update, struct vmimg_error *err);
 int vmimg_vhdx_empty(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
-int vmimg_vhdx_set_parent(struct vmimg_disk *disk, const struct vmimg_parent *parent,
-	struct vmimg_error *err) VMIMG_CHECKED;
-int vmimg_vhdx_squeeze(
-	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;
-int vmimg_vhdx_set(struct vmimg_disk *disk, const struct vmimg_options *settings,
-	struct vmimg_error *err) VMIMG_CHECKED;
-extern const struct vmimg_option_spec vmimg_vhdx_settings[];

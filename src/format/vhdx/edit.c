@@ -268,4 +268,5 @@ static int vhdx_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_erro
 const struct vmimg_edit_ops vmimg_vhdx_edit = {
 	.resize = vhdx_resize,
 	.update = vmimg_vhdx_update,
+	.empty = vmimg_vhdx_empty,
 };

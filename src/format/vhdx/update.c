@@ -375,3 +375,40 @@ struct vmimg_sink *vmimg_vhdx_update(
 		.clone_io = disk->io };
 	return &u->sink;
 }
+
+/* One zero descriptor makes the whole BAT "not present", and so the change happens at once. */
+static int empty(struct vhdx_change *c, struct vmimg_error *err)
+{
+	const struct vmimg_vhdx *vhdx = c->vhdx;
+	uint64_t entry, size = vmimg_align_up(vhdx->geometry.entries * 8, VHDX_LOG_SECTOR);
+
+	for (uint64_t i = 0; i < vhdx->geometry.entries; i++) {
+		bool bitmap = i % (vhdx->geometry.ratio + 1) == vhdx->geometry.ratio;
+
+		if (vmimg_vhdx_get_entry(c, i, &entry, err))
+			return -1;
+		if (VHDX_BAT_AT(entry) &&
+			vmimg_vhdx_space_free(
+				c, VHDX_BAT_AT(entry), bitmap ? VHDX_MIB : vhdx->params.block, err))
+			return -1;
+	}
+	return vmimg_vhdx_change_zero(c, vhdx->bat.at, size, err);
+}
+
+int vmimg_vhdx_empty(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	const struct vmimg_vhdx *vhdx = disk->state;
+	struct vhdx_change change = { 0 };
+	struct vmimg_guid data_write;
+	int result;
+
+	if (vhdx->params.leave_allocated)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"a fixed disk keeps its blocks: it is not emptied");
+	result = vmimg_vhdx_change_open(&change, disk, err) || empty(&change, err) ||
+		vmimg_vhdx_derive(
+			&change.head.data_write, 0, "vhdx data write", &data_write, err) ||
+		vmimg_vhdx_change_end(&change, &data_write, err);
+	vmimg_vhdx_change_done(&change);
+	return result ? -1 : 0;
+}
