@@ -133,6 +133,8 @@ int vmimg_vhdx_space_take(
 	if (need_units(&c->space, end / VHDX_MIB, err) ||
 		(end > size && vmimg_io_resize(c->io, end, err)))
 		return -1;
+	if (c->stage && end > vmimg_io_size(c->stage) && vmimg_io_resize(c->stage, end, err))
+		return -1;
 	mark(&c->space, *at, len, true);
 	return 0;
 }
