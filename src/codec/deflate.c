@@ -2,10 +2,10 @@
 /*
  * Deflate, bare and in a zlib wrapper. libdeflate packs and unpacks: it is the fastest for whole
  * blocks. (ISA-L packs twice as fast as libdeflate's fastest level, but the same block gives
- * different bytes now and then, and outputs have to be the same on every run: release 2.30 finds the
- * same matches and the same code lengths, and writes the latter in one of two ways, which depends on
- * where the stack is.) zlib unpacks what libdeflate will not: a stream that would go on past the
- * block's end, which QEMU accepts too.
+ * different bytes now and then, and outputs have to be the same on every run: release 2.30 finds
+ * the same matches and the same code lengths, and writes the latter in one of two ways, which
+ * depends on where in memory the program lies.) zlib unpacks what libdeflate will not: a stream
+ * that would go on past the block's end, which QEMU accepts too.
  */
 #include <libdeflate.h>
 #include <string.h>
