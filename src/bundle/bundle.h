@@ -57,6 +57,7 @@ struct vmimg_bundle_format {
 	/* NULL: read only. */
 	struct vmimg_bundle_sink *(*create)(
 		const struct vmimg_bundle_create *, struct vmimg_error *);
+	bool rehearses; /* create heeds vmimg_bundle_create.rehearsed */
 };
 
 /* Every kind of bundle, ended by NULL: bundles.c */
@@ -109,6 +110,9 @@ struct vmimg_bundle_create {
 	const char *target;                  /* whom it is for: "ova-vmware"; NULL: anyone */
 	const char *hash;                    /* of the manifest: "sha256"; NULL: the default */
 	const char *key, *certificate;       /* PEM texts to sign with; NULL: unsigned */
+	/* For kinds that rehearse, and an io that cannot go back: the same bundle, finished, written
+	 * to where nothing is kept (io/null.h). Borrowed while the new sink is open. */
+	const struct vmimg_bundle_sink *rehearsed;
 	uint64_t epoch;
 };
 

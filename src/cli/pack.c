@@ -11,6 +11,7 @@
 #include "cli/progress.h"
 #include "cli/target.h"
 #include "engine/convert.h"
+#include "io/null.h"
 
 struct args {
 	struct cli_common common;
@@ -30,7 +31,7 @@ struct job {
 	struct vmimg_pool pool;
 	struct vmimg_output *output;
 	struct vmimg_siblings siblings;
-	struct vmimg_bundle_sink *sink;
+	struct vmimg_bundle_sink *sink, *rehearsed;
 	char *name;              /* of the members, without suffix */
 	char *key, *certificate; /* texts */
 	uint64_t epoch;
@@ -105,7 +106,9 @@ static int add_drive(struct job *job, const char *path, struct vmimg_error *err)
 static int set_name(struct job *job, struct vmimg_error *err)
 {
 	const char *name = job->args->machine.name;
-	const char *base = base_name(job->args->output), *dot = strrchr(base, '.');
+	bool pipe = !strcmp(job->args->output, "-");
+	const char *base = !pipe ? base_name(job->args->output) : name ? name : "machine";
+	const char *dot = pipe ? NULL : strrchr(base, '.');
 
 	job->name = dot && dot > base ? strndup(base, (size_t)(dot - base)) : strdup(base);
 	if (!job->name)
@@ -140,18 +143,10 @@ static struct vmimg_io *new_sibling(
 	return vmimg_output_sibling(job->output, name, err);
 }
 
-static int begin(struct job *job, struct vmimg_error *err)
+static int open_output(struct job *job, struct vmimg_error *err)
 {
 	const struct args *args = job->args;
 	struct vmimg_output_how how = { .replace = args->force, .no_sync = args->no_sync };
-	struct vmimg_bundle_create create = { .siblings = &job->siblings,
-		.machine = &job->machine,
-		.name = job->name,
-		.target = args->target,
-		.hash = args->hash,
-		.key = job->key,
-		.certificate = job->certificate,
-		.epoch = job->epoch };
 
 	if (!strcmp(args->output, "-") && isatty(STDOUT_FILENO))
 		return vmimg_fail(err, VMIMG_EINVAL, "a bundle is not written to a terminal");
@@ -160,7 +155,23 @@ static int begin(struct job *job, struct vmimg_error *err)
 		return -1;
 	job->siblings.create = new_sibling;
 	job->siblings.main_name = vmimg_output_name(job->output);
-	create.io = vmimg_output_io(job->output);
+	return 0;
+}
+
+static int begin(struct job *job, struct vmimg_io *io, struct vmimg_error *err)
+{
+	const struct args *args = job->args;
+	struct vmimg_bundle_create create = { .io = io,
+		.siblings = &job->siblings,
+		.machine = &job->machine,
+		.name = job->name,
+		.target = args->target,
+		.hash = args->hash,
+		.key = job->key,
+		.certificate = job->certificate,
+		.rehearsed = job->rehearsed,
+		.epoch = job->epoch };
+
 	job->sink = job->format->create(&create, err);
 	return job->sink ? 0 : -1;
 }
@@ -212,8 +223,35 @@ static int add_disk(struct job *job, size_t i, struct vmimg_error *err)
 	return job->sink->ops->end(job->sink, i, disk->size - done.bytes_zero, err);
 }
 
+/* The whole bundle, once. */
+static int write_bundle(
+	struct job *job, const struct cli_call *call, struct vmimg_io *io, struct vmimg_error *err)
+{
+	if (begin(job, io, err))
+		return -1;
+	for (size_t i = 0; i < job->count; i++)
+		if (add_disk(job, i, err))
+			return vmimg_within(err, "%.100s", call->words[i]);
+	return job->sink->ops->finish(job->sink, err);
+}
+
+/* For an output that cannot go back: all work is done once for the sizes and digests alone. */
+static int rehearse(struct job *job, const struct cli_call *call, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *null = vmimg_null_new("a rehearsal", err);
+
+	if (!null || write_bundle(job, call, null, err))
+		return -1;
+	job->rehearsed = vmimg_take(job->sink);
+	return 0;
+}
+
 static int pack(struct job *job, const struct cli_call *call, struct vmimg_error *err)
 {
+	struct vmimg_io *io;
+	bool twice;
+	int failed;
+
 	if (choose_format(job, err) || describe(job, err))
 		return -1;
 	if (job->args->common.sandbox)
@@ -221,18 +259,15 @@ static int pack(struct job *job, const struct cli_call *call, struct vmimg_error
 	for (size_t i = 0; i < call->count; i++)
 		if (add_drive(job, call->words[i], err))
 			return -1;
-	if (begin(job, err))
+	if (open_output(job, err))
 		return -1;
+	io = vmimg_output_io(job->output);
+	twice = io->in_order && job->format->rehearses;
+	job->total *= twice ? 2 : 1;
 	cli_progress_begin(&job->progress, &job->args->common, !strcmp(job->args->output, "-"));
-	for (size_t i = 0; i < job->count; i++)
-		if (add_disk(job, i, err)) {
-			cli_progress_end(&job->progress);
-			return vmimg_within(err, "%.100s", call->words[i]);
-		}
+	failed = (twice && rehearse(job, call, err)) || write_bundle(job, call, io, err);
 	cli_progress_end(&job->progress);
-	if (job->sink->ops->finish(job->sink, err))
-		return -1;
-	return vmimg_output_publish(job->output, err);
+	return failed ? -1 : vmimg_output_publish(job->output, err);
 }
 
 /* One image and what starts it. */
@@ -270,6 +305,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	if (job.images)
 		result = pack(&job, call, err);
 	vmimg_bundle_sink_close(job.sink);
+	vmimg_bundle_sink_close(job.rehearsed);
 	vmimg_output_close(job.output);
 	for (size_t i = 0; i < job.count; i++)
 		cli_image_close(&job.images[i]);

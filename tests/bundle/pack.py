@@ -164,6 +164,19 @@ def test_threads(t):
         equal({m.mtime for m in tar}, {1234567890}, "times")
 
 
+def test_pipe(t):
+    """An output that cannot go back gets the same archive, signed or not."""
+    harness.need("openssl")
+    qcow2, raw = sources(t)
+    output("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=t", "-days", "2",
+           "-keyout", t.path("key"), "-out", t.path("crt"))
+    for extra in ([], ["--key", t.path("key"), "--cert", t.path("crt")]):
+        words = ["--name", "web", *extra, qcow2, raw]
+        path = pack(t, *words, "--force", name="web.ova")
+        with open(path, "rb") as file:
+            equal(process.vmimg_ok("pack", "-O", "ova", "-o", "-", *words).out == file.read(), True, "same bytes")
+
+
 def test_folder(t):
     """An OVF with its files beside it, all or nothing."""
     qcow2, raw = sources(t)
@@ -182,7 +195,7 @@ def test_folder(t):
 
 def test_refusals(t):
     _, raw = sources(t)
-    for words in (["-o", "-", "-O", "ova"], ["-o", t.path("x.tgz")], ["-o", t.path("x.ova"), "--target", "x"],
+    for words in (["-o", t.path("x.tgz")], ["-o", t.path("x.ova"), "--target", "x"],
                   ["-o", t.path("x.ova"), "--memory", "1000"], ["-o", t.path("x.ova"), "--firmware", "x"],
                   ["-o", t.path("x.ova"), "--hash", "x"], ["-o", t.path("x.ova"), "--key", raw], []):
         with t.sub(" ".join(os.path.basename(w) for w in words)):

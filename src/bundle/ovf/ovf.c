@@ -162,6 +162,7 @@ const struct vmimg_bundle_format vmimg_bundle_ova = {
 	.describe = describe,
 	.verify = vmimg_ovf_verify,
 	.create = vmimg_ova_create,
+	.rehearses = true,
 };
 
 const struct vmimg_bundle_format vmimg_bundle_ovf = {

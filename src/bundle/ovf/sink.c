@@ -4,7 +4,8 @@
  * manifest and the certificate come first in an archive, yet say the sizes and digests of what
  * comes after them; so room is left for them, exactly, and filled in at the end. A descriptor's
  * sizes may need fewer digits than there is room for: blanks after its last element take up the
- * rest.
+ * rest. An output that cannot go back takes two rounds: the first one, whose bytes go nowhere,
+ * tells the sizes and digests to the second; the archive is the same.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -26,7 +27,8 @@ struct ovf_sink {
 	struct vmimg_bundle_sink sink;
 	const struct vmimg_ovf_dialect *dialect;
 	struct vmimg_io *io;
-	struct vmimg_siblings *siblings; /* of a folder; NULL: an archive */
+	struct vmimg_siblings *siblings;  /* of a folder; NULL: an archive */
+	const struct ovf_sink *rehearsed; /* NULL: sizes and digests are found out */
 	struct vmimg_tar_writer *tar;
 	struct vmimg_machine machine; /* the caller's, with drives of our own */
 	struct vmimg_pool pool;
@@ -92,6 +94,8 @@ static int ovf_begin(struct vmimg_bundle_sink *sink, size_t i, uint64_t size, st
 	const char *name = s->machine.drives[i].file;
 	uint64_t at = 0;
 
+	if (s->rehearsed)
+		size = s->rehearsed->machine.drives[i].file_size;
 	if (s->siblings)
 		s->inner = s->siblings->create(s->siblings, name, err);
 	else if (!vmimg_tar_begin(s->tar, name, size, &at, err))
@@ -123,7 +127,7 @@ static int ovf_end(
 /* ---- the end ----------------------------------------------------------------------------- */
 
 /* Puts text where room was left, or into a file of its own. */
-static int fill_part(struct ovf_sink *s, const struct part *part, const char *text, size_t len,
+static int fill_part(struct ovf_sink *s, struct part *part, const char *text, size_t len,
 	struct vmimg_error *err)
 {
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
@@ -136,45 +140,75 @@ static int fill_part(struct ovf_sink *s, const struct part *part, const char *te
 	return io ? vmimg_io_pwrite(io, text, len, part->at, err) : -1;
 }
 
-static int write_descriptor(
-	struct ovf_sink *s, char hex[2 * VMIMG_HASH_MAX + 1], struct vmimg_error *err)
+/* Filled up to room bytes where there is room; *len is its length, hex its digest. */
+static char *descriptor_text(struct ovf_sink *s, size_t room, size_t *len,
+	char hex[2 * VMIMG_HASH_MAX + 1], struct vmimg_error *err)
 {
-	size_t len = 0, room;
-	VMIMG_AUTO(free) char *text = vmimg_ovf_write(&s->machine, s->dialect, &len, err);
-	VMIMG_AUTO(free) char *padded = NULL;
+	VMIMG_AUTO(free) char *text = vmimg_ovf_write(&s->machine, s->dialect, len, err);
 	uint8_t digest[VMIMG_HASH_MAX];
+	char *padded;
 
 	if (!text)
-		return -1;
-	room = s->tar ? vmimg_max(s->descriptor.len, len) : len;
+		return NULL;
+	room = vmimg_max(room, *len);
 	padded = vmimg_alloc_array(1, room, err);
 	if (!padded)
-		return -1;
+		return NULL;
 	memset(padded, ' ', room);
-	memcpy(padded, text, len);
-	if (room > len) {
-		padded[len - 1] = ' ';
+	memcpy(padded, text, *len);
+	if (room > *len) {
+		padded[*len - 1] = ' ';
 		padded[room - 1] = '\n';
 	}
+	*len = room;
 	vmimg_hash_update(s->state, padded, room);
 	vmimg_hex(hex, digest, vmimg_hash_final(s->state, digest));
-	return fill_part(s, &s->descriptor, padded, room, err);
+	return padded;
+}
+
+/* The three texts, each given to put. */
+static int put_texts(struct ovf_sink *s,
+	int (*put)(
+		struct ovf_sink *, struct part *, const char *text, size_t, struct vmimg_error *),
+	size_t room, struct vmimg_error *err)
+{
+	char hex[2 * VMIMG_HASH_MAX + 1];
+	VMIMG_AUTO(free) char *descriptor = NULL;
+	VMIMG_AUTO(free) char *manifest = NULL;
+	VMIMG_AUTO(free) char *cert = NULL;
+	size_t len, manifest_len, cert_len;
+
+	if (!(descriptor = descriptor_text(s, room, &len, hex, err)) ||
+		put(s, &s->descriptor, descriptor, len, err) ||
+		!(manifest = manifest_text(s, hex, &manifest_len, err)) ||
+		put(s, &s->manifest, manifest, manifest_len, err))
+		return -1;
+	if (!s->signer)
+		return 0;
+	cert = cert_text(s, manifest, manifest_len, &cert_len, err);
+	return cert ? put(s, &s->cert, cert, cert_len, err) : -1;
+}
+
+/* What was said of the drives' files before they were written has to be true. */
+static int compare_drives(const struct ovf_sink *s, struct vmimg_error *err)
+{
+	const struct ovf_sink *before = s->rehearsed;
+
+	for (size_t i = 0; i < s->machine.drive_count; i++)
+		if (strcmp(s->digests[i], before->digests[i]) ||
+			s->machine.drives[i].populated != before->machine.drives[i].populated)
+			return vmimg_fail(err, VMIMG_EINVAL,
+				"a disk changed while it was packed: %s has another digest now",
+				s->machine.drives[i].file);
+	return 0;
 }
 
 static int ovf_finish(struct vmimg_bundle_sink *sink, struct vmimg_error *err)
 {
 	struct ovf_sink *s = sink_of(sink);
-	char hex[2 * VMIMG_HASH_MAX + 1];
-	VMIMG_AUTO(free) char *manifest = NULL;
-	VMIMG_AUTO(free) char *cert = NULL;
-	size_t len, cert_len;
+	size_t room = s->tar ? s->descriptor.len : 0;
 
-	if (write_descriptor(s, hex, err) || !(manifest = manifest_text(s, hex, &len, err)) ||
-		fill_part(s, &s->manifest, manifest, len, err))
-		return -1;
-	if (s->signer &&
-		(!(cert = cert_text(s, manifest, len, &cert_len, err)) ||
-			fill_part(s, &s->cert, cert, cert_len, err)))
+	if (s->rehearsed ? compare_drives(s, err) : put_texts(s, fill_part, room, err))
 		return -1;
 	return s->tar ? vmimg_tar_finish(s->tar, err) : 0;
 }
@@ -218,8 +252,10 @@ static int set_name(
 }
 
 /* A member whose bytes are put there later. */
-static int leave_room(struct ovf_sink *s, struct part *part, size_t len, struct vmimg_error *err)
+static int leave_room(struct ovf_sink *s, struct part *part, const char *text, size_t len,
+	struct vmimg_error *err)
 {
+	(void)text;
 	part->len = len;
 	if (vmimg_tar_begin(s->tar, part->name, len, &part->at, err) ||
 		vmimg_io_zero(s->io, part->at, len, err))
@@ -227,32 +263,35 @@ static int leave_room(struct ovf_sink *s, struct part *part, size_t len, struct 
 	return vmimg_tar_end(s->tar, len, err);
 }
 
+static int put_member(struct ovf_sink *s, struct part *part, const char *text, size_t len,
+	struct vmimg_error *err)
+{
+	return vmimg_tar_put(s->tar, part->name, text, len, err);
+}
+
 /* How long each text will be, found by making it with the widest numbers. */
 static int leave_rooms(struct ovf_sink *s, struct vmimg_error *err)
 {
-	VMIMG_AUTO(free) char *descriptor = NULL;
-	VMIMG_AUTO(free) char *manifest = NULL;
-	VMIMG_AUTO(free) char *cert = NULL;
-	size_t len, manifest_len, cert_len;
-	char zeroes[2 * VMIMG_HASH_MAX + 1];
 	uint8_t digest[VMIMG_HASH_MAX] = { 0 };
+	size_t digest_len = vmimg_hash_final(s->state, digest);
 
-	vmimg_hex(zeroes, digest, vmimg_hash_final(s->state, digest));
 	for (size_t i = 0; i < s->machine.drive_count; i++) {
 		s->machine.drives[i].file_size = VMIMG_OVF_SIZE_WIDEST;
 		s->machine.drives[i].populated = VMIMG_OVF_SIZE_WIDEST;
-		memcpy(s->digests[i], zeroes, sizeof(zeroes));
+		vmimg_hex(s->digests[i], digest, digest_len);
 	}
-	descriptor = vmimg_ovf_write(&s->machine, s->dialect, &len, err);
-	if (!descriptor || leave_room(s, &s->descriptor, len, err))
-		return -1;
-	manifest = manifest_text(s, zeroes, &manifest_len, err);
-	if (!manifest || leave_room(s, &s->manifest, manifest_len, err))
-		return -1;
-	if (!s->signer)
-		return 0;
-	cert = cert_text(s, manifest, manifest_len, &cert_len, err);
-	return cert ? leave_room(s, &s->cert, cert_len, err) : -1;
+	return put_texts(s, leave_room, 0, err);
+}
+
+/* The texts as they came out of the first round. */
+static int write_rehearsed(struct ovf_sink *s, struct vmimg_error *err)
+{
+	for (size_t i = 0; i < s->machine.drive_count; i++) {
+		s->machine.drives[i].file_size = s->rehearsed->machine.drives[i].file_size;
+		s->machine.drives[i].populated = s->rehearsed->machine.drives[i].populated;
+		memcpy(s->digests[i], s->rehearsed->digests[i], sizeof(s->digests[i]));
+	}
+	return put_texts(s, put_member, s->rehearsed->descriptor.len, err);
 }
 
 /* Our own copy of the drives, each with the name of its file. */
@@ -289,6 +328,7 @@ static int fill_sink(struct ovf_sink *s, const struct vmimg_bundle_create *creat
 	s->sink.options = &s->disk_options;
 	s->io = vmimg_io_ref(create->io);
 	s->siblings = archive ? NULL : create->siblings;
+	s->rehearsed = (const struct ovf_sink *)create->rehearsed;
 	s->dialect = vmimg_ovf_dialect(create->target);
 	s->certificate = create->certificate;
 	if (!s->dialect)
@@ -308,7 +348,9 @@ static int fill_sink(struct ovf_sink *s, const struct vmimg_bundle_create *creat
 	if (!archive)
 		return 0;
 	s->tar = vmimg_tar_writer_new(s->io, create->epoch, err);
-	return s->tar ? leave_rooms(s, err) : -1;
+	if (!s->tar)
+		return -1;
+	return s->rehearsed ? write_rehearsed(s, err) : leave_rooms(s, err);
 }
 
 static struct vmimg_bundle_sink *make(
@@ -316,10 +358,10 @@ static struct vmimg_bundle_sink *make(
 {
 	struct ovf_sink *s;
 
-	if (archive && create->io->in_order) {
-		vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"an OVA says the sizes and digests of its files before them, and they are "
-			"known after them: it is not written to a pipe, name an output file");
+	if (archive && create->io->in_order && !create->rehearsed) {
+		vmimg_fail(err, VMIMG_EINVAL,
+			"an OVA says the sizes and digests of its files before them: to an output "
+			"that cannot go back it is written after a rehearsal");
 		return NULL;
 	}
 	s = vmimg_new(struct ovf_sink, err);
