@@ -7,6 +7,7 @@
  */
 #include "format/qcow2/repair.h"
 #include <inttypes.h>
+#include "format/qcow2/change.h"
 #include "util/num.h"
 
 struct repair {
@@ -266,6 +267,11 @@ int vmimg_qcow2_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmim
 		.size = vmimg_io_size(rw) };
 	uint64_t before = fixed->count[VMIMG_FINDING_CORRUPTION] + fixed->count[VMIMG_FINDING_LEAK];
 
+	if (r.q->header.cluster_bits > QCOW2_MAX_CHANGED_BITS)
+		return vmimg_fail(err, VMIMG_ELIMIT,
+			"clusters of %" PRIu32 " bytes are more than is repaired in place: repair "
+			"it into a new file",
+			r.q->cluster);
 	if (repair_entries(&r, err))
 		return -1;
 	if (fixed->count[VMIMG_FINDING_CORRUPTION] + fixed->count[VMIMG_FINDING_LEAK] > before)
