@@ -37,21 +37,6 @@ static int open_shown(struct cli_image *image, const char *path, const struct cl
 	return -1;
 }
 
-/* Bytes of the guest that the layer itself has as data. */
-static int count_data(struct vmimg_disk *disk, uint64_t *data, struct vmimg_error *err)
-{
-	struct vmimg_run run;
-
-	*data = 0;
-	for (uint64_t at = 0; at < disk->size; at += run.len) {
-		if (vmimg_disk_map(disk, at, &run, err))
-			return -1;
-		if (run.kind == VMIMG_RUN_DATA || run.kind == VMIMG_RUN_PACKED)
-			*data += run.len;
-	}
-	return 0;
-}
-
 static int describe(struct vmimg_disk *disk, bool matches, json_t **layer, struct vmimg_error *err)
 {
 	const char *parent = cli_parent_name(disk);
@@ -59,7 +44,7 @@ static int describe(struct vmimg_disk *disk, bool matches, json_t **layer, struc
 	uint64_t data;
 	struct stat st;
 
-	if (count_data(disk, &data, err) || vmimg_disk_info(disk, NULL, &info, err))
+	if (cli_count_data(disk, &data, err) || vmimg_disk_info(disk, NULL, &info, err))
 		return -1;
 	*layer = json_object();
 	vmimg_json_text(*layer, "filename", vmimg_io_name(disk->io));

@@ -2,6 +2,7 @@
 /* vmimg convert: a disk in one format into a disk in another. */
 #include <inttypes.h>
 #include <string.h>
+#include "cli/convert_in_place.h"
 #include "cli/keep_chain.h"
 #include "cli/lost.h"
 #include "cli/progress.h"
@@ -20,6 +21,7 @@ struct args {
 	const char *digest;     /* --digest: an algorithm */
 	bool bitmaps;           /* --bitmaps: asked for by name */
 	bool keep_chain;
+	bool in_place; /* --in-place: the data stays where it is */
 	struct cli_window window;
 };
 
@@ -249,6 +251,26 @@ static int keep_chain(const struct job *job, struct vmimg_error *err)
 		job->from[0], job->to, job->target.format, &args->target, &args->common, err);
 }
 
+static int convert_in_place(const struct cli_call *call, struct vmimg_error *err)
+{
+	struct args *args = call->args;
+	const char *to = call->count == 2 ? call->words[1] : NULL;
+	const struct vmimg_format *format;
+	int result;
+
+	if (!call->count || call->count > 2 || args->snapshot || args->target.backing ||
+		args->window.skip || args->window.length.given || args->target.compress)
+		return vmimg_fail(
+			err, VMIMG_EINVAL, "--in-place takes SRC as it is, and maybe its new name");
+	format = cli_target_format(args->target.format, to ? to : call->words[0], err);
+	if (!format)
+		return -1;
+	result =
+		cli_convert_in_place(call->words[0], to, format, &args->target, &args->common, err);
+	vmimg_options_done(&args->target.options.list);
+	return result;
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	struct args *args = call->args;
@@ -258,6 +280,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	job.from = call->words;
 	job.from_count = call->count ? call->count - 1 : 0;
 	job.to = call->count ? call->words[call->count - 1] : "";
+	if (args->in_place)
+		return convert_in_place(call, err);
 	job.target.format = cli_target_format(args->target.format, job.to, err);
 	if (!job.target.format)
 		return -1;
@@ -324,6 +348,8 @@ static const struct cli_option options[] = {
 		cli_set_nothing, 0 },
 	{ 0, "digest", "NAME", "a digest of the disk as well: sha256, tree ...", cli_set_text,
 		offsetof(struct args, digest) },
+	{ 0, "in-place", NULL, "the data stays where it is: between raw, fixed VHD and flat VMDK",
+		cli_set_flag, offsetof(struct args, in_place) },
 	{ 0, "keep-chain", NULL,
 		"every layer becomes a file of its own beside DST, and they are linked",
 		cli_set_flag, offsetof(struct args, keep_chain) },

@@ -74,3 +74,17 @@ const char *cli_parent_name(const struct vmimg_disk *disk)
 			return disk->refs[i].ref.name;
 	return NULL;
 }
+
+int cli_count_data(struct vmimg_disk *disk, uint64_t *data, struct vmimg_error *err)
+{
+	struct vmimg_run run;
+
+	*data = 0;
+	for (uint64_t at = 0; at < disk->size; at += run.len) {
+		if (vmimg_disk_map(disk, at, &run, err))
+			return -1;
+		if (run.kind == VMIMG_RUN_DATA || run.kind == VMIMG_RUN_PACKED)
+			*data += run.len;
+	}
+	return 0;
+}

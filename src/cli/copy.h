@@ -21,3 +21,5 @@ int cli_copy_like(struct cli_copy *copy, struct vmimg_disk *disk, const char *fo
 	struct vmimg_error *err) VMIMG_CHECKED;
 /* The name by which disk knows its parent; NULL: it has none. */
 const char *cli_parent_name(const struct vmimg_disk *disk);
+/* Bytes of the guest that the layer itself has as data. */
+int cli_count_data(struct vmimg_disk *disk, uint64_t *data, struct vmimg_error *err) VMIMG_CHECKED;

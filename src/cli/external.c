@@ -3,7 +3,6 @@
 #include "cli/external.h"
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <stdio.h>
@@ -40,21 +39,6 @@ static const char *base_name(const char *path)
 	const char *slash = strrchr(path, '/');
 
 	return slash ? slash + 1 : path;
-}
-
-static int sync_folder(const char *path, struct vmimg_error *err)
-{
-	VMIMG_AUTO(free) char *copy = vmimg_strdup(path, err);
-	int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1, failed;
-
-	if (!copy)
-		return -1;
-	failed = fd < 0 || fsync(fd);
-	if (failed)
-		vmimg_fail_sys(err, errno, "flushing the folder of %.80s", path);
-	if (fd >= 0)
-		close(fd);
-	return failed ? -1 : 0;
 }
 
 /* ---- create and apply ---- */
@@ -103,7 +87,7 @@ int cli_external_create(const char *path, const char *name, const struct cli_com
 		return errno == EEXIST
 			? vmimg_fail(err, VMIMG_EEXIST, "there is a snapshot '%.60s' already", name)
 			: vmimg_fail_sys(err, errno, "naming %.80s", layer);
-	if (!sync_folder(path, err) && !put_child(path, layer, image.disk, common, err))
+	if (!vmimg_file_sync_folder(path, err) && !put_child(path, layer, image.disk, common, err))
 		return CLI_OK;
 	unlink(layer);
 	return -1;
@@ -190,20 +174,6 @@ static int refuse_other_children(const char *path, const struct vmimg_disk *laye
 	return result;
 }
 
-static int count_data(struct vmimg_disk *disk, uint64_t *data, struct vmimg_error *err)
-{
-	struct vmimg_run run;
-
-	*data = 0;
-	for (uint64_t at = 0; at < disk->size; at += run.len) {
-		if (vmimg_disk_map(disk, at, &run, err))
-			return -1;
-		if (run.kind == VMIMG_RUN_DATA || run.kind == VMIMG_RUN_PACKED)
-			*data += run.len;
-	}
-	return 0;
-}
-
 /* What is to be done, found out while the chain is open; doing it opens files anew. */
 struct merge {
 	char *child, *parent; /* paths; parent "" where the snapshot is the bottom */
@@ -223,8 +193,8 @@ static int plan_merge(const char *path, const char *layer, const struct cli_comm
 	found = find_layer(image.disk, layer, &child);
 	if (!found)
 		return vmimg_fail(err, VMIMG_EINVAL, "%.80s is no layer of this disk", layer);
-	if (refuse_other_children(path, found, child, common, err) || count_data(found, &up, err) ||
-		count_data(child, &down, err))
+	if (refuse_other_children(path, found, child, common, err) ||
+		cli_count_data(found, &up, err) || cli_count_data(child, &down, err))
 		return -1;
 	merge->child = vmimg_strdup(vmimg_file_path(child->io), err);
 	merge->parent = vmimg_strdup(
@@ -250,7 +220,7 @@ static int merge_layer(const char *path, const char *layer, const struct merge *
 	} else if (unlink(layer)) {
 		return vmimg_fail_sys(err, errno, "removing %.80s", layer);
 	}
-	return sync_folder(path, err);
+	return vmimg_file_sync_folder(path, err);
 }
 
 int cli_external_delete(const char *path, const char *name, const struct cli_common *common,

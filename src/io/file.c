@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
 #include <linux/falloc.h>
@@ -345,4 +346,20 @@ const char *vmimg_file_path(const struct vmimg_io *io)
 	const struct file *file = (const struct file *)io;
 
 	return io->ops == &read_ops || io->ops == &write_ops ? file->path : NULL;
+}
+
+int vmimg_file_sync_folder(const char *path, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) char *copy = vmimg_strdup(path, err);
+	int fd, failed;
+
+	if (!copy)
+		return -1;
+	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	failed = fd < 0 || fsync(fd);
+	if (failed)
+		vmimg_fail_sys(err, errno, "flushing the folder of %.80s", path);
+	if (fd >= 0)
+		close(fd);
+	return failed ? -1 : 0;
 }

@@ -22,3 +22,5 @@ void vmimg_file_pace(struct vmimg_io *io);
 const char *vmimg_file_path(const struct vmimg_io *io);
 /* The descriptor, still owned by the io; -1 when io is not a file. */
 int vmimg_file_fd(const struct vmimg_io *io);
+/* What has happened to names in the folder of path is in storage when this returns. */
+int vmimg_file_sync_folder(const char *path, struct vmimg_error *err) VMIMG_CHECKED;
