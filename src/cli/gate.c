@@ -9,6 +9,7 @@
 #include <string.h>
 #include "disk/info.h"
 #include "inspect/tables.h"
+#include "util/bytes.h"
 #include "util/num.h"
 #include "util/text.h"
 
@@ -163,6 +164,32 @@ static void judge_mbr(json_t *root, const uint8_t *sector, const struct vmimg_pa
 			"the MBR and the GPT do not describe the same disk");
 }
 
+/* Formats of QEMU that are not read here: to us a raw disk, to a program that detects, more. */
+static void judge_start(json_t *root, const uint8_t *sector)
+{
+	static const struct {
+		const char *magic;
+		uint8_t len;
+		const char *name;
+	} others[] = {
+		{ "QED", 4, "QED" },
+		{ "WithoutFreeSpace", 16, "Parallels" },
+		{ "WithouFreSpacExt", 16, "Parallels" },
+		{ "Bochs Virtual HD Image", 23, "Bochs" },
+		{ "#!/bin/sh\n#V2.0 Format\n", 23, "cloop" },
+	};
+	char text[80];
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(others); i++)
+		if (!memcmp(sector, others[i].magic, others[i].len)) {
+			snprintf(text, sizeof(text), "it begins as an image in the format %s does",
+				others[i].name);
+			add_reason(root, "format", text);
+		}
+	if (!memcmp(sector, "LUKS\xba\xbe", 6) && vmimg_get_be16(sector + 6) != 1)
+		add_reason(root, "encrypted", "a LUKS volume of a version other than 1");
+}
+
 static int judge_raw(json_t *root, struct vmimg_disk *disk, struct vmimg_error *err)
 {
 	VMIMG_AUTO(vmimg_parts_done) struct vmimg_parts parts = { 0 };
@@ -176,6 +203,7 @@ static int judge_raw(json_t *root, struct vmimg_disk *disk, struct vmimg_error *
 			return -1;
 		add_reason(root, "partition-table", err->text);
 	}
+	judge_start(root, sector);
 	judge_mbr(root, sector, &parts);
 	for (size_t i = 0; i < parts.warning_count; i++)
 		add_reason(root, "partition-table", parts.warnings[i]);
