@@ -260,14 +260,18 @@ static void emptied(void)
 {
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
 		struct vmimg_error err = { 0 };
+		struct vmimg_identity before, after;
 		struct stack s;
 		struct fake layer;
 
 		if (strstr(ways[i].name, "fixed"))
 			continue;
 		make_stack(&s, &ways[i], 120 + i);
+		identity_of(&s, &before);
 		CHECK(s.disk && !s.disk->format->edit->empty(s.disk, &err));
 		reopen(&s);
+		identity_of(&s, &after);
+		CHECK(vmimg_guid_equal(&before.uuid, &after.uuid) == ways[i].child);
 		memset(s.guest, 0, GUEST);
 		if (s.disk && s.disk->parent)
 			CHECK(!vmimg_disk_pread(s.disk->parent, s.guest, GUEST, 0, &err));

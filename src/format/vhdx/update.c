@@ -395,6 +395,8 @@ static int empty(struct vhdx_change *c, struct vmimg_error *err)
 	return vmimg_vhdx_change_zero(c, vhdx->bat.at, size, err);
 }
 
+/* Over a parent the guest's content is what commit has put below: children go on knowing the image.
+ */
 int vmimg_vhdx_empty(struct vmimg_disk *disk, struct vmimg_error *err)
 {
 	const struct vmimg_vhdx *vhdx = disk->state;
@@ -408,7 +410,7 @@ int vmimg_vhdx_empty(struct vmimg_disk *disk, struct vmimg_error *err)
 	result = vmimg_vhdx_change_open(&change, disk, err) || empty(&change, err) ||
 		vmimg_vhdx_derive(
 			&change.head.data_write, 0, "vhdx data write", &data_write, err) ||
-		vmimg_vhdx_change_end(&change, &data_write, err);
+		vmimg_vhdx_change_end(&change, vhdx->params.has_parent ? NULL : &data_write, err);
 	vmimg_vhdx_change_done(&change);
 	return result ? -1 : 0;
 }
