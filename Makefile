@@ -30,10 +30,14 @@ bench:
 fuzz:
 	@tools/fuzz.sh $(MINUTES)
 
+# Damaged images to qemu-img too: make fuzz-differential MINUTES=10
+fuzz-differential: all
+	@PYTHONPATH=tests VMIMG_BUILD=$(abspath $(BUILD)) python3 tests/fuzz/differential.py $(MINUTES)
+
 install: all
 	@meson install -C $(BUILD)
 
 clean:
 	rm -rf $(BUILD) build-*/
 
-.PHONY: all demo check bench fuzz install clean
+.PHONY: all demo check bench fuzz fuzz-differential install clean

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """
-Prints tables of what testing did, from runs made now or, for fuzzing, from the logs of the last
-`make fuzz`: hostile images, crash states, fuzzing, locks, the cost of the sandbox. Markdown.
+Prints tables of what testing did, from runs made now or, for fuzzing, from the logs of `make fuzz`: hostile
+images, crash states, fuzzing, locks, the cost of the sandbox. Markdown; --write puts them into doc/testing.md.
 
-    tools/testing-report.py [BUILD]
+    tools/testing-report.py [BUILD] [--write]
 """
 
 import collections
+import contextlib
 import glob
+import io
 import os
 import re
 import statistics
@@ -18,7 +20,8 @@ import tempfile
 import time
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BUILD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(SOURCE, "build"))
+WORDS = [word for word in sys.argv[1:] if word != "--write"]
+BUILD = os.path.abspath(WORDS[0] if WORDS else os.path.join(SOURCE, "build"))
 TESTS = os.path.join(SOURCE, "tests")
 RUNS = 40  # of the sandbox's cost
 
@@ -29,7 +32,7 @@ def run(*words, **variables):
 
 
 def table(title, head, rows):
-    print(f"\n## {title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    print(f"\n### {title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for row in rows:
         print("| " + " | ".join(str(cell) for cell in row) + " |")
 
@@ -77,10 +80,10 @@ def fuzzing():
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read()
         name = os.path.basename(path).removesuffix(".log")
-        runs = sum(map(int, re.findall(r"number_of_executed_units: (\d+)", text)))
+        runs = sum(map(int, re.findall(r"number_of_executed_units:\s+(\d+)", text)))
         seconds = sum(map(int, re.findall(r"processor_seconds: (\d+)", text)))
         edges = max(map(int, re.findall(r"cov: (\d+)", text)), default=0)
-        memory = max(map(int, re.findall(r"peak_rss_mb: (\d+)", text)), default=0)
+        memory = max(map(int, re.findall(r"peak_rss_mb:\s+(\d+)", text)), default=0)
         found = {kind: len(glob.glob(os.path.join(folder, "found", f"{name}-{kind}-*")))
                  for kind in ("crash", "leak", "oom", "timeout")}
         rows.append((name, f"{seconds / 3600:.2f}", f"{runs:,}", f"{edges:,}", f"{memory} MiB",
@@ -111,11 +114,24 @@ def sandbox():
           [(f"{medians['']:.1f}", f"{medians['--no-sandbox']:.1f}", f"{cost:.1f}", "< 5")])
 
 
+def write(text):
+    """Between these two lines of doc/testing.md."""
+    begin, end = "<!-- tables: tools/testing-report.py --write -->\n", "<!-- end of the tables -->\n"
+    path = os.path.join(SOURCE, "doc", "testing.md")
+    with open(path, encoding="utf-8") as file:
+        before, rest = file.read().split(begin)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(before + begin + text + "\n" + end + rest.split(end)[1])
+
+
 def main():
-    print("# What testing did")
-    for part in hostile, crashes, fuzzing, locks, sandbox:
-        part()
-        sys.stdout.flush()
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        for part in hostile, crashes, fuzzing, locks, sandbox:
+            part()
+    print(out.getvalue())
+    if "--write" in sys.argv:
+        write(out.getvalue())
 
 
 if __name__ == "__main__":
