@@ -13,8 +13,14 @@ from lib.recipe import Recipe
 
 VECTORS = os.path.join(env.SOURCE, "tests", "vectors")
 # What the C library and the machine's own description are allowed to be.
-SYSTEM = re.compile(r"^/(proc/(self|\d+)/|sys/(fs/cgroup|devices/system/cpu)|usr/lib|lib|etc/(ld\.so|localtime|ssl/openssl\.cnf)|dev/urandom)")
-VERBS = {"info": [], "check": [], "digest": [], "convert": ["-O", "raw"]}
+SYSTEM = re.compile(r"^/(proc$|proc/sys/vm/overcommit_memory|proc/(self|\d+)/|sys/(fs/cgroup|devices/system/cpu)|usr/lib|lib|"
+                    r"etc/(ld\.so|localtime|ssl/openssl\.cnf)|dev/urandom)")
+# "@": the image, "NEW": a file that is not there. What changes the image comes last.
+VERBS = [["info", "@"], ["check", "@"], ["map", "@"], ["digest", "@"], ["compare", "@", "@"], ["inspect", "@"],
+         ["convert", "-O", "raw", "@", "NEW"], ["measure", "-O", "qcow2", "@"], ["chain", "show", "@"], ["set", "@"],
+         ["info", "--untrusted", "@"], ["convert", "--untrusted", "-O", "raw", "@", "NEW"], ["repair", "-o", "NEW", "@"],
+         ["compact", "-o", "NEW", "@"], ["chain", "flatten", "@"], ["commit", "@"], ["rebase", "-b", "", "@"], ["compact", "@"],
+         ["snapshot", "-c", "name", "@"], ["resize", "@", "+1M"]]
 
 
 def sample():
@@ -47,10 +53,13 @@ def test_opens(t):
         with t.sub(os.path.basename(os.path.dirname(recipe.path)) + " " + recipe.name), t.folder() as folder:
             os.mkdir(f"{folder}/in")
             image, log = recipe.assemble(f"{folder}/in"), f"{folder}/log"
-            for verb, options in VERBS.items():
-                target = [f"{folder}/out"] if verb == "convert" else []
-                process.run("strace", "-f", "-o", log, "-e", "trace=open,openat,openat2", env.VMIMG, verb, *options,
-                            image, *target, extra_env={"ASAN_OPTIONS": "detect_leaks=0"})
+            for words in VERBS:
+                verb = " ".join(words)
+                args = [{"@": image, "NEW": f"{folder}/out"}.get(word, word) for word in words]
+                process.run("strace", "-f", "-o", log, "-e", "trace=open,openat,openat2", env.VMIMG, *args,
+                            extra_env={"ASAN_OPTIONS": "detect_leaks=0"})
+                if os.path.exists(f"{folder}/out"):
+                    os.unlink(f"{folder}/out")
                 others = [path for path in opened(log, image) if path.startswith("/") and not SYSTEM.match(path)
                           and not (path + "/").startswith(folder + "/") and path != "/tmp"]
                 check(not others, f"{verb} opened {others}")
