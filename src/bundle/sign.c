@@ -8,7 +8,6 @@
 #include <string.h>
 #include "util/hash.h"
 #include "util/text.h"
-#include "util/library.h"
 
 #define MAX_CHAIN 16
 
@@ -55,9 +54,8 @@ static bool load(void *functions)
 {
 	struct crypto *c = functions;
 	void *library = vmimg_libcrypto_open();
-	bool found;
+	bool found = true;
 
-	found = library != NULL;
 #define FIND(name) found = found && vmimg_library_find(library, #name, &c->name);
 	CRYPTO(FIND)
 	return found;
@@ -67,12 +65,8 @@ static const struct crypto *crypto_get(struct vmimg_error *err)
 {
 	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
-	bool ready = vmimg_library_once(&library, load, &crypto);
 
-	if (!ready)
-		vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"signatures need OpenSSL's libcrypto, which cannot be loaded here");
-	return ready ? &crypto : NULL;
+	return vmimg_libcrypto_need(&library, load, &crypto, "signatures", err) ? NULL : &crypto;
 }
 
 /* Instead of asking on the terminal. */

@@ -6,7 +6,6 @@
  */
 #include "codec/cipher.h"
 #include <assert.h>
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
@@ -46,37 +45,24 @@ struct vmimg_cipher {
 	struct lane *idle[2]; /* to decrypt, to encrypt */
 };
 
-static bool load(struct crypto *c)
+static bool load(void *functions)
 {
+	struct crypto *c = functions;
 	void *library = vmimg_libcrypto_open();
-	bool all = library != NULL;
-	void *symbol;
+	bool found = true;
 
-#define FIND(type, name, args)                             \
-	symbol = all ? dlsym(library, #name) : NULL;       \
-	memcpy((void *)&c->name, &symbol, sizeof(symbol)); \
-	all = all && symbol;
+#define FIND(type, name, args) found = found && vmimg_library_find(library, #name, &c->name);
 	FUNCTIONS(FIND)
-	return all;
+	return found;
 }
 
-/* The library stays loaded once it is. */
 static const struct crypto *crypto_get(struct vmimg_error *err)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
-	static bool loaded;
-	bool ready;
 
-	pthread_mutex_lock(&lock);
-	if (!loaded)
-		loaded = load(&crypto);
-	ready = loaded;
-	pthread_mutex_unlock(&lock);
-	if (!ready)
-		vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"encryption needs OpenSSL's libcrypto, which cannot be loaded here");
-	return ready ? &crypto : NULL;
+	return vmimg_libcrypto_need(&library, load, &crypto, "encrypted images", err) ? NULL
+										      : &crypto;
 }
 
 /* ---- lanes ---- */

@@ -2,11 +2,11 @@
 /* gzip by ISA-L, which is twice as fast as zlib; the others by their own libraries. */
 #include "codec/unwrap.h"
 #include <bzlib.h>
-#include <dlfcn.h>
 #include <isa-l/igzip_lib.h>
 #include <lzma.h>
 #include <string.h>
 #include <zstd.h>
+#include "util/library.h"
 #include "util/num.h"
 
 /* What an xz file may ask for: its own most costly preset takes 65 MiB. */
@@ -121,20 +121,12 @@ static struct vmimg_unwrapper *zstd_new(struct vmimg_error *err)
 
 static void *load(const char *file, struct vmimg_error *err)
 {
-	void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+	void *library = vmimg_library_open((const char *const[]){ file, NULL });
 
 	if (!library)
 		vmimg_fail(err, VMIMG_EUNSUPPORTED, "unpacking it needs %s, which cannot be loaded",
 			file);
 	return library;
-}
-
-static bool find(void *library, const char *name, void *slot)
-{
-	void *symbol = dlsym(library, name);
-
-	memcpy(slot, &symbol, sizeof(symbol));
-	return symbol != NULL;
 }
 
 /* ---- xz ---- */
@@ -195,9 +187,9 @@ static struct vmimg_unwrapper *xz_new(struct vmimg_error *err)
 	if (!library)
 		return NULL;
 	x->base = (struct vmimg_unwrapper){ xz_step, xz_free };
-	if (find(library, "lzma_stream_decoder", &x->lzma_stream_decoder) &&
-		find(library, "lzma_code", &x->lzma_code) &&
-		find(library, "lzma_end", &x->lzma_end))
+	if (vmimg_library_find(library, "lzma_stream_decoder", &x->lzma_stream_decoder) &&
+		vmimg_library_find(library, "lzma_code", &x->lzma_code) &&
+		vmimg_library_find(library, "lzma_end", &x->lzma_end))
 		return &vmimg_take(x)->base;
 	vmimg_fail(err, VMIMG_EUNSUPPORTED, "liblzma.so.5 is not what it should be");
 	return NULL;
@@ -261,9 +253,9 @@ static struct vmimg_unwrapper *bzip2_new(struct vmimg_error *err)
 	if (!library)
 		return NULL;
 	b->base = (struct vmimg_unwrapper){ bzip2_step, bzip2_free };
-	if (find(library, "BZ2_bzDecompressInit", &b->BZ2_bzDecompressInit) &&
-		find(library, "BZ2_bzDecompress", &b->BZ2_bzDecompress) &&
-		find(library, "BZ2_bzDecompressEnd", &b->BZ2_bzDecompressEnd))
+	if (vmimg_library_find(library, "BZ2_bzDecompressInit", &b->BZ2_bzDecompressInit) &&
+		vmimg_library_find(library, "BZ2_bzDecompress", &b->BZ2_bzDecompress) &&
+		vmimg_library_find(library, "BZ2_bzDecompressEnd", &b->BZ2_bzDecompressEnd))
 		return &vmimg_take(b)->base;
 	vmimg_fail(err, VMIMG_EUNSUPPORTED, "libbz2.so.1 is not what it should be");
 	return NULL;

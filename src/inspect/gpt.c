@@ -25,7 +25,7 @@ static const char *judge_header(
 		return "the checksum of its header is wrong";
 	if (h->here != at / sector)
 		return "its header says it is elsewhere";
-	if (h->entry_size < VMIMG_GPT_ENTRY || h->entry_size > 4096 || h->entry_size % 8 ||
+	if (h->entry_size < GPT_ENTRY_SIZE || h->entry_size > 4096 || h->entry_size % 8 ||
 		!h->count || bytes > MAX_TABLE)
 		return "its entries have an impossible size or number";
 	return NULL;

@@ -2,7 +2,6 @@
 /* The few functions of libcrypto's EVP interface that are used, found with dlsym. OpenSSL 3 and 1.1
  * both have them under these names and with these types. */
 #include "util/hash.h"
-#include "util/library.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -27,6 +26,15 @@ void *vmimg_libcrypto_open(void)
 		NULL };
 
 	return vmimg_library_open(names);
+}
+
+int vmimg_libcrypto_need(struct vmimg_library *library, bool (*load)(void *functions),
+	void *functions, const char *what, struct vmimg_error *err)
+{
+	if (vmimg_library_once(library, load, functions))
+		return 0;
+	return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+		"%s need OpenSSL's libcrypto, which cannot be loaded here", what);
 }
 
 static bool load(void *functions)

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include "util/auto.h"
 #include "util/error.h"
+#include "util/library.h"
 
 #define VMIMG_HASH_MAX 64 /* bytes of the longest digest */
 
@@ -21,3 +22,7 @@ size_t vmimg_hash_final(struct vmimg_hash *hash, uint8_t out[VMIMG_HASH_MAX]);
 char *vmimg_hex(char *out, const uint8_t *bytes, size_t len);
 /* For others who need more of it than digests: the library as dlopen(3) gives it, or NULL. */
 void *vmimg_libcrypto_open(void);
+/* Has load find its functions in it, once. VMIMG_EUNSUPPORTED: they are not there; what
+ * ("signatures") needs them. */
+int vmimg_libcrypto_need(struct vmimg_library *library, bool (*load)(void *functions),
+	void *functions, const char *what, struct vmimg_error *err) VMIMG_CHECKED;

@@ -7,7 +7,6 @@
 #include <sys/random.h>
 #include <time.h>
 #include "util/hash.h"
-#include "util/library.h"
 #include "util/num.h"
 
 struct crypto {
@@ -29,12 +28,8 @@ static const struct crypto *crypto_get(struct vmimg_error *err)
 {
 	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
-	bool ready = vmimg_library_once(&library, load, &crypto);
 
-	if (!ready)
-		vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"encryption needs OpenSSL's libcrypto, which cannot be loaded here");
-	return ready ? &crypto : NULL;
+	return vmimg_libcrypto_need(&library, load, &crypto, "passphrases", err) ? NULL : &crypto;
 }
 
 int vmimg_kdf_derive(const char *hash, const void *secret, size_t len, const void *salt,

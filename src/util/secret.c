@@ -2,9 +2,7 @@
 /* The functions have the same names and types in OpenSSL 3 and 1.1; where a macro stands in for one
  * in either, the textual interface of controls is used. */
 #include "util/secret.h"
-#include <dlfcn.h>
 #include <limits.h>
-#include <pthread.h>
 #include <string.h>
 #include "util/hash.h"
 #include "util/num.h"
@@ -50,38 +48,24 @@ struct vmimg_key {
 	void *pkey;
 };
 
-static bool load(struct crypto *c)
+static bool load(void *functions)
 {
+	struct crypto *c = functions;
 	void *library = vmimg_libcrypto_open();
-	bool all = library != NULL;
-	void *symbol;
+	bool found = true;
 
-#define FIND(type, name, args)                             \
-	symbol = all ? dlsym(library, #name) : NULL;       \
-	memcpy((void *)&c->name, &symbol, sizeof(symbol)); \
-	all = all && symbol;
+#define FIND(type, name, args) found = found && vmimg_library_find(library, #name, &c->name);
 	FUNCTIONS(FIND)
-	return all;
+	return found;
 }
 
-/* The library stays loaded once it is. */
 static const struct crypto *crypto_get(struct vmimg_error *err)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
-	static bool tried, loaded;
-	bool ready;
 
-	pthread_mutex_lock(&lock);
-	if (!tried)
-		loaded = load(&crypto);
-	tried = true;
-	ready = loaded;
-	pthread_mutex_unlock(&lock);
-	if (!ready)
-		vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"keys and ciphers need OpenSSL's libcrypto, which cannot be loaded here");
-	return ready ? &crypto : NULL;
+	return vmimg_libcrypto_need(&library, load, &crypto, "keys and ciphers", err) ? NULL
+										      : &crypto;
 }
 
 /* ---- keys ---- */

@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include "../unit/check.h"
 #include "../unit/fake.h"
+#include "../unit/sound.h"
 #include "disk/edit.h"
 #include "disk/info.h"
-#include "engine/check.h"
 #include "engine/convert.h"
 #include "states.h"
 
@@ -77,27 +77,6 @@ static bool has_parent(const struct vmimg_disk *disk, const struct job *job, boo
 	if (!job->new_parent)
 		return true;
 	return !strcmp(name, job->new_parent) || (!new && !strcmp(name, job->old_parent));
-}
-
-/* 0 sound, 1 leaks, 2 worse. */
-static int check_of(struct vmimg_io *io, const char *format, struct vmimg_error *err)
-{
-	struct vmimg_open options = { .format = format, .alone = true, .lenient = true };
-	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = vmimg_disk_open(io, &options, err);
-	VMIMG_AUTO(free) struct vmimg_report *report = vmimg_new(struct vmimg_report, err);
-	struct vmimg_run_how how = { .threads = 1 };
-
-	if (!disk || !report)
-		return 2;
-	if (!disk->format->check)
-		return 0;
-	if (vmimg_check_run(disk, &how, report, err))
-		return 2;
-	if (report->count[VMIMG_FINDING_CORRUPTION] || report->count[VMIMG_FINDING_ERROR]) {
-		vmimg_fail(err, VMIMG_ECORRUPT, "check: %s", report->kept[0].text);
-		return 2;
-	}
-	return report->count[VMIMG_FINDING_LEAK] != 0;
 }
 
 static void tell(
@@ -165,7 +144,7 @@ static void judge(void *ctx, const struct state *state)
 		return;
 	}
 	/* On a device the copies of a footer come and go one after the other. */
-	found = check_of(io, job->format, &err);
+	found = image_check(io, job->format, &err);
 	if (found == 2 && (job->in_place || state->whole)) {
 		tell(job, state, is_new ? "new, damaged" : "old, damaged", &err);
 		return;

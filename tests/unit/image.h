@@ -7,11 +7,10 @@
 #pragma once
 #include "check.h"
 #include "disk/edit.h"
-#include "disk/report.h"
 #include "disk/sink.h"
-#include "engine/check.h"
 #include "engine/convert.h"
 #include "fake.h"
+#include "sound.h"
 
 struct image {
 	const char *format, *options; /* of making it; NULL: the defaults */
@@ -144,25 +143,4 @@ static inline int image_patch(
 	struct vmimg_converted done;
 
 	return sink ? vmimg_convert_run(&convert, &done, err) : -1;
-}
-
-/* 0 sound, 1 leaks, 2 worse. */
-static inline int image_check(struct vmimg_io *io, const char *format, struct vmimg_error *err)
-{
-	struct vmimg_open options = { .format = format, .alone = true, .lenient = true };
-	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = vmimg_disk_open(io, &options, err);
-	VMIMG_AUTO(free) struct vmimg_report *report = vmimg_new(struct vmimg_report, err);
-	struct vmimg_run_how how = { .threads = 1 };
-
-	if (!disk || !report)
-		return 2;
-	if (!disk->format->check)
-		return 0;
-	if (vmimg_check_run(disk, &how, report, err))
-		return 2;
-	if (report->count[VMIMG_FINDING_CORRUPTION] || report->count[VMIMG_FINDING_ERROR]) {
-		vmimg_fail(err, VMIMG_ECORRUPT, "check: %s", report->kept[0].text);
-		return 2;
-	}
-	return report->count[VMIMG_FINDING_LEAK] != 0;
 }

@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <string.h>
 #include <zlib.h>
-#include "util/layout.h"
+#include "disk/gpt_layout.h"
 #include "util/num.h"
 
 #define MBR_ENTRY(F, B)    \
@@ -16,33 +16,6 @@
 	F(le32, first, 8)  \
 	F(le32, count, 12)
 VMIMG_LAYOUT(mbr_entry, 16, MBR_ENTRY);
-
-#define GPT_HEADER(F, B)          \
-	B(8, signature, 0)        \
-	F(le32, revision, 8)      \
-	F(le32, header_size, 12)  \
-	F(le32, header_crc, 16)   \
-	F(le64, this_lba, 24)     \
-	F(le64, other_lba, 32)    \
-	F(le64, first_usable, 40) \
-	F(le64, last_usable, 48)  \
-	B(16, guid, 56)           \
-	F(le64, entries_lba, 72)  \
-	F(le32, entry_count, 80)  \
-	F(le32, entry_size, 84)   \
-	F(le32, entries_crc, 88)
-#define GPT_HEADER_SIZE 92
-VMIMG_LAYOUT(gpt_header, GPT_HEADER_SIZE, GPT_HEADER);
-
-#define GPT_ENTRY(F, B)         \
-	B(16, type, 0)          \
-	B(16, guid, 16)         \
-	F(le64, first, 32)      \
-	F(le64, last, 40)       \
-	F(le64, attributes, 48) \
-	B(72, name, 56)
-#define GPT_ENTRY_SIZE 128
-VMIMG_LAYOUT(gpt_entry, GPT_ENTRY_SIZE, GPT_ENTRY);
 
 #define ENTRIES_BYTES   (VMIMG_GPT_ENTRIES * GPT_ENTRY_SIZE)
 #define ENTRIES_SECTORS (ENTRIES_BYTES / VMIMG_SECTOR)
@@ -115,12 +88,12 @@ static void put_gpt_header(
 	struct gpt_header header = { .signature = "EFI PART",
 		.revision = 0x10000,
 		.header_size = GPT_HEADER_SIZE,
-		.this_lba = backup ? last : 1,
-		.other_lba = backup ? 1 : last,
-		.first_usable = 2 + ENTRIES_SECTORS,
-		.last_usable = last - 1 - ENTRIES_SECTORS,
-		.entries_lba = backup ? last - ENTRIES_SECTORS : 2,
-		.entry_count = VMIMG_GPT_ENTRIES,
+		.here = backup ? last : 1,
+		.other = backup ? 1 : last,
+		.first = 2 + ENTRIES_SECTORS,
+		.last = last - 1 - ENTRIES_SECTORS,
+		.entries = backup ? last - ENTRIES_SECTORS : 2,
+		.count = VMIMG_GPT_ENTRIES,
 		.entry_size = GPT_ENTRY_SIZE,
 		.entries_crc = entries_crc };
 

@@ -9,6 +9,7 @@
  */
 #include <inttypes.h>
 #include <string.h>
+#include "disk/entries.h"
 #include "disk/sink.h"
 #include "format/vdi/change.h"
 #include "util/num.h"
@@ -19,10 +20,6 @@
 #define MOST_BLOCK (UINT32_C(16) << 20)
 /* Entries that wait, after which there is a flush: 16 MiB. */
 #define MOST_WAITING (UINT32_C(1) << 21)
-
-struct entry {
-	uint32_t index, number;
-};
 
 struct update {
 	struct vmimg_sink sink;
@@ -43,8 +40,7 @@ struct update {
 	uint32_t number;
 	uint64_t zeroed; /* bytes of it that were given as zeroes */
 	/* what waits for the flush */
-	struct entry *entries;
-	size_t entry_count, entry_cap;
+	struct vmimg_entries entries;
 };
 
 static struct update *update_of(struct vmimg_sink *sink)
@@ -58,26 +54,6 @@ static uint64_t place_of(const struct update *u, uint64_t number)
 }
 
 /* ---- what waits ---- */
-
-/* Entries that follow each other in one write. */
-static int write_entries(struct update *u, struct vmimg_error *err)
-{
-	uint8_t bytes[4096];
-
-	for (size_t i = 0, count; i < u->entry_count; i += count) {
-		const struct entry *first = &u->entries[i];
-
-		for (count = 0; i + count < u->entry_count && count < sizeof(bytes) / 4 &&
-			first[count].index == first->index + count;
-			count++)
-			vmimg_put_le32(bytes + 4 * count, first[count].number);
-		if (vmimg_io_pwrite(u->io, bytes, 4 * count,
-			    u->header.map_at + 4 * (uint64_t)first->index, err))
-			return -1;
-	}
-	u->entry_count = 0;
-	return 0;
-}
 
 /* The header first: a block that it does not count is not to be relied on. */
 static int flush(struct update *u, struct vmimg_error *err)
@@ -93,12 +69,15 @@ static int flush(struct update *u, struct vmimg_error *err)
 	} else if (vmimg_io_sync(u->io, err)) {
 		return -1;
 	}
-	return write_entries(u, err) || vmimg_io_sync(u->io, err) ? -1 : 0;
+	return vmimg_entries_write(&u->entries, u->io, u->header.map_at, vmimg_put_le32, err) ||
+			vmimg_io_sync(u->io, err)
+		? -1
+		: 0;
 }
 
 static int flush_some(struct update *u, struct vmimg_error *err)
 {
-	return u->sink.in_order && !u->chunk->store_count && u->entry_count >= MOST_WAITING
+	return u->sink.in_order && !u->chunk->store_count && u->entries.count >= MOST_WAITING
 		? flush(u, err)
 		: 0;
 }
@@ -125,13 +104,7 @@ static int leave(struct update *u, struct vmimg_error *err)
 	if (u->number < VMIMG_VDI_ZERO && u->zeroed == block_len(u) &&
 		u->header.type != VMIMG_VDI_FIXED)
 		lead_to(u, u->hides ? VMIMG_VDI_ZERO : VMIMG_VDI_ABSENT);
-	if (!u->changed)
-		return 0;
-	if (vmimg_grow_array(
-		    &u->entries, &u->entry_cap, u->entry_count + 1, sizeof(*u->entries), err))
-		return -1;
-	u->entries[u->entry_count++] = (struct entry){ (uint32_t)u->block, u->number };
-	return 0;
+	return u->changed ? vmimg_entries_keep(&u->entries, u->block, u->number, err) : 0;
 }
 
 static int enter(struct update *u, uint64_t guest, struct vmimg_error *err)
@@ -271,7 +244,7 @@ static void update_close(struct vmimg_sink *sink)
 
 	vmimg_blocks_done(&u->blocks);
 	vmimg_io_unref(u->io);
-	free(u->entries);
+	vmimg_entries_done(&u->entries);
 	free(u);
 }
 

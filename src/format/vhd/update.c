@@ -10,6 +10,7 @@
  */
 #include <inttypes.h>
 #include <string.h>
+#include "disk/entries.h"
 #include "disk/sink.h"
 #include "format/vhd/change.h"
 #include "util/num.h"
@@ -17,10 +18,6 @@
 #define CHUNK (256U << 10)
 /* Bytes of bitmaps and of entries that wait, after which there is a flush. */
 #define MOST_WAITING (UINT64_C(16) << 20)
-
-struct entry {
-	uint32_t index, sector;
-};
 
 struct update {
 	struct vmimg_sink sink;
@@ -39,8 +36,7 @@ struct update {
 	/* what waits for the flush */
 	uint8_t *bitmaps; /* of 8 bytes, where it belongs, and the bitmap */
 	size_t bitmap_count, bitmap_cap;
-	struct entry *entries;
-	size_t entry_count, entry_cap;
+	struct vmimg_entries entries;
 };
 
 static struct update *update_of(struct vmimg_sink *sink)
@@ -68,32 +64,13 @@ static int write_bitmaps(struct update *u, struct vmimg_error *err)
 	return 0;
 }
 
-/* Entries that follow each other in one write. */
-static int write_entries(struct update *u, struct vmimg_error *err)
-{
-	uint8_t bytes[4096];
-
-	for (size_t i = 0, count; i < u->entry_count; i += count) {
-		const struct entry *first = &u->entries[i];
-
-		for (count = 0; i + count < u->entry_count && count < sizeof(bytes) / 4 &&
-			first[count].index == first->index + count;
-			count++)
-			vmimg_put_be32(bytes + 4 * count, first[count].sector);
-		if (vmimg_io_pwrite(u->io, bytes, 4 * count,
-			    u->vhd->bat_at + 4 * (uint64_t)first->index, err))
-			return -1;
-	}
-	u->entry_count = 0;
-	return 0;
-}
-
 static int flush(struct update *u, struct vmimg_error *err)
 {
-	if (!u->bitmap_count && !u->entry_count)
+	if (!u->bitmap_count && !u->entries.count)
 		return vmimg_io_sync(u->io, err);
 	if (vmimg_vhd_clear_batmap(u->disk, &u->blocks, &u->end, err) ||
-		vmimg_io_sync(u->io, err) || write_bitmaps(u, err) || write_entries(u, err))
+		vmimg_io_sync(u->io, err) || write_bitmaps(u, err) ||
+		vmimg_entries_write(&u->entries, u->io, u->vhd->bat_at, vmimg_put_be32, err))
 		return -1;
 	return vmimg_io_sync(u->io, err);
 }
@@ -102,7 +79,8 @@ static int flush(struct update *u, struct vmimg_error *err)
  * stores yet. */
 static int flush_some(struct update *u, struct vmimg_error *err)
 {
-	uint64_t waiting = u->bitmap_count * record_size(u) + u->entry_count * sizeof(struct entry);
+	uint64_t waiting =
+		u->bitmap_count * record_size(u) + u->entries.count * sizeof(struct vmimg_entry);
 
 	return u->sink.in_order && !u->chunk->store_count && waiting >= MOST_WAITING ? flush(u, err)
 										     : 0;
@@ -117,15 +95,6 @@ static int keep_bitmap(struct update *u, struct vmimg_error *err)
 	record = u->bitmaps + u->bitmap_count++ * record_size(u);
 	vmimg_put_be64(record, (uint64_t)u->sector * VMIMG_VHD_SECTOR);
 	memcpy(record + 8, u->bitmap, u->vhd->bitmap_bytes);
-	return 0;
-}
-
-static int keep_entry(struct update *u, uint32_t sector, struct vmimg_error *err)
-{
-	if (vmimg_grow_array(
-		    &u->entries, &u->entry_cap, u->entry_count + 1, sizeof(*u->entries), err))
-		return -1;
-	u->entries[u->entry_count++] = (struct entry){ (uint32_t)u->block, sector };
 	return 0;
 }
 
@@ -173,12 +142,12 @@ static int leave(struct update *u, struct vmimg_error *err)
 	if (u->sector == VMIMG_VHD_UNUSED || !(u->dirty || u->is_new))
 		return 0;
 	if (!u->is_new && !u->hides && is_empty(u))
-		return keep_entry(u, VMIMG_VHD_UNUSED, err);
+		return vmimg_entries_keep(&u->entries, u->block, VMIMG_VHD_UNUSED, err);
 	if (!u->is_new)
 		return keep_bitmap(u, err);
 	if (vmimg_io_pwrite(u->io, u->bitmap, u->vhd->bitmap_bytes, block_start(u), err))
 		return -1;
-	return keep_entry(u, u->sector, err);
+	return vmimg_entries_keep(&u->entries, u->block, u->sector, err);
 }
 
 static int enter(struct update *u, uint64_t guest, struct vmimg_error *err)
@@ -302,7 +271,7 @@ static void update_close(struct vmimg_sink *sink)
 	vmimg_io_unref(u->io);
 	free(u->bitmap);
 	free(u->bitmaps);
-	free(u->entries);
+	vmimg_entries_done(&u->entries);
 	free(u);
 }
 
@@ -359,7 +328,7 @@ static int fill(struct update *u, struct vmimg_error *err)
 			"its data is encrypted, and would be written as it is");
 	u->hides = vhd->footer.type == VMIMG_VHD_DIFFERENCING;
 	u->sink.in_order = vmimg_min(blocks, vhd->entries) * record_size(u) > MOST_WAITING ||
-		vhd->entries * sizeof(struct entry) > MOST_WAITING;
+		vhd->entries * sizeof(struct vmimg_entry) > MOST_WAITING;
 	vmimg_vhd_end_init(&u->end, u->disk);
 	u->bitmap = vmimg_alloc_array(vhd->bitmap_bytes, 1, err);
 	return u->bitmap ? vmimg_vhd_space(u->disk, &u->blocks, true, err) : -1;
