@@ -75,6 +75,47 @@ def test_sizes(t):
             equal(content(path), before, "content")
 
 
+def test_cut_inside_a_cluster(t):
+    """What was cut off stays away when the disk grows, and stays where a snapshot has it."""
+    for options in [], ["-c"], ["-o", "compat=0.10"], ["-o", "extended_l2=on"], \
+            ["-o", "extended_l2=on,cluster_size=1M", "-c"]:
+        with t.sub(" ".join(options) or "plain"):
+            raw = t.path("disk.raw")
+            with open(raw, "wb") as file:
+                file.write(b"vmimg cut " * (500 << 10))
+            path, size = t.path("disk.qcow2"), os.path.getsize(raw)
+            size -= size % 512
+            os.truncate(raw, size)
+            cut = (3 << 20) + 5 * 512 + (512 << 10)
+            vmimg_ok("convert", "--force", *options, raw, path)
+            whole = disks.sha256(raw)
+            if "compat=0.10" not in options:  # which says nothing of a snapshot's size
+                vmimg_ok("snapshot", "create", path, "whole")
+            other = t.path("other.qcow2")
+            shutil.copyfile(path, other)
+            os.truncate(raw, cut)
+            short = disks.sha256(raw)
+            os.truncate(raw, size)
+            if "compat=0.10" not in options:  # a peer cuts, and leaves the rest to show
+                qemu.img("snapshot", "-d", "whole", other)
+                qemu.img("resize", "--shrink", other, str(cut))
+                vmimg_ok("resize", other, str(size))
+                sound(other, "cut by a peer, grown")
+                equal(content(other), disks.sha256(raw), "cut by a peer, grown")
+            vmimg_ok("resize", "--shrink", "--shrink", path, str(cut))
+            sound(path, "cut")
+            equal(content(path), short, "cut")
+            qemu.img("resize", path, str(size))
+            equal(content(path), disks.sha256(raw), "grown by a peer")
+            vmimg_ok("resize", path, str(size + (80 << 20)))
+            sound(path, "grown")
+            os.truncate(raw, size + (80 << 20))
+            equal(content(path), disks.sha256(raw), "grown")
+            if "compat=0.10" not in options:
+                vmimg_ok("snapshot", "apply", path, "whole")
+                equal(content(path), whole, "the snapshot")
+
+
 def test_raw(t):
     path = disks.pattern(t.path("disk.raw"), 1 << 20, seed=2)
     vmimg_ok("resize", "-f", "raw", path, "3M")

@@ -34,7 +34,8 @@ struct vmimg_qcow2_change {
 	uint64_t old_end;                 /* clusters in the file at first */
 	uint64_t hint;                    /* no cluster before this one is free */
 	struct vmimg_qcow2_header header; /* as it shall be */
-	bool new_head;                    /* so shall these, which are borrowed */
+	uint64_t cut;  /* the rest of the cluster that this is in reads as zeroes; 0: of none */
+	bool new_head; /* so shall these, which are borrowed */
 	const char *backing_name, *backing_format, *data_name;
 	bool has_bitmaps;
 	struct vmimg_qcow2_bitmaps bitmaps;
@@ -114,6 +115,13 @@ int vmimg_qcow2_count_tree(struct vmimg_qcow2_change *change, uint64_t l1, uint3
  */
 int vmimg_qcow2_rebuild(struct vmimg_qcow2_change *change, uint64_t from, uint32_t from_entries,
 	uint32_t entries, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* cut.c: an L2 entry's cluster for guest, in which c->cut lies. */
+int vmimg_qcow2_clear_rest(struct vmimg_qcow2_change *change, uint8_t *entry, uint64_t guest,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* A compressed entry's cluster. */
+int vmimg_qcow2_unpack(struct vmimg_qcow2_change *change, struct vmimg_reader *reader,
+	uint64_t entry, uint8_t *to, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* update.c, as in disk/edit.h */
 struct vmimg_update;

@@ -106,8 +106,12 @@ int vmimg_qcow2_change_size(struct vmimg_qcow2_change *c, uint64_t size, struct 
 	const struct vmimg_qcow2 *q = c->q;
 	uint32_t entries = l1_entries_for(q, size);
 
+	if (size > q->header.size)
+		entries = (uint32_t)vmimg_max(entries, q->header.l1_size);
 	c->header.size = size;
-	if (size > q->header.size && entries <= q->header.l1_size)
+	c->cut = vmimg_min(size, q->header.size);
+	c->cut = c->cut % q->cluster ? c->cut : 0;
+	if (!c->cut && size > q->header.size && entries <= q->header.l1_size)
 		return 0; /* the table reaches far enough as it is */
 	if (vmimg_qcow2_rebuild(c, q->header.l1_offset, q->header.l1_size, entries, err))
 		return -1;

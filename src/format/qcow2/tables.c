@@ -112,8 +112,12 @@ static int adjust_l2(
 {
 	for (uint64_t i = 0; i < UINT64_C(1) << c->q->l2_bits; i++) {
 		uint8_t *raw = l2 + i * entry_size(c->q);
-		bool beyond = guest + i * c->q->cluster >= c->header.size;
+		uint64_t at = guest + i * c->q->cluster;
+		bool beyond = at >= c->header.size;
 
+		if (c->cut > at && c->cut - at < c->q->cluster &&
+			vmimg_qcow2_clear_rest(c, raw, at, err))
+			return -1;
 		if (beyond ? drop_entry(c, raw, err) : set_flag(c, raw, err))
 			return -1;
 	}

@@ -147,15 +147,9 @@ static int write_scratch(
 /* A cluster of which only a part is to change is unpacked into a new one. */
 static int explode(struct update *u, uint8_t *entry, uint64_t guest, struct vmimg_error *err)
 {
-	struct vmimg_run run = { .kind = VMIMG_RUN_PACKED, .io = u->c.io, .len = u->q->cluster };
-	uint64_t at, size = vmimg_io_size(u->c.io);
-	uint32_t packed;
+	uint64_t at;
 
-	vmimg_qcow2_packed_place(u->q, vmimg_get_be64(entry), &run.at, &packed);
-	run.block.codec = u->q->codec;
-	run.block.packed = (uint32_t)vmimg_min(packed, size - vmimg_min(run.at, size));
-	run.block.unpacked = u->q->cluster;
-	if (vmimg_reader_run(u->reader, &run, 0, u->scratch, u->q->cluster, err) ||
+	if (vmimg_qcow2_unpack(&u->c, u->reader, vmimg_get_be64(entry), u->scratch, err) ||
 		renew(u, entry, &at, err) ||
 		write_scratch(u, at, vmimg_align_down(guest, u->q->cluster), u->q->cluster, err))
 		return -1;
