@@ -33,7 +33,8 @@ test_there() {
 	all_on_path qemu-img qemu-io strace clang openssl mkfs.fat mcopy mkfs.xfs blkid xorriso isoinfo
 }
 test_apt='qemu-utils strace clang openssl 7zip libvhdi-utils dosfstools mtools xfsprogs util-linux xorriso genisoimage
-	btrfs-progs exfatprogs ntfs-3g fuse3 attr grub-common udftools cryptsetup-bin libhivex-bin osinfo-db libosinfo-bin'
+	btrfs-progs exfatprogs ntfs-3g fuse3 attr grub-common udftools cryptsetup-bin libhivex-bin osinfo-db libosinfo-bin
+	gdisk parted squashfs-tools bcache-tools binutils systemd-boot-efi grub-pc-bin isolinux syslinux-common'
 test_dnf='qemu-img strace clang openssl compiler-rt dosfstools mtools xfsprogs util-linux xorriso genisoimage'
 
 # What disks are started with, to see that they do, and what imports them.

@@ -188,6 +188,7 @@ static const char *name_boot_code(const uint8_t *sector)
 		{ "LILO", "LILO" },
 		{ "SYSLINUX", "SYSLINUX" },
 		{ "Missing operating system", "SYSLINUX or DOS style" },
+		{ "Missing OS", "SYSLINUX (of a GPT)" },
 		{ "Invalid partition table", "Windows or DOS" },
 	};
 

@@ -2,6 +2,7 @@
 /* MBR partition tables: four entries at 446 of sector 0 and, in an extended one, a chain of sectors
  * with one logical partition each. */
 #include <inttypes.h>
+#include "inspect/fs.h"
 #include "inspect/tables.h"
 #include "util/bytes.h"
 #include "util/num.h"
@@ -114,14 +115,74 @@ static int add_logicals(struct vmimg_io *io, struct vmimg_parts *parts, uint64_t
 	return 0;
 }
 
-int vmimg_parts_read_mbr(struct vmimg_io *io, const uint8_t *sector0, struct vmimg_parts *parts,
+/* ---- the size of a sector ----------------------------------------------------------------- */
+
+/* Whether something known lies where an entry points to when sectors have this size; -1: a read
+ * failed. */
+static int leads_somewhere(
+	struct vmimg_io *io, const struct entry *e, uint32_t sector_size, struct vmimg_error *err)
+{
+	struct vmimg_part part = { .start = (uint64_t)e->start * sector_size,
+		.len = (uint64_t)e->count * sector_size };
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *view = NULL;
+	struct vmimg_fs_info info;
+	uint8_t sector[512];
+
+	if (!e->type || !vmimg_range_inside(part.start, sizeof(sector), vmimg_io_size(io)))
+		return 0;
+	if (is_extended(e->type)) {
+		if (vmimg_io_pread(io, sector, sizeof(sector), part.start, err))
+			return -1;
+		return is_signed(sector);
+	}
+	view = vmimg_part_open(io, &part, err);
+	if (!view || vmimg_fs_recognise(view, &info, err))
+		return -1;
+	return info.type != NULL;
+}
+
+static int leads_anywhere(
+	struct vmimg_io *io, const uint8_t *sector0, uint32_t sector_size, struct vmimg_error *err)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		struct entry e = get_entry(sector0, i);
+		int leads = leads_somewhere(io, &e, sector_size, err);
+
+		if (leads)
+			return leads;
+	}
+	return 0;
+}
+
+/* The table does not say how long its sectors are, but what lies where they lead does. */
+static int find_sector_size(struct vmimg_io *io, const uint8_t *sector0, struct vmimg_parts *parts,
 	struct vmimg_error *err)
+{
+	static const uint32_t sizes[] = { 512, 4096 };
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(sizes); i++) {
+		int leads = leads_anywhere(io, sector0, sizes[i], err);
+
+		if (leads < 0)
+			return -1;
+		if (!leads)
+			continue;
+		parts->sector_size = sizes[i];
+		return 0;
+	}
+	return 0;
+}
+
+int vmimg_parts_read_mbr(struct vmimg_io *io, const uint8_t *sector0, uint32_t sector_size,
+	struct vmimg_parts *parts, struct vmimg_error *err)
 {
 	unsigned logical = 5;
 
 	if (!vmimg_mbr_is_sane(sector0))
 		return 0;
 	parts->scheme = VMIMG_SCHEME_MBR;
+	if (!sector_size && find_sector_size(io, sector0, parts, err))
+		return -1;
 	for (unsigned i = 0; i < 4; i++) {
 		struct entry e = get_entry(sector0, i);
 

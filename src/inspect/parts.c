@@ -120,7 +120,7 @@ static int read_table(struct vmimg_io *io, const uint8_t *sector0, uint32_t sect
 		note_mbr_of_gpt(sector0, parts);
 	if (found)
 		return found;
-	found = vmimg_parts_read_mbr(io, sector0, parts, err);
+	found = vmimg_parts_read_mbr(io, sector0, sector_size, parts, err);
 	return found ? found : vmimg_parts_read_apm(io, sector0, parts, err);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ISO 9660 and UDF: the volume recognition sequence from 32 KiB on, in sectors of 2048 bytes. */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include "inspect/look.h"
@@ -9,6 +10,20 @@
 #define SECTOR     2048U
 #define FIRST      16U
 #define UDF_ANCHOR 256U
+
+/* Tags of UDF's descriptors (ECMA-167, parts 3 and 4). */
+enum { UDF_PRIMARY = 1, UDF_LOGICAL = 6, UDF_INTEGRITY = 9 };
+
+struct udf_extent {
+	uint32_t first, count; /* sectors */
+};
+
+/* Not more of a long one than its descriptors need. */
+static struct udf_extent udf_extent(const uint8_t *s, uint32_t sector)
+{
+	return (struct udf_extent){ vmimg_get_le32(s + 4),
+		(uint32_t)vmimg_min(vmimg_get_le32(s) / sector, 64) };
+}
 
 static bool has_mark(const struct vmimg_look *look, const char *mark)
 {
@@ -83,11 +98,88 @@ static int find_anchor(
 	return 0;
 }
 
+/* What makes a volume set unlike others begins its name, a dstring: 16 digits. blkid makes an
+ * identity of them. */
+static void udf_uuid(struct vmimg_fs_info *info, const uint8_t *text)
+{
+	enum { DIGITS = 16 };
+	unsigned width = text[0] / 8;
+	char digits[DIGITS + 1] = { 0 };
+
+	if (width != 1 && width != 2)
+		return;
+	for (unsigned i = 0; i < DIGITS; i++) {
+		const uint8_t *c = text + 1 + (size_t)i * width;
+
+		if ((width == 2 && c[0]) || !isxdigit(c[width - 1]))
+			return;
+		digits[i] = (char)tolower(c[width - 1]);
+	}
+	memcpy(info->uuid, digits, sizeof(digits));
+}
+
+/* Each partition's free blocks, then each one's size; all ones: not known. */
+static void udf_space(struct vmimg_fs_info *info, const uint8_t *s)
+{
+	uint64_t blocks = 0, free_blocks = 0;
+	uint32_t count = vmimg_get_le32(s + 72);
+
+	if (count > 16)
+		return;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t size = vmimg_get_le32(s + 80 + 4 * (count + i));
+		uint32_t left = vmimg_get_le32(s + 80 + 4 * i);
+
+		if (size == UINT32_MAX || left == UINT32_MAX)
+			continue;
+		blocks += size;
+		free_blocks += left;
+	}
+	if (blocks)
+		vmimg_info_size(info, blocks, free_blocks, info->block);
+}
+
+static int udf_descriptor(struct vmimg_fs_info *info, const uint8_t *s,
+	struct udf_extent *integrity, struct vmimg_error *err)
+{
+	switch (vmimg_get_le16(s)) {
+	case UDF_PRIMARY:
+		udf_uuid(info, s + 72);
+		return 0;
+	case UDF_LOGICAL:
+		*integrity = udf_extent(s + 432, info->block);
+		return udf_label(info, s + 84, 128, err);
+	case UDF_INTEGRITY:
+		udf_space(info, s);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+/* The descriptors of an extent, where a later one of a kind is the newer one. */
+static int udf_descriptors(const struct vmimg_look *look, struct vmimg_fs_info *info,
+	struct udf_extent extent, struct udf_extent *integrity, struct vmimg_error *err)
+{
+	uint8_t s[512];
+
+	for (uint64_t i = 0; i < extent.count; i++) {
+		uint64_t at = (extent.first + i) * info->block;
+
+		if (!vmimg_range_inside(at, sizeof(s), look->size))
+			return 0;
+		if (vmimg_io_pread(look->io, s, sizeof(s), at, err) ||
+			udf_descriptor(info, s, integrity, err))
+			return -1;
+	}
+	return 0;
+}
+
 static int udf_info(
 	const struct vmimg_look *look, struct vmimg_fs_info *info, struct vmimg_error *err)
 {
+	struct udf_extent integrity = { 0, 0 };
 	uint32_t sector = SECTOR;
-	uint64_t first, count;
 	uint8_t s[512];
 	int found = find_anchor(look, s, &sector, err);
 
@@ -95,17 +187,9 @@ static int udf_info(
 	info->block = sector;
 	if (found <= 0)
 		return found;
-	count = vmimg_min(vmimg_get_le32(s + 16) / sector, 64);
-	first = vmimg_get_le32(s + 20);
-	for (uint64_t i = first; i < first + count; i++) {
-		if (i * sector + sizeof(s) > look->size)
-			return 0;
-		if (vmimg_io_pread(look->io, s, sizeof(s), i * sector, err))
-			return -1;
-		if (vmimg_get_le16(s) == 6)
-			return udf_label(info, s + 84, 128, err);
-	}
-	return 0;
+	if (udf_descriptors(look, info, udf_extent(s + 16, sector), &integrity, err))
+		return -1;
+	return udf_descriptors(look, info, integrity, &integrity, err);
 }
 
 int vmimg_recognise_optical(

@@ -8,8 +8,8 @@
 
 /* Each returns whether the table is there, with the list filled; -1: a read failed. sector0 is 512
  * bytes. */
-int vmimg_parts_read_mbr(struct vmimg_io *io, const uint8_t *sector0, struct vmimg_parts *parts,
-	struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_parts_read_mbr(struct vmimg_io *io, const uint8_t *sector0, uint32_t sector_size,
+	struct vmimg_parts *parts, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_parts_read_gpt(struct vmimg_io *io, uint32_t sector_size, struct vmimg_parts *parts,
 	struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_parts_read_apm(struct vmimg_io *io, const uint8_t *sector0, struct vmimg_parts *parts,
