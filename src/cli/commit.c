@@ -127,6 +127,10 @@ static int commit(struct job *job, struct vmimg_error *err)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"%s: format %s cannot be emptied in place (-d leaves it as it is)",
 			vmimg_io_name(job->image.io), job->image.disk->format->name);
+	if (!job->base->format->edit || !job->base->format->edit->update)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"%s: format %s takes no new content in place",
+			vmimg_io_name(job->base->io), job->base->format->name);
 	cli_image_warn(&job->image, &args->common);
 	if (grow_base(job, err))
 		return -1;

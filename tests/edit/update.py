@@ -220,5 +220,71 @@ def test_amend_names(t):
     check("backing-filename" not in qemu.img("info", "--output=json", path).json(), "no backing file")
 
 
+def active_l2(path):
+    """Where the first L2 table is."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 20)
+    l1 = struct.unpack(">Q", head[40:48])[0]
+    return struct.unpack(">Q", head[l1:l1 + 8])[0] & ((1 << 56) - 512)
+
+
+def poke(path, at, data):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def test_shared_by_damage(t):
+    """Clusters that two places show, and one is counted for: neither loses what it shows through the other."""
+    base, top, other = t.path("base.qcow2"), t.path("top.qcow2"), t.path("other.qcow2")
+    for options in "", "extended_l2=on", "cluster_size=4k,refcount_bits=1":
+        with t.sub(options or "plain"):
+            for path in base, top:
+                if os.path.exists(path):
+                    os.unlink(path)
+            qemu.create(base, "qcow2", 1 << 20, **dict(pair.split("=") for pair in options.split(",") if pair))
+            qemu.io(base, "write -P 1 0 512k")
+            qemu.img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+            qemu.io(top, "write -P 9 0 64k")
+            width, cluster = (16 if "ext" in options else 8), qemu.img("info", "--output=json", base).json()["cluster-size"]
+            slot = (512 << 10) // cluster
+            table = active_l2(base)
+            with open(base, "rb") as file:
+                file.seek(table)
+                entry = file.read(width)
+            poke(base, table + slot * width, entry)  # both at 0 and at 512 KiB
+            before = disks.sha256(base)
+            for words in ("commit", "-d", "--refs=any", top), ("compact", "--no-fs", base), ("resize", "--shrink", base, "512k"):
+                result = vmimg(*words)
+                check(result.code and "repair the image first" in result.errors, str(result))
+                equal(disks.sha256(base), before, f"the image after {words[0]}")
+    with t.sub("a snapshot"):
+        os.unlink(base)
+        qemu.create(base, "qcow2", 1 << 20)
+        qemu.io(base, "write -P 1 0 64k")
+        qemu.img("snapshot", "-c", "one", base)
+        qemu.io(base, "write -P 2 64k 64k")
+        with open(base, "rb") as file:
+            head = file.read(1 << 20)
+        at = struct.unpack(">Q", head[active_l2(base):][:8])[0] & ((1 << 56) - 512)
+        block = struct.unpack(">Q", head[struct.unpack(">Q", head[48:56])[0]:][:8])[0]
+        poke(base, block + at // 65536 * 2, b"\0\1")
+        result = vmimg("snapshot", "delete", base, "one")
+        check(result.code and "repair the image first" in result.errors, str(result))
+        shutil.copy(base, other)
+        result = run(DRIVE, other, "update", top, "qcow2")
+        check(result.code and "repair the image first" in result.text + result.errors, str(result))
+
+
+def test_far_refcounts(t):
+    """A refcount block for clusters past the end of the file, which a shorter file leaves, is not lost."""
+    path = t.path("far.qcow2")
+    qemu.create(path, "qcow2", 256 << 10, cluster_size="1k", refcount_bits=64)
+    qemu.io(path, "write -P 1 0 256k", "write -z -u 0 192k")
+    for words in ("compact", "--no-fs", path), ("snapshot", "create", path, "one"), ("resize", path, "3M"):
+        vmimg_ok(*words)
+        sound(path, words[0])
+
+
 if __name__ == "__main__":
     harness.main()

@@ -39,7 +39,7 @@ static int read_table(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 				": repair the image first",
 				i, c->blocks[i].old_at);
 	}
-	c->block_count = used;
+	c->block_count = c->old_blocks = used;
 	return 0;
 }
 

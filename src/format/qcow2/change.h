@@ -27,7 +27,8 @@ struct vmimg_qcow2_change {
 	uint64_t group_len; /* clusters that a refcount block counts */
 	struct vmimg_qcow2_block *blocks;
 	size_t block_count, block_cap;
-	size_t *held; /* which blocks are in memory */
+	uint64_t old_blocks; /* of the old table: those for what is in the file */
+	size_t *held;        /* which blocks are in memory */
 	size_t held_count, held_cap, held_most, hand;
 	bool taking;                      /* no block may be given a place now */
 	uint64_t taken;                   /* how often clusters were taken */
@@ -140,6 +141,10 @@ int vmimg_qcow2_check_names(
 int vmimg_qcow2_write_snapshots(struct vmimg_qcow2_change *change,
 	const struct vmimg_qcow2_snapshot *drop, const struct vmimg_qcow2_snapshot *add,
 	struct vmimg_error *err) VMIMG_CHECKED;
+
+/* single.c: nothing that has refcount 1 is referred to twice. Before anything is changed. */
+int vmimg_qcow2_check_singles(
+	struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* squeeze.c */
 int vmimg_qcow2_squeeze(

@@ -19,14 +19,35 @@ static int place_blocks(struct vmimg_qcow2_change *c, bool *more, struct vmimg_e
 	return 0;
 }
 
+/* Blocks that count nothing but clusters past the end of the file: the new table has none of them.
+ */
+static int free_far_blocks(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	uint64_t entries = vmimg_qcow2_refcount_table_len(c->q) / 8,
+		 size = c->old_end * c->q->cluster;
+	uint8_t raw[8];
+
+	for (uint64_t i = c->old_blocks; i < entries; i++) {
+		uint64_t at;
+
+		if (vmimg_table_read(c->q->table, raw, 8, c->q->header.refcount_table + i * 8, err))
+			return -1;
+		at = vmimg_get_be64(raw);
+		if (at && at < size && vmimg_qcow2_change_count(c, at, c->q->cluster, -1, err))
+			return -1;
+	}
+	return 0;
+}
+
 /* Places blocks and table until nothing new has come up. */
 static int place_all(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 {
 	uint64_t clusters = 0, needed;
 	bool more = true;
 
-	if (vmimg_qcow2_change_count(
-		    c, c->q->header.refcount_table, vmimg_qcow2_refcount_table_len(c->q), -1, err))
+	if (vmimg_qcow2_change_count(c, c->q->header.refcount_table,
+		    vmimg_qcow2_refcount_table_len(c->q), -1, err) ||
+		free_far_blocks(c, err))
 		return -1;
 	while (more) {
 		if (place_blocks(c, &more, err))

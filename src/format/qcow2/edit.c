@@ -106,6 +106,8 @@ int vmimg_qcow2_change_size(struct vmimg_qcow2_change *c, uint64_t size, struct 
 	const struct vmimg_qcow2 *q = c->q;
 	uint32_t entries = l1_entries_for(q, size);
 
+	if (size < q->header.size && vmimg_qcow2_check_singles(c, err))
+		return -1;
 	if (size > q->header.size)
 		entries = (uint32_t)vmimg_max(entries, q->header.l1_size);
 	c->header.size = size;
@@ -194,7 +196,7 @@ static int do_delete(struct vmimg_qcow2_change *c, const struct request *r, stru
 	const struct vmimg_qcow2 *q = c->q;
 	const struct vmimg_qcow2_snapshot *s;
 
-	if (find(c, r->name, &s, err) ||
+	if (find(c, r->name, &s, err) || vmimg_qcow2_check_singles(c, err) ||
 		vmimg_qcow2_count_tree(c, s->entry.l1_offset, s->entry.l1_size, -1, err) ||
 		vmimg_qcow2_free_l1(c, s->entry.l1_offset, s->entry.l1_size, err) ||
 		vmimg_qcow2_rebuild(

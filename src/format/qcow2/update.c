@@ -443,7 +443,8 @@ struct vmimg_sink *vmimg_qcow2_update(
 		.chunk = granule > CHUNK ? granule : CHUNK,
 		.keeps_absent = true,
 		.splits_zeroes = true };
-	if (vmimg_qcow2_change_begin(&u->c, disk, err) || begin(u, err)) {
+	if (vmimg_qcow2_change_begin(&u->c, disk, err) || vmimg_qcow2_check_singles(&u->c, err) ||
+		begin(u, err)) {
 		vmimg_sink_close(&u->sink);
 		return NULL;
 	}
