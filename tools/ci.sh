@@ -81,14 +81,14 @@ stage_asan_ubsan() {
 	count $? build-asan
 	VMIMG_SLACK=8 ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		run_tests build-asan --suite unit --suite vectors --suite fuzz-corpus --suite fault
+		run_tests build-asan -t 8 --suite unit --suite vectors --suite fuzz-corpus --suite fault
 }
 
 stage_tsan() {
 	CC=gcc setup build-tsan -Db_sanitize=thread -Db_lundef=false && compile build-tsan
 	count $? build-tsan
 	TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 VMIMG_SLACK=20 run_tests build-tsan \
-		--suite unit --suite determinism
+		-t 20 --suite unit --suite determinism
 }
 
 stage_install() {

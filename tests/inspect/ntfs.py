@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import common
@@ -30,14 +31,17 @@ def mounted(t, image, options="compression"):
     need("ntfs-3g", "fusermount", "setfattr")
     folder = t.path("mnt")
     os.makedirs(folder, exist_ok=True)
-    done = subprocess.run([env.find("ntfs-3g"), "-o", options, image, folder], capture_output=True,
-                          check=False)
-    if done.returncode:
-        skip("ntfs-3g cannot mount here")
+    server = subprocess.Popen([env.find("ntfs-3g"), "-o", ",".join(filter(None, ("no_detach", options))),
+                               image, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not os.path.ismount(folder):
+        if server.poll() is not None:
+            skip("ntfs-3g cannot mount here")
+        time.sleep(0.01)
     try:
         yield folder
     finally:
         subprocess.run([env.find("fusermount"), "-u", folder], check=True)
+        server.wait(timeout=60)  # it writes on after the folder is gone
         os.rmdir(folder)
 
 

@@ -105,6 +105,9 @@ class Test:
 def run(tests):
     """Runs (name, function) pairs. The exit code: 0, or 1 when something failed."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a timeout still cleans up
+    for number in signal.SIGINT, signal.SIGHUP:  # a shell in the background has its children ignore them
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     log = _Log()
     for name, function in tests:
         tmp = tempfile.mkdtemp(prefix="vmimg-test-")
