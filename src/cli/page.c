@@ -163,13 +163,22 @@ static void put_quoted(FILE *out, const char *text)
 	fputs("”", out);
 }
 
-static void put_fs_cells(FILE *out, const json_t *fs)
+static void put_fs_name(FILE *out, const json_t *fs)
 {
-	fputs("<td data-l=\"File system\">", out);
+	fputs("<span>", out);
 	put(out, text_of(fs, "type"));
 	if (*text_of(fs, "variant"))
 		fprintf(out, " <small>%s</small>", text_of(fs, "variant"));
 	put_quoted(out, text_of(fs, "label"));
+	fputs("</span>", out);
+}
+
+/* A cell without anything is not shown where the page is narrow. */
+static void put_fs_cells(FILE *out, const json_t *fs)
+{
+	fputs("<td data-l=\"File system\">", out);
+	if (fs)
+		put_fs_name(out, fs);
 	fputs("</td><td class=\"n\" data-l=\"Used\">", out);
 	if (json_object_get(fs, "used"))
 		put_size(out, uint_of(fs, "used"));
