@@ -13,6 +13,7 @@ static int open_image(struct cli_image *image, const char *path, const struct cl
 	if (cli_secrets_source(common->secrets, &options->secrets, &options->secret_count, err))
 		return -1;
 	image->io = vmimg_file_open(path, true, err);
+	image->files.image = image->io;
 	if (!image->io || vmimg_io_lock(image->io, VMIMG_LOCK_WRITE, err) ||
 		vmimg_journal_refuse(image->io, err))
 		return common->face ? vmimg_within(err, "Could not open '%.100s'", path) : -1;

@@ -64,6 +64,23 @@ static int find_base(struct job *job, struct vmimg_error *err)
 	return job->base ? 0 : fail_no_base(job, err);
 }
 
+/* What is detected as a raw disk, for want of a statement, may be any file. */
+static int check_stated(const struct job *job, struct vmimg_error *err)
+{
+	const struct vmimg_disk *above = job->image.disk;
+
+	while (above->parent != job->base)
+		above = above->parent;
+	for (size_t i = 0; i < above->ref_count; i++)
+		if (!strcmp(above->refs[i].ref.kind, "backing") && !above->refs[i].ref.format &&
+			!strcmp(job->base->format->name, "raw"))
+			return vmimg_fail(err, VMIMG_EREFUSED,
+				"%s does not state the format of its backing file, which would be "
+				"written as a raw disk: state it (rebase -u -b %.80s -F raw)",
+				vmimg_io_name(above->io), above->refs[i].ref.name);
+	return 0;
+}
+
 /* Which file the base is; nothing is locked or held open afterwards. */
 static int look(struct job *job, struct vmimg_error *err)
 {
@@ -72,8 +89,8 @@ static int look(struct job *job, struct vmimg_error *err)
 		.face = common->face, .refs = common->refs, .quiet = true, .share = true
 	};
 	struct cli_open how = { .format = common->format, .refs = CLI_REFS_BESIDE };
-	int failed =
-		cli_image_open(&job->image, job->path, &quiet, &how, err) || find_base(job, err);
+	int failed = cli_image_open(&job->image, job->path, &quiet, &how, err) ||
+		find_base(job, err) || check_stated(job, err);
 
 	if (!failed)
 		memcpy(job->id.id, job->base->io->id, sizeof(job->id.id));
@@ -129,8 +146,8 @@ static int commit(struct job *job, struct vmimg_error *err)
 			vmimg_io_name(job->image.io), job->image.disk->format->name);
 	if (!job->base->format->edit || !job->base->format->edit->update)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"%s: format %s takes no new content in place",
-			vmimg_io_name(job->base->io), job->base->format->name);
+			"%s: format %s takes no new content in place", vmimg_io_name(job->base->io),
+			job->base->format->name);
 	cli_image_warn(&job->image, &args->common);
 	if (grow_base(job, err))
 		return -1;

@@ -10,16 +10,20 @@ static bool is_written(const struct cli_files *files, const struct vmimg_io *io)
 	return files->written && !memcmp(files->written->id, io->id, sizeof(io->id));
 }
 
-int cli_files_add(struct cli_files *files, struct vmimg_io *io, struct vmimg_error *err)
+static int add(
+	struct cli_files *files, struct vmimg_io *io, enum vmimg_lock mode, struct vmimg_error *err)
 {
-	enum vmimg_lock mode = is_written(files, io) ? VMIMG_LOCK_WRITE : files->mode;
-
 	if (!files->share && vmimg_io_lock(io, mode, err))
 		return -1;
 	if (vmimg_grow_array(&files->ids, &files->cap, files->count + 1, sizeof(*files->ids), err))
 		return -1;
 	memcpy(files->ids[files->count++].id, io->id, sizeof(io->id));
 	return 0;
+}
+
+int cli_files_add(struct cli_files *files, struct vmimg_io *io, struct vmimg_error *err)
+{
+	return add(files, io, files->mode, err);
 }
 
 bool cli_files_has(const struct cli_files *files, const struct stat *st)
@@ -34,9 +38,20 @@ bool cli_files_has(const struct cli_files *files, const struct stat *st)
 	return false;
 }
 
-static int add_ref(struct cli_files *files, struct vmimg_io *io, struct vmimg_error *err)
+/* An image that is written has its data written as well, where that is in another file. */
+static bool holds_written(const struct cli_files *files, const struct vmimg_reference *ref,
+	const struct vmimg_io *from)
 {
-	if (cli_files_add(files, io, err))
+	return !strcmp(ref->kind, "data-file") &&
+		(files->image == from || (from && is_written(files, from)));
+}
+
+static int add_ref(struct cli_files *files, struct vmimg_io *io, const struct vmimg_reference *ref,
+	const struct vmimg_io *from, struct vmimg_error *err)
+{
+	bool written = is_written(files, io) || holds_written(files, ref, from);
+
+	if (add(files, io, written ? VMIMG_LOCK_WRITE : files->mode, err))
 		return -1;
 	if (is_written(files, io))
 		return vmimg_journal_refuse(io, err);
@@ -57,7 +72,7 @@ static struct vmimg_io *open_ref(const struct vmimg_resolver *self,
 		io = vmimg_file_reopen(reading, err);
 		vmimg_io_unref(reading);
 	}
-	if (io && !files->searching && add_ref(files, io, err)) {
+	if (io && !files->searching && add_ref(files, io, ref, from, err)) {
 		vmimg_io_unref(io);
 		return NULL;
 	}

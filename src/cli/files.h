@@ -22,6 +22,7 @@ struct cli_files {
 	bool cut_off;                      /* a change of the image was, and can be undone */
 	bool searching;                    /* files are only looked into, to find the right one */
 	const struct cli_file_id *written; /* a file that is to be opened for writing; NULL: none */
+	const struct vmimg_io *image;      /* one that is open for writing; NULL: none */
 	struct cli_file_id *ids;
 	size_t count, cap;
 };

@@ -14,7 +14,7 @@
 
 struct vmimg_rekey;
 
-/* All that may be asked of one image, in iterations of PBKDF2, each for one digest: some seconds.
+/* All that may be asked of one image, in iterations of PBKDF2, each for one digest: about a minute.
  * Headers that were made with the usual two seconds a slot stay far below. */
 #define VMIMG_LUKS_MAX_WORK (UINT64_C(1) << 27)
 

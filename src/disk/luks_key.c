@@ -106,7 +106,8 @@ static int spend(const struct vmimg_luks *luks, const char *what, uint32_t itera
 		return vmimg_fail(err, VMIMG_ELIMIT,
 			"%s asks for %" PRIu32
 			" iterations of PBKDF2: all together, no more than %" PRIu64
-			" are done for one image",
+			" are done for one image: give the secret of an earlier slot, or let "
+			"cryptsetup make this slot anew with fewer",
 			what, iterations, VMIMG_LUKS_MAX_WORK);
 	*work -= cost;
 	return 0;

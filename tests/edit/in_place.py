@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Formats exchanged around data that stays where it is."""
 
+import fcntl
 import os
+import struct
 
 from lib import disks, env, harness, qemu
 from lib.harness import check, equal
@@ -99,6 +101,44 @@ def test_refused_early(t):
             skip(f"{fmt} takes new content")
         check("takes no new content" in result.errors, str(result))
         equal(disks.sha256(base), before, "the base")
+
+
+def test_strangers_base(t):
+    """What an overlay names is written only where the policy lets it be read, and its format is stated."""
+    os.chdir(t.tmp)
+    victim, top = t.path("victim"), t.path("top.qcow2")
+    with open(victim, "wb") as file:
+        file.write(b"root::0:0:::\n" * 1000)
+    before = disks.sha256(victim)
+    os.symlink("victim", "link")
+    for name, fmt in (victim, "raw"), ("./link", "raw"), ("../" + os.path.basename(t.tmp) + "/victim", "raw"), ("victim", None):
+        qemu.create(top, "qcow2", 64 << 10)
+        qemu.io(top, "write -P 1 0 64k")
+        vmimg_ok("rebase", "-u", "-b", name, "-F", "raw", top)
+        if not fmt:
+            with open(top, "r+b") as file:
+                head = file.read(4096)
+                file.seek(head.index(struct.pack(">I", 0xe2792aca)))
+                file.write(struct.pack(">I", 0x12345678))
+        for words in [], ["-d"], ["-b", name], ["--untrusted"]:
+            result = vmimg("commit", *words, top)
+            equal(result.code, 5, str(result))
+            equal(disks.sha256(victim), before, f"{name} after {words}")
+
+
+def test_data_file_in_use(t):
+    """The file that holds the data is written, and so must have no reader either."""
+    os.chdir(t.tmp)
+    qemu.img("create", "-q", "-f", "qcow2", "-o", "data_file=d.data", "d.qcow2", "64k")
+    qemu.img("create", "-q", "-f", "qcow2", "-b", "d.qcow2", "-F", "qcow2", "u.qcow2")
+    qemu.io("u.qcow2", "write -P 1 0 64k")
+    with open("d.data", "rb") as file:  # the locks of qemu-img convert, which lets nobody write
+        for byte in 100, 201, 203:
+            fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))  # F_OFD_SETLK
+        for words in ("commit", "u.qcow2"), ("compact", "--no-fs", "d.qcow2"):
+            result = vmimg(*words)
+            check(result.code == 7 and "d.data is" in result.errors, str(result))
+    vmimg_ok("commit", "u.qcow2")
 
 
 if __name__ == "__main__":
