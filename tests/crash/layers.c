@@ -22,13 +22,17 @@ struct way {
 	const char *name, *format, *options;
 	bool child;
 	const char *setting; /* NULL: there is none */
+	uint64_t unit;       /* of what a layer is made of */
+	bool stays;          /* its size does */
 };
 
 static const struct way ways[] = {
-	{ "vhd", "vhd", "block_size=32k", false, "creator" },
-	{ "vhd-child", "vhd", "block_size=32k", true, "creator" },
-	{ "vdi", "vdi", "block_size=16k", false, "uuid" },
-	{ "vdi-child", "vdi", "block_size=16k", true, "uuid" },
+	{ "vhd", "vhd", "block_size=32k", false, "creator", 16384 },
+	{ "vhd-child", "vhd", "block_size=32k", true, "creator", 16384 },
+	{ "vdi", "vdi", "block_size=16k", false, "uuid", 16384 },
+	{ "vdi-child", "vdi", "block_size=16k", true, "uuid", 16384 },
+	{ "vmdk", "vmdk", NULL, false, "uuid", 16384 },
+	{ "vmdk-child", "vmdk", NULL, true, "uuid", 65536, true },
 };
 
 struct job {
@@ -128,12 +132,12 @@ static void lay_over(struct fake *fake, uint64_t unit, uint64_t seed, uint8_t *g
 }
 
 /* New content before the change in hand, so that there are gaps to be closed. */
-static void wear(struct job *job, uint64_t seed)
+static void wear(struct job *job, const struct way *way, uint64_t seed)
 {
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open(job->image, &err);
 	struct fake fake;
 
-	lay_over(&fake, 16384, seed, job->old);
+	lay_over(&fake, way->unit, seed, job->old);
 	CHECK(disk && !image_patch(disk, &fake, true, &err));
 	fake_done(&fake);
 }
@@ -171,7 +175,7 @@ static int apply(struct job *job, const struct way *way, enum change change, str
 		return -1;
 	switch (change) {
 	case UPDATE:
-		lay_over(&fake, 16384, 9, job->new);
+		lay_over(&fake, way->unit, 9, job->new);
 		result = image_patch(disk, &fake, false, &err);
 		fake_done(&fake);
 		return result;
@@ -206,7 +210,7 @@ static void expect(struct job *job, const struct way *way, enum change change)
 		fake_done(&fake);
 	}
 	for (size_t i = 0; change != EMPTY && i < VMIMG_ARRAY_LEN(layers); i++) {
-		lay_over(&fake, 16384, layers[i], job->new);
+		lay_over(&fake, way->unit, layers[i], job->new);
 		fake_done(&fake);
 	}
 }
@@ -233,11 +237,11 @@ static void try_change(const struct way *way, enum change change)
 	job->by_sector = change == UPDATE;
 	image.parent = way->child ? make_parent(way, 8, job->old) : NULL;
 	image.other = change == PARENT ? make_parent(way, 5, NULL) : NULL;
-	lay_over(&fake, 16384, 2, job->old);
+	lay_over(&fake, way->unit, 2, job->old);
 	CHECK(!image_make(&image, &fake, &err));
 	fake_done(&fake);
-	wear(job, 3);
-	wear(job, 4);
+	wear(job, way, 3);
+	wear(job, way, 4);
 	expect(job, way, change);
 	states.size = vmimg_io_size(image.io);
 	states.before = before = malloc((size_t)states.size);
@@ -265,7 +269,8 @@ static void layers(void)
 		for (enum change change = UPDATE; change <= GROW; change++) {
 			bool childs = change == PARENT || change == NO_PARENT;
 
-			if ((ways[i].child || !childs) && (change != SET || ways[i].setting))
+			if ((ways[i].child || !childs) && (change != GROW || !ways[i].stays) &&
+				(change != SET || ways[i].setting))
 				try_change(&ways[i], change);
 		}
 }

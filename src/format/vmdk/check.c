@@ -186,8 +186,10 @@ static int check_table(
 		}
 		done += step;
 	}
-	if (differs)
-		CORRUPT(w, "redundant-differs", other,
+	if (differs) /* while tables change they may: the first ones count */
+		vmimg_report_add(w->report,
+			g->unclean ? VMIMG_FINDING_NOTE : VMIMG_FINDING_CORRUPTION,
+			"redundant-differs", other,
 			"%s: the redundant grain table at 0x%" PRIx64
 			" differs from the one at 0x%" PRIx64,
 			w->name, other, at);
@@ -203,7 +205,9 @@ static uint64_t redundant_table(
 	enum vmdk_entry_kind kind = vmimg_vmdk_directory_entry(g, entry, &at);
 
 	if ((kind == VMDK_ENTRY_AT) != here)
-		CORRUPT(w, "redundant-differs", entry_at,
+		vmimg_report_add(w->report,
+			g->unclean && !here ? VMIMG_FINDING_NOTE : VMIMG_FINDING_CORRUPTION,
+			"redundant-differs", entry_at,
 			"%s: the grain directories disagree whether there is a table %" PRIu64,
 			w->name, index);
 	if (kind != VMDK_ENTRY_AT || !here)

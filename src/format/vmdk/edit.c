@@ -16,25 +16,17 @@
 #include "io/output.h"
 #include "util/num.h"
 
-/* The extent's file, which was opened for reading, for writing. The policy on references chose it.
- */
-static struct vmimg_io *reopen(struct vmimg_io *io, struct vmimg_error *err)
+struct vmimg_io *vmimg_vmdk_writable(
+	struct vmimg_disk *disk, const struct vmdk_extent *e, struct vmimg_error *err)
 {
-	char path[40];
-	int fd = vmimg_file_fd(io);
-
-	if (fd < 0 || io->is_device) {
-		vmimg_fail(
-			err, VMIMG_EUNSUPPORTED, "extent %s is no regular file", vmimg_io_name(io));
+	if (e->io == disk->io)
+		return vmimg_io_ref(e->io);
+	if (vmimg_file_fd(e->io) < 0 || e->io->is_device) {
+		vmimg_fail(err, VMIMG_EUNSUPPORTED, "extent %s is no regular file",
+			vmimg_io_name(e->io));
 		return NULL;
 	}
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0) {
-		vmimg_fail_sys(err, errno, "extent %s", vmimg_io_name(io));
-		return NULL;
-	}
-	return vmimg_file_from_fd(fd, true, vmimg_io_name(io), err);
+	return vmimg_file_reopen(e->io, err);
 }
 
 /* A new file in the place of the descriptor, with the same permissions. */
@@ -59,7 +51,7 @@ static int replace_text(struct vmimg_io *old, const char *text, struct vmimg_err
 static int resize_flat(struct vmimg_disk *disk, const struct vmdk_extent *e, const char *text,
 	uint64_t size, struct vmimg_error *err)
 {
-	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = reopen(e->io, err);
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = vmimg_vmdk_writable(disk, e, err);
 	uint64_t end = e->at + size, old = e->at + e->len;
 
 	if (!io)
@@ -81,12 +73,28 @@ static int resize_flat(struct vmimg_disk *disk, const struct vmdk_extent *e, con
 	return vmimg_io_resize(io, end, err) || vmimg_io_sync(io, err) ? -1 : 0;
 }
 
-/* The descriptor's text as it is, in fresh memory. */
-static char *read_text(
-	struct vmimg_disk *disk, const struct vmdk_extent *e, struct vmimg_error *err)
+/* The extent with the descriptor inside; NULL: the descriptor has a file of its own. */
+static const struct vmdk_extent *holder(const struct vmimg_disk *disk)
 {
-	uint64_t at = e->sparse ? e->g.descriptor_at : 0;
-	uint64_t len = e->sparse ? e->g.descriptor_len : vmimg_io_size(disk->io);
+	const struct vmdk *v = vmdk_of(disk);
+
+	for (size_t i = 0; i < v->extent_count; i++)
+		if (v->extents[i].io == disk->io && v->extents[i].sparse)
+			return &v->extents[i];
+	return NULL;
+}
+
+static uint64_t text_room(const struct vmimg_disk *disk, uint64_t *at)
+{
+	const struct vmdk_extent *e = holder(disk);
+
+	*at = e ? e->g.descriptor_at : 0;
+	return e ? e->g.descriptor_len : vmimg_io_size(disk->io);
+}
+
+char *vmimg_vmdk_read_text(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	uint64_t at, len = text_room(disk, &at);
 	char *text = vmimg_alloc_array((size_t)len + 1, 1, err); /* as long as when it was opened */
 
 	if (text && !vmimg_io_pread(disk->io, text, (size_t)len, at, err))
@@ -95,14 +103,72 @@ static char *read_text(
 	return NULL;
 }
 
+/* When old and new differ in one sector of the file only, that is written. *done: so it was. */
+static int put_sector(struct vmimg_disk *disk, const char *old, const char *text, bool *done,
+	struct vmimg_error *err)
+{
+	uint64_t at;
+	size_t len = strlen(text), first = 0, end = len;
+
+	(void)text_room(disk, &at);
+	*done = false;
+	if (strlen(old) != len)
+		return 0;
+	while (first < len && old[first] == text[first])
+		first++;
+	while (end > first && old[end - 1] == text[end - 1])
+		end--;
+	*done = first == end || (at + first) / VMDK_SECTOR == (at + end - 1) / VMDK_SECTOR;
+	if (!*done || first == end)
+		return 0;
+	if (vmimg_io_sync(disk->io, err) ||
+		vmimg_io_pwrite(disk->io, text + first, end - first, at + first, err))
+		return -1;
+	return vmimg_io_sync(disk->io, err);
+}
+
+int vmimg_vmdk_put_text(struct vmimg_disk *disk, const char *text, struct vmimg_error *err)
+{
+	const struct vmdk_extent *e = holder(disk);
+	VMIMG_AUTO(free) char *old = vmimg_vmdk_read_text(disk, err);
+	bool done;
+
+	if (!old || put_sector(disk, old, text, &done, err))
+		return -1;
+	if (done)
+		return 0;
+	if (!e)
+		return replace_text(disk->io, text, err);
+	if (strlen(text) >= e->g.descriptor_len)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the descriptor has no room");
+	return vmimg_vmdk_resize_sparse(disk->io, &e->g, text, e->g.capacity, err);
+}
+
+int vmimg_vmdk_check_kind(const struct vmdk_grains *g, struct vmimg_error *err)
+{
+	if (g->kind == VMDK_HOSTED && !g->packed && !(g->flags & VMDK_FLAG_MARKERS))
+		return 0;
+	return vmimg_fail(err, VMIMG_EUNSUPPORTED, "%s",
+		g->kind == VMDK_HOSTED ? "a streamOptimized disk is not changed: convert it"
+				       : "sparse extents of ESX are not changed");
+}
+
+int vmimg_vmdk_check_descriptor(const struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	int fd = vmimg_file_fd(disk->io);
+
+	if (fd < 0 || (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR)
+		return 0;
+	return vmimg_fail(err, VMIMG_EINVAL, "this is an extent: name the descriptor, %s",
+		vmimg_io_name(disk->io));
+}
+
 static int check_sparse(const struct vmdk_extent *e, uint64_t size, struct vmimg_error *err)
 {
 	const struct vmdk_grains *g = &e->g;
 
-	if (g->kind != VMDK_HOSTED || g->packed || (g->flags & VMDK_FLAG_MARKERS))
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "%s",
-			g->kind == VMDK_HOSTED ? "a streamOptimized disk is not changed: convert it"
-					       : "sparse extents of ESX are not changed");
+	if (vmimg_vmdk_check_kind(g, err))
+		return -1;
 	if (!g->descriptor_at || !g->capacity)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"only a sparse disk in one file, with its descriptor inside, is resized");
@@ -118,15 +184,13 @@ static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmi
 {
 	const struct vmdk *v = vmdk_of(disk);
 	const struct vmdk_extent *e = v->extents;
-	int fd = vmimg_file_fd(disk->io);
 
 	if (!v->has_descriptor || v->header_differs || v->extent_count != 1 || !e->line ||
 		v->missing || e->zero)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"only a disk of one extent with a sound descriptor is resized: convert it");
-	if (fd >= 0 && (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
-		return vmimg_fail(err, VMIMG_EINVAL, "this is an extent: name the descriptor, %s",
-			vmimg_io_name(disk->io));
+	if (vmimg_vmdk_check_descriptor(disk, err))
+		return -1;
 	if (v->descriptor.parent_cid != VMDK_NO_PARENT)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"a disk with a parent is as large as that: flatten it first (convert)");
@@ -158,7 +222,7 @@ static int vmdk_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_erro
 		return vmimg_fail(err, VMIMG_EINVAL, "a VMDK of no sectors");
 	if (check_resize(disk, size, err))
 		return -1;
-	text = read_text(disk, e, err);
+	text = vmimg_vmdk_read_text(disk, err);
 	now = text ? vmimg_vmdk_resized_text(&v->descriptor, text, size / VMDK_SECTOR, err) : NULL;
 	if (!now)
 		return -1;
@@ -171,4 +235,10 @@ static int vmdk_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_erro
 
 const struct vmimg_edit_ops vmimg_vmdk_edit = {
 	.resize = vmdk_resize,
+	.update = vmimg_vmdk_update,
+	.empty = vmimg_vmdk_empty,
+	.set_parent = vmimg_vmdk_set_parent,
+	.squeeze = vmimg_vmdk_squeeze,
+	.set = vmimg_vmdk_set,
+	.settings = vmimg_vmdk_set_options,
 };

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Changing a VMDK in place: edit.c decides, edit_sparse.c and edit_text.c do. */
+/* What the changes of a VMDK in place share: edit.c (sizes, with edit_sparse.c and edit_text.c),
+ * update.c (content), entries.c (tables), relate.c (the descriptor's keys: parents, settings),
+ * space.c (emptied, squeezed). */
 #pragma once
+#include "disk/blocks.h"
 #include "disk/edit.h"
 #include "format/vmdk/vmdk.h"
 
@@ -14,3 +17,82 @@ char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text,
 /* A sparse extent with its descriptor inside. text: the new descriptor. */
 int vmimg_vmdk_resize_sparse(struct vmimg_io *io, const struct vmdk_grains *g, const char *text,
 	uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* ---- edit.c ---- */
+
+/* The descriptor lies in the file that was opened, not in an extent's. */
+int vmimg_vmdk_check_descriptor(
+	const struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
+/* Whether a sparse extent is of the kind that is changed in place. */
+int vmimg_vmdk_check_kind(const struct vmdk_grains *g, struct vmimg_error *err) VMIMG_CHECKED;
+/* The descriptor's text as it is, in fresh memory, followed by a NUL. */
+char *vmimg_vmdk_read_text(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
+/* Puts that text in its place, at once. */
+int vmimg_vmdk_put_text(
+	struct vmimg_disk *disk, const char *text, struct vmimg_error *err) VMIMG_CHECKED;
+/* The extent's file, for writing; the caller gives it back. */
+struct vmimg_io *vmimg_vmdk_writable(struct vmimg_disk *disk, const struct vmdk_extent *e,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
+/* ---- edit_text.c ---- */
+
+/* A key of the descriptor that changes. */
+struct vmdk_key {
+	const char *key;
+	const char *value; /* NULL: the key goes */
+	bool bare;         /* the value stands without quotes */
+};
+/* The text with those keys; fresh memory. */
+char *vmimg_vmdk_keyed_text(const char *text, const struct vmdk_key *keys, size_t count,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
+/* ---- entries.c: the tables of a hosted sparse extent, being changed ---- */
+
+struct vmdk_change {
+	struct vmimg_io *io;
+	struct vmdk_grains g;
+	bool marked; /* the header says that tables are being changed */
+};
+
+/* Writes the header's sector, between two flushes: whether tables are being changed; zeroed: that
+ * an entry of 1 is a grain of zeroes. */
+int vmimg_vmdk_mark(
+	struct vmdk_change *c, bool unclean, bool zeroed, struct vmimg_error *err) VMIMG_CHECKED;
+/* What a walk visits, each may be NULL: tables (i of the directory, at a sector), and grains. */
+struct vmdk_visit {
+	vmimg_blocks_visit *table, *grain;
+	void *ctx;
+};
+/* All tables of the directory at directory_at. */
+int vmimg_vmdk_walk(const struct vmdk_change *c, uint64_t directory_at,
+	const struct vmdk_visit *visit, struct vmimg_error *err) VMIMG_CHECKED;
+/* The sectors in use: init, add and room of disk/blocks.h. */
+int vmimg_vmdk_space(const struct vmdk_change *c, struct vmimg_blocks *blocks,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Makes the redundant tables what the first ones are: after a crash they may differ. */
+int vmimg_vmdk_mirror(const struct vmdk_change *c, struct vmimg_error *err) VMIMG_CHECKED;
+/* Where the grain's entry is, in the tables of the directory at directory_at; 0: there is no table.
+ */
+int vmimg_vmdk_entry_place(const struct vmdk_change *c, uint64_t directory_at, uint64_t grain,
+	uint64_t *at, struct vmimg_error *err) VMIMG_CHECKED;
+/* Gives the grain a table in each directory that lacks one, behind all that is in use. */
+int vmimg_vmdk_add_table(struct vmdk_change *c, struct vmimg_blocks *blocks, uint64_t grain,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Writes entries [grain, grain + count), which are in one table, in the redundant tables or in the
+ * first ones. */
+int vmimg_vmdk_put_entries(const struct vmdk_change *c, bool redundant, uint64_t grain,
+	const uint8_t *bytes, uint64_t count, struct vmimg_error *err) VMIMG_CHECKED;
+
+struct vmimg_sink *vmimg_vmdk_update(
+	struct vmimg_disk *disk, const struct vmimg_update *update, struct vmimg_error *err);
+
+/* ---- space.c, relate.c ---- */
+
+int vmimg_vmdk_empty(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vmdk_squeeze(
+	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vmdk_set_parent(struct vmimg_disk *disk, const struct vmimg_parent *parent,
+	struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vmdk_set(struct vmimg_disk *disk, const struct vmimg_options *options,
+	struct vmimg_error *err) VMIMG_CHECKED;
+extern const struct vmimg_option_spec vmimg_vmdk_set_options[];

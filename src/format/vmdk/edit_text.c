@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A descriptor's text with another size in it; all else stays as it was, comments included. */
+/* A descriptor's text with another size in it, or other keys; all else stays as it was, comments
+ * included. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -81,6 +82,104 @@ char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text,
 	}
 	if (out && !fclose(out) && result)
 		return result;
+	free(result);
+	vmimg_fail_nomem(err);
+	return NULL;
+}
+
+/* ---- keys ---- */
+
+/* The key that the line, of len bytes, gives a value to; keys it does not name do not count. */
+static const struct vmdk_key *find_key(
+	const char *line, size_t len, const struct vmdk_key *keys, size_t count)
+{
+	size_t blanks = strspn(line, " \t"), end = blanks;
+
+	while (end < len && !strchr("= \t", line[end]))
+		end++;
+	if (end + strspn(line + end, " \t") >= len || line[end + strspn(line + end, " \t")] != '=')
+		return NULL;
+	for (size_t i = 0; i < count; i++)
+		if (strlen(keys[i].key) == end - blanks &&
+			!strncasecmp(keys[i].key, line + blanks, end - blanks))
+			return &keys[i];
+	return NULL;
+}
+
+/* In the manner of VMware: keys of the data base have blanks around the sign. */
+static void print_key(FILE *out, const struct vmdk_key *key, const char *line_end)
+{
+	const char *quote = key->bare ? "" : "\"";
+	bool ddb = !strncasecmp(key->key, "ddb.", 4);
+
+	if (key->value)
+		fprintf(out, "%s%s%s%s%s%s", key->key, ddb ? " = " : "=", quote, key->value, quote,
+			line_end);
+}
+
+/* The keys that the text lacks, of the head or of the data base. */
+static void print_missing(FILE *out, const char *text, const struct vmdk_key *keys, size_t count,
+	bool ddb, const char *line_end)
+{
+	for (size_t i = 0; i < count; i++) {
+		bool found = !strncasecmp(keys[i].key, "ddb.", 4) != ddb;
+
+		for (const char *line = text; !found && *line;) {
+			size_t len = strcspn(line, "\n");
+
+			found = find_key(line, len, &keys[i], 1);
+			line += len + (line[len] == '\n');
+		}
+		if (!found)
+			print_key(out, &keys[i], line_end);
+	}
+}
+
+static void print_keyed(FILE *out, const char *text, const struct vmdk_key *keys, size_t count,
+	const char *line_end)
+{
+	static const struct vmdk_key parent = { "parentCID", NULL, true };
+	const char *line = text;
+	bool put = false, at_start = true;
+
+	while (*line) {
+		size_t len = strcspn(line, "\n"), whole = len + (line[len] == '\n');
+		const struct vmdk_key *key = find_key(line, len, keys, count);
+
+		if (!put && extent_start(line) && extent_start(line) < len) {
+			print_missing(out, text, keys, count, false, line_end);
+			put = true;
+		}
+		if (key)
+			print_key(out, key, line_end);
+		else
+			fwrite(line, 1, whole, out);
+		at_start = key || line[len] == '\n';
+		if (!put && find_key(line, len, &parent, 1)) {
+			print_missing(out, text, keys, count, false, line_end);
+			put = true;
+		}
+		line += whole;
+	}
+	if (!at_start)
+		fputs(line_end, out);
+	if (!put)
+		print_missing(out, text, keys, count, false, line_end);
+	print_missing(out, text, keys, count, true, line_end);
+}
+
+char *vmimg_vmdk_keyed_text(
+	const char *text, const struct vmdk_key *keys, size_t count, struct vmimg_error *err)
+{
+	char *result = NULL;
+	size_t size;
+	FILE *out = open_memstream(&result, &size);
+
+	if (out) {
+		print_keyed(out, text, keys, count, strstr(text, "\r\n") ? "\r\n" : "\n");
+		if (!fclose(out) && result)
+			return result;
+	}
 	free(result);
 	vmimg_fail_nomem(err);
 	return NULL;

@@ -58,11 +58,9 @@ static bool parse_hex(const char *text, uint8_t *bytes, size_t count)
 	return digits == 2 * count;
 }
 
-static int given_identities(
-	struct vmdk_settings *s, const struct vmimg_options *options, struct vmimg_error *err)
+int vmimg_vmdk_given_identities(
+	struct vmdk_settings *s, const char *cid, const char *uuid, struct vmimg_error *err)
 {
-	const char *cid = vmimg_options_text(options, "cid", NULL);
-	const char *uuid = vmimg_options_text(options, "uuid", NULL);
 	uint8_t bytes[4];
 
 	s->has_cid = cid != NULL;
@@ -200,5 +198,6 @@ int vmimg_vmdk_settings(struct vmdk_settings *s, const struct vmimg_create *crea
 		return -1;
 	s->zeroed = s->subformat != VMDK_STREAM &&
 		vmimg_options_bool(options, "zeroed_grain", s->parent_hint != NULL);
-	return given_identities(s, options, err);
+	return vmimg_vmdk_given_identities(s, vmimg_options_text(options, "cid", NULL),
+		vmimg_options_text(options, "uuid", NULL), err);
 }

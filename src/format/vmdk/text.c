@@ -31,11 +31,10 @@ static struct geometry geometry_of(const struct vmdk_settings *s)
 	return g;
 }
 
-/* "60 00 c2 9f e4 0c 87 33-ea 3e c3 1b 2b 43 52 e9" */
-static void print_uuid(FILE *out, const struct vmimg_guid *uuid)
+void vmimg_vmdk_uuid_text(char text[3 * VMIMG_GUID_SIZE + 1], const struct vmimg_guid *uuid)
 {
-	for (unsigned i = 0; i < VMIMG_GUID_SIZE; i++)
-		fprintf(out, "%s%02x", !i ? "" : i == 8 ? "-" : " ", uuid->bytes[i]);
+	for (size_t i = 0; i < VMIMG_GUID_SIZE; i++)
+		text += sprintf(text, "%s%02x", !i ? "" : i == 8 ? "-" : " ", uuid->bytes[i]);
 }
 
 static void print_head(FILE *out, const struct vmdk_settings *s)
@@ -60,7 +59,9 @@ static void print_lines(FILE *out, const struct vmdk_line *lines, size_t count)
 static void print_ddb(FILE *out, const struct vmdk_settings *s)
 {
 	struct geometry g = geometry_of(s);
+	char uuid[3 * VMIMG_GUID_SIZE + 1];
 
+	vmimg_vmdk_uuid_text(uuid, &s->uuid);
 	fprintf(out,
 		"\n# The Disk Data Base\n#DDB\n\nddb.adapterType = \"%s\"\n"
 		"ddb.geometry.cylinders = \"%" PRIu64 "\"\nddb.geometry.heads = \"%u\"\n"
@@ -68,9 +69,10 @@ static void print_ddb(FILE *out, const struct vmdk_settings *s)
 		s->adapter, g.cylinders, g.heads, g.sectors);
 	for (unsigned i = 0; i < VMIMG_GUID_SIZE; i++)
 		fprintf(out, "%02x", s->long_id.bytes[i]);
-	fprintf(out, "\"\nddb.toolsVersion = \"%s\"\nddb.uuid = \"", s->tools_version);
-	print_uuid(out, &s->uuid);
-	fprintf(out, "\"\nddb.virtualHWVersion = \"%s\"\n", s->hw_version);
+	fprintf(out,
+		"\"\nddb.toolsVersion = \"%s\"\nddb.uuid = \"%s\"\n"
+		"ddb.virtualHWVersion = \"%s\"\n",
+		s->tools_version, uuid, s->hw_version);
 }
 
 char *vmimg_vmdk_text(const struct vmdk_settings *s, const struct vmdk_line *lines, size_t count,

@@ -41,6 +41,9 @@ struct vmdk_settings {
 
 int vmimg_vmdk_settings(struct vmdk_settings *s, const struct vmimg_create *create, bool in_order,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* Identities that a user wrote; NULL: not given. */
+int vmimg_vmdk_given_identities(struct vmdk_settings *s, const char *cid, const char *uuid,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* Sets the identities that were not given, from the hash of the content. */
 int vmimg_vmdk_identify(
 	struct vmdk_settings *s, uint64_t content, struct vmimg_error *err) VMIMG_CHECKED;
@@ -55,6 +58,8 @@ static inline bool vmimg_vmdk_wants_digest(const struct vmdk_settings *s)
 /* The descriptor's text, which the caller frees. */
 char *vmimg_vmdk_text(const struct vmdk_settings *s, const struct vmdk_line *lines, size_t count,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* "60 00 c2 9f e4 0c 87 33-ea 3e c3 1b 2b 43 52 e9" */
+void vmimg_vmdk_uuid_text(char text[3 * VMIMG_GUID_SIZE + 1], const struct vmimg_guid *uuid);
 /* Writes the text to a file of its own. */
 int vmimg_vmdk_write_text(struct vmimg_io *io, const struct vmdk_settings *s,
 	const struct vmdk_line *lines, size_t count, struct vmimg_error *err) VMIMG_CHECKED;

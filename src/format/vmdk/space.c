@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sparse extents emptied and squeezed. Emptied: the header leads to directories without tables, at
+ * the end of the file, while the tables that are there become zero, and then to these again.
+ */
+#include <inttypes.h>
+#include "format/vmdk/edit.h"
+#include "util/num.h"
+
+/* What both need of a disk: sparse extents that can be changed. */
+static int check_sparse(const struct vmimg_disk *disk, const char *done, struct vmimg_error *err)
+{
+	const struct vmdk *v = vmdk_of(disk);
+
+	if (disk->io->is_device || v->missing || v->header_differs)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "%s",
+			disk->io->is_device ? "it lies on a device" : "repair it first");
+	for (size_t i = 0; i < v->extent_count; i++) {
+		const struct vmdk_extent *e = &v->extents[i];
+
+		if (e->zero)
+			continue;
+		if (!e->io)
+			return vmimg_fail(err, VMIMG_EINVAL, "extent %zu is not there", i);
+		if (!e->sparse)
+			return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+				"%s is a plain extent, which cannot be %s", vmimg_io_name(e->io),
+				done);
+		if (vmimg_vmdk_check_kind(&e->g, err))
+			return -1;
+		if (e->g.through_rgd)
+			return vmimg_fail(err, VMIMG_EREFUSED,
+				"%s: its grain directory is damaged: repair it first",
+				vmimg_io_name(e->io));
+	}
+	return v->has_descriptor ? vmimg_vmdk_check_descriptor(disk, err) : 0;
+}
+
+/* ---- emptied ---- */
+
+/* One write of the header makes the extent's directories those at these sectors. */
+static int lead_to(struct vmdk_change *c, uint64_t rgd, uint64_t gd, struct vmimg_error *err)
+{
+	struct vmdk_header header;
+	uint8_t bytes[512];
+
+	if (vmimg_io_sync(c->io, err) || vmimg_io_pread(c->io, bytes, sizeof(bytes), 0, err))
+		return -1;
+	vmdk_header_decode(&header, bytes);
+	if (c->g.rgd_at)
+		header.rgd_offset = rgd;
+	header.gd_offset = gd;
+	header.unclean = 0;
+	vmdk_header_encode(&header, bytes);
+	if (vmimg_io_pwrite(c->io, bytes, sizeof(bytes), 0, err))
+		return -1;
+	return vmimg_io_sync(c->io, err);
+}
+
+struct clearing {
+	const struct vmdk_change *c;
+	uint64_t end; /* sectors; of the tables */
+};
+
+static int clear_table(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err)
+{
+	struct clearing *clearing = ctx;
+	uint64_t len = vmimg_vmdk_table_len(&clearing->c->g, i);
+
+	clearing->end = vmimg_max(clearing->end, sector + vmimg_div_up(len, VMDK_SECTOR));
+	return vmimg_io_zero(clearing->c->io, sector * VMDK_SECTOR, len, err);
+}
+
+static int empty_extent(struct vmdk_change *c, struct vmimg_error *err)
+{
+	const struct vmdk_grains *g = &c->g;
+	uint64_t sectors = vmimg_div_up(4 * g->gd_count, VMDK_SECTOR);
+	uint64_t at = vmimg_div_up(vmimg_io_size(c->io), VMDK_SECTOR);
+	struct clearing clearing = { c, g->overhead / VMDK_SECTOR };
+	struct vmdk_visit visit = { clear_table, NULL, &clearing };
+
+	if (vmimg_io_resize(c->io, (at + 2 * sectors) * VMDK_SECTOR, err) ||
+		lead_to(c, at, at + sectors, err) ||
+		(g->rgd_at && vmimg_vmdk_walk(c, g->rgd_at, &visit, err)) ||
+		vmimg_vmdk_walk(c, g->gd_at, &visit, err) ||
+		lead_to(c, g->rgd_at / VMDK_SECTOR, g->gd_at / VMDK_SECTOR, err))
+		return -1;
+	clearing.end = vmimg_max(
+		clearing.end, vmimg_div_up(vmimg_max(g->gd_at, g->rgd_at), VMDK_SECTOR) + sectors);
+	clearing.end = vmimg_max(
+		clearing.end, vmimg_div_up(g->descriptor_at + g->descriptor_len, VMDK_SECTOR));
+	return vmimg_io_resize(c->io, clearing.end * VMDK_SECTOR, err) || vmimg_io_sync(c->io, err)
+		? -1
+		: 0;
+}
+
+/* ---- squeezed ---- */
+
+static int walk(void *ctx, vmimg_blocks_visit *visit, void *visit_ctx, struct vmimg_error *err)
+{
+	const struct vmdk_change *c = ctx;
+	struct vmdk_visit grains = { NULL, visit, visit_ctx };
+
+	return vmimg_vmdk_walk(c, c->g.gd_at, &grains, err);
+}
+
+static int copy_grain(void *ctx, uint64_t i, uint64_t from, uint64_t to, struct vmimg_error *err)
+{
+	const struct vmdk_change *c = ctx;
+	uint64_t at = from * VMDK_SECTOR;
+
+	(void)i;
+	return vmimg_blocks_copy(
+		c->io, at, to * VMDK_SECTOR, vmimg_min(c->g.grain, vmimg_io_size(c->io) - at), err);
+}
+
+static int lead(void *ctx, uint64_t i, uint64_t to, struct vmimg_error *err)
+{
+	const struct vmdk_change *c = ctx;
+	uint8_t bytes[4];
+
+	vmimg_put_le32(bytes, (uint32_t)to);
+	if (c->g.rgd_at && vmimg_vmdk_put_entries(c, true, i, bytes, 1, err))
+		return -1;
+	return vmimg_vmdk_put_entries(c, false, i, bytes, 1, err);
+}
+
+/* The gaps between grains are closed; where the last ones were, the file ends. */
+static int squeeze_extent(struct vmdk_change *c, struct vmimg_error *err)
+{
+	const struct vmimg_blocks_image image = { c->io, c, walk, copy_grain, lead };
+	struct vmimg_blocks blocks = { 0 };
+	uint64_t end = 0;
+	int failed = vmimg_vmdk_mark(c, true, false, err) || vmimg_vmdk_mirror(c, err) ||
+		vmimg_vmdk_space(c, &blocks, err) || vmimg_blocks_squeeze(&blocks, &image, err);
+
+	vmimg_blocks_done(&blocks);
+	if (failed)
+		return -1;
+	blocks = (struct vmimg_blocks){ 0 };
+	failed = vmimg_vmdk_space(c, &blocks, err);
+	end = blocks.end * VMDK_SECTOR;
+	vmimg_blocks_done(&blocks);
+	if (failed || vmimg_vmdk_mark(c, false, false, err))
+		return -1;
+	if (vmimg_io_size(c->io) <= end)
+		return 0;
+	return vmimg_io_resize(c->io, end, err) || vmimg_io_sync(c->io, err) ? -1 : 0;
+}
+
+/* ---- every extent ---- */
+
+static int each_extent(struct vmimg_disk *disk, const char *done,
+	int (*change)(struct vmdk_change *, struct vmimg_error *), uint64_t *saved,
+	struct vmimg_error *err)
+{
+	const struct vmdk *v = vmdk_of(disk);
+	int failed = check_sparse(disk, done, err);
+
+	for (size_t i = 0; !failed && i < v->extent_count; i++) {
+		struct vmdk_change c = { .g = v->extents[i].g };
+		uint64_t before;
+
+		if (v->extents[i].zero)
+			continue;
+		c.io = vmimg_vmdk_writable(disk, &v->extents[i], err);
+		before = c.io ? vmimg_io_size(c.io) : 0;
+		failed = !c.io || change(&c, err);
+		if (c.io && vmimg_io_size(c.io) < before)
+			*saved += before - vmimg_io_size(c.io);
+		vmimg_io_unref(c.io);
+	}
+	vmimg_table_forget(v->table);
+	return failed ? -1 : 0;
+}
+
+int vmimg_vmdk_empty(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	uint64_t saved = 0;
+
+	return each_extent(disk, "emptied", empty_extent, &saved, err);
+}
+
+int vmimg_vmdk_squeeze(struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err)
+{
+	*saved = 0;
+	return each_extent(disk, "squeezed", squeeze_extent, saved, err);
+}
