@@ -101,7 +101,7 @@ static int squeeze(struct job *job, struct vmimg_error *err)
 	uint64_t saved;
 
 	cli_image_close(&job->image);
-	if (cli_change_open_alone(&image, job->path, &job->args->common, err))
+	if (cli_change_open(&image, job->path, &job->args->common, err)) /* all its files */
 		return -1;
 	edit = image.disk->format->edit;
 	if (edit->squeeze && edit->squeeze(image.disk, &saved, err))

@@ -25,14 +25,6 @@ static int list_settings(const char *path, const struct cli_common *common, stru
 	return CLI_OK;
 }
 
-static bool is_known(const struct vmimg_option_spec *spec, const char *key)
-{
-	for (; spec && spec->name; spec++)
-		if (!strcmp(spec->name, key))
-			return true;
-	return false;
-}
-
 /* "KEY=VALUE", the value as it is, commas and all. */
 static int read_word(struct vmimg_options *list, const char *word,
 	const struct vmimg_option_spec *specs, struct vmimg_error *err)
@@ -45,7 +37,7 @@ static int read_word(struct vmimg_options *list, const char *word,
 	if (!equals || equals == word)
 		return vmimg_fail(err, VMIMG_EINVAL, "'%.80s' is not KEY=VALUE", word);
 	key[equals - word] = '\0';
-	if (!is_known(specs, key))
+	if (!vmimg_options_find(specs, key))
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"there is no setting '%.40s' (vmimg set IMAGE lists them)", key);
 	return vmimg_options_set(list, key, equals + 1, err);

@@ -94,15 +94,28 @@ static int verify_value(const struct vmimg_option *option, const struct vmimg_op
 	return 0;
 }
 
+const struct vmimg_option_spec *vmimg_options_find(
+	const struct vmimg_option_spec *specs, const char *key)
+{
+	for (; specs && specs->name; specs++) {
+		size_t len = strlen(specs->name);
+
+		if (!strcmp(specs->name, key) ||
+			(specs->name[len - 1] == '*' && strlen(key) >= len &&
+				!strncmp(specs->name, key, len - 1)))
+			return specs;
+	}
+	return NULL;
+}
+
 int vmimg_options_verify(const struct vmimg_options *options, const struct vmimg_option_spec *specs,
 	const char *format, struct vmimg_error *err)
 {
 	for (size_t i = 0; i < options->count; i++) {
-		const struct vmimg_option_spec *spec = specs;
+		const struct vmimg_option_spec *spec =
+			vmimg_options_find(specs, options->items[i].key);
 
-		while (spec && spec->name && strcmp(spec->name, options->items[i].key))
-			spec++;
-		if (!spec || !spec->name)
+		if (!spec)
 			return vmimg_fail(err, VMIMG_EINVAL,
 				"format %s has no option '%.40s' (-o help lists them)", format,
 				options->items[i].key);

@@ -13,7 +13,7 @@ enum vmimg_option_kind {
 };
 
 struct vmimg_option_spec {
-	const char *name;
+	const char *name; /* "prefix.*": all keys that begin so */
 	enum vmimg_option_kind kind;
 	const char *values; /* CHOICE: "a|b|c" */
 	const char *help;   /* one line, the default in brackets */
@@ -34,6 +34,9 @@ int vmimg_options_set(struct vmimg_options *options, const char *key, const char
 	struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_options_done(struct vmimg_options *options);
 
+/* What the table (NULL: it is empty) says of a key; NULL: nothing. */
+const struct vmimg_option_spec *vmimg_options_find(
+	const struct vmimg_option_spec *specs, const char *key);
 /* Every option is one that the table knows, with a value of its kind. specs may be NULL. */
 int vmimg_options_verify(const struct vmimg_options *options, const struct vmimg_option_spec *specs,
 	const char *format, struct vmimg_error *err) VMIMG_CHECKED;

@@ -105,11 +105,13 @@ const struct vmimg_option_spec vmimg_vmdk_set_options[] = {
 	{ "cid", VMIMG_OPTION_TEXT, NULL,
 		"content ID, by which children know it, 8 hexadecimal digits; or new" },
 	{ "geometry", VMIMG_OPTION_TEXT, NULL, "cylinders/heads/sectors" },
+	{ "ddb.*", VMIMG_OPTION_TEXT, NULL,
+		"a key of the disk data base as it stands there; empty: it goes" },
 	{ 0 },
 };
 
 struct settings {
-	struct vmdk_key keys[10];
+	struct vmdk_key *keys;
 	size_t count;
 	char uuid[3 * VMIMG_GUID_SIZE + 1], cid[9], id[2 * VMIMG_GUID_SIZE + 1];
 	char geometry[3][12];
@@ -174,13 +176,37 @@ static int add_geometry(struct settings *s, const char *text, struct vmimg_error
 	return 0;
 }
 
+/* Keys as a user wrote them. */
+static int add_ddb(struct settings *s, const struct vmimg_options *options, struct vmimg_error *err)
+{
+	for (size_t i = 0; i < options->count; i++) {
+		const char *key = options->items[i].key, *value = options->items[i].value;
+
+		if (strncmp(key, "ddb.", 4) ||
+			value != vmimg_options_text(options, key, NULL)) /* a later one wins */
+			continue;
+		for (const char *p = key; *p; p++)
+			if (!isalnum((unsigned char)*p) && !strchr("._-", *p))
+				return vmimg_fail(err, VMIMG_EINVAL,
+					"'%.40s' is no key of a descriptor", key);
+		if (strpbrk(value, "\"\r\n"))
+			return vmimg_fail(err, VMIMG_EINVAL,
+				"%.40s: a descriptor cannot hold quotes and line ends", key);
+		s->keys[s->count++] = (struct vmdk_key){ key, *value ? value : NULL, false };
+	}
+	return 0;
+}
+
 int vmimg_vmdk_set(
 	struct vmimg_disk *disk, const struct vmimg_options *options, struct vmimg_error *err)
 {
 	const struct vmdk_descriptor *d = &vmdk_of(disk)->descriptor;
-	struct settings s = { 0 };
+	/* beside what the user wrote, each once: the identities and the geometry */
+	VMIMG_AUTO(free)
+	struct vmdk_key *keys = vmimg_alloc_array(options->count + 10, sizeof(*keys), err);
+	struct settings s = { .keys = keys };
 
-	if (check_change(disk, err) ||
+	if (!keys || check_change(disk, err) || add_ddb(&s, options, err) ||
 		add_version(&s, "ddb.virtualHWVersion",
 			vmimg_options_text(options, "hwversion", NULL), err) ||
 		add_version(&s, "ddb.toolsVersion",

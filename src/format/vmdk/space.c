@@ -7,7 +7,8 @@
 #include "format/vmdk/edit.h"
 #include "util/num.h"
 
-/* What both need of a disk: sparse extents that can be changed. */
+/* What both need of a disk: sparse extents that can be changed. done: what plain ones cannot be;
+ * NULL: they stay as they are. */
 static int check_sparse(const struct vmimg_disk *disk, const char *done, struct vmimg_error *err)
 {
 	const struct vmdk *v = vmdk_of(disk);
@@ -22,6 +23,8 @@ static int check_sparse(const struct vmimg_disk *disk, const char *done, struct 
 			continue;
 		if (!e->io)
 			return vmimg_fail(err, VMIMG_EINVAL, "extent %zu is not there", i);
+		if (!e->sparse && !done)
+			continue;
 		if (!e->sparse)
 			return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 				"%s is a plain extent, which cannot be %s", vmimg_io_name(e->io),
@@ -161,7 +164,7 @@ static int each_extent(struct vmimg_disk *disk, const char *done,
 		struct vmdk_change c = { .g = v->extents[i].g };
 		uint64_t before;
 
-		if (v->extents[i].zero)
+		if (v->extents[i].zero || !v->extents[i].sparse)
 			continue;
 		c.io = vmimg_vmdk_writable(disk, &v->extents[i], err);
 		before = c.io ? vmimg_io_size(c.io) : 0;
@@ -184,5 +187,5 @@ int vmimg_vmdk_empty(struct vmimg_disk *disk, struct vmimg_error *err)
 int vmimg_vmdk_squeeze(struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err)
 {
 	*saved = 0;
-	return each_extent(disk, "squeezed", squeeze_extent, saved, err);
+	return each_extent(disk, NULL, squeeze_extent, saved, err);
 }

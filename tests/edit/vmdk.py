@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VMDK changed in place, in one file and in several: what qemu-img and 7-Zip read then, and what is left of a
+change that was cut off."""
+
+import os
+import shutil
+import struct
+import subprocess
+
+from lib import disks, env, harness, layers, process, qemu
+from lib.harness import check, equal
+from lib.process import vmimg, vmimg_ok
+
+MIB = 1 << 20
+SIZE = 9 * MIB + 1024
+HALF = 5 * MIB  # where the second extent of a split disk begins
+KINDS = "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat"
+
+
+PATCHES = ((100000, b"new" * 100), (HALF - 70000, b"\x11" * 140000), (8 * MIB, b"\x22" * 5000), (2 * MIB, bytes(MIB)))
+
+
+def split(raw, kind, path):
+    """A disk of two extents, which are those of two disks: writers begin a new one after 2 GiB."""
+    lines = []
+    for i, (start, length) in enumerate(((0, HALF), (HALF, SIZE - HALF))):
+        with open(raw, "rb") as file, open(f"{raw}.{i}", "wb") as part:
+            file.seek(start)
+            part.write(file.read(length))
+        vmimg_ok("convert", "-o", f"subformat={kind}", f"{raw}.{i}", path.replace(".vmdk", f"{i}.vmdk"))
+        with open(path.replace(".vmdk", f"{i}.vmdk"), encoding="utf-8") as file:
+            text = file.read()
+        lines.append(next(line for line in text.splitlines() if line.startswith("RW ")))
+        os.unlink(path.replace(".vmdk", f"{i}.vmdk"))
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text.replace(lines[1], "\n".join(lines)))
+
+
+def chain(folder, kind, child="monolithicSparse"):
+    """base.vmdk and child.vmdk on it; the raw disks that they are."""
+    raw = disks.pattern(f"{folder}/a.raw", SIZE, seed=3, data=3 * MIB)
+    changed = layers.change(raw, f"{folder}/b.raw", *PATCHES)
+    if kind.startswith("two"):
+        split(raw, kind, f"{folder}/base.vmdk")
+    else:
+        vmimg_ok("convert", "-o", f"subformat={kind}", raw, f"{folder}/base.vmdk")
+    layers.child_of(f"{folder}/base.vmdk", raw, changed, f"{folder}/child.vmdk", "vmdk", "-o", f"subformat={child}")
+    return raw, changed
+
+
+def by_7zz(path, folder):
+    shutil.rmtree(f"{folder}/7z", ignore_errors=True)
+    subprocess.run(["7zz", "x", "-y", "-bd", "-tVMDK", f"-o{folder}/7z", path], check=True, stdout=subprocess.DEVNULL)
+    name, = os.listdir(f"{folder}/7z")
+    return disks.sha256(f"{folder}/7z/{name}")
+
+
+def all_agree(path, raw, folder):
+    want = disks.sha256(raw)
+    layers.sound(path, os.path.basename(path))
+    equal(process.guest_sha256(path), want, "vmimg")
+    qemu.img("check", "-q", "-f", "vmdk", path)
+    equal(qemu.guest_sha256(path, "vmdk", folder), want, "qemu-img")
+    if env.have("7zz"):
+        equal(by_7zz(path, folder), want, "7zz")
+
+
+def redundant_equal(path):
+    """Both sets of grain tables of a sparse extent, and the byte that says they may differ."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+        capacity, grain = struct.unpack_from("<QQ", head, 12)
+        per, = struct.unpack_from("<I", head, 44)
+        places = struct.unpack_from("<QQ", head, 48)
+        sets = []
+        for place in places:
+            file.seek(place * 512)
+            directory = file.read(4 * (-(-capacity // (grain * per))))
+            tables = b""
+            for at, in struct.iter_unpack("<I", directory):
+                file.seek(at * 512)
+                tables += file.read(4 * per) if at else bytes(4 * per)
+            sets.append(tables)
+    check(sets[0] == sets[1], "the tables differ")
+    equal(head[72], 0, "the mark of a change")
+
+
+def test_commit(t):
+    for kind in KINDS:
+        with t.sub(kind), t.folder() as folder:
+            _, changed = chain(folder, kind)
+            before = disks.sha256(f"{folder}/base.vmdk") if kind != "monolithicSparse" else None
+            vmimg_ok("commit", f"{folder}/child.vmdk")
+            all_agree(f"{folder}/base.vmdk", changed, folder)
+            equal(process.guest_sha256(f"{folder}/child.vmdk"), disks.sha256(changed), "the child")
+            if before:
+                equal(disks.sha256(f"{folder}/base.vmdk"), before, "the descriptor")
+            for name in os.listdir(folder):
+                if name.endswith(".vmdk") and open(f"{folder}/{name}", "rb").read(4) == b"KDMV":
+                    redundant_equal(f"{folder}/{name}")
+
+
+def test_children(t):
+    """Rebased onto other disks and to none; children in one file and in several."""
+    for kind in "monolithicSparse", "twoGbMaxExtentSparse":
+        with t.sub(kind), t.folder() as folder:
+            raw, changed = chain(folder, "monolithicSparse", kind)
+            child = f"{folder}/child.vmdk"
+            other = layers.change(raw, f"{folder}/c.raw", (3 * MIB, b"other" * 1000))
+            vmimg_ok("convert", other, f"{folder}/other.vmdk")
+            vmimg_ok("rebase", "-b", "other.vmdk", child)
+            os.rename(f"{folder}/base.vmdk", f"{folder}/away")
+            layers.sound(child, "on another parent")
+            equal(process.guest_sha256(child), disks.sha256(changed), "on another parent")
+            vmimg_ok("rebase", "-b", "", child)
+            os.unlink(f"{folder}/other.vmdk")
+            all_agree(child, changed, folder)
+            os.rename(f"{folder}/away", f"{folder}/base.vmdk")
+            vmimg_ok("rebase", "-b", "base.vmdk", child)
+            equal(process.guest_sha256(child), disks.sha256(changed), "on a parent again")
+
+
+def test_squeezed(t):
+    raw = t.path("full.raw")
+    with open(raw, "wb") as file:
+        for i in range(10):
+            file.write(bytes([i + 1]) * MIB)
+    for kind in "monolithicSparse", "twoGbMaxExtentSparse":
+        with t.sub(kind), t.folder() as folder:
+            path = f"{folder}/a.vmdk"
+            vmimg_ok("convert", "-o", f"subformat={kind}", raw, path)
+            qemu.io(path, "write -P 0 2M 4M", fmt="vmdk")
+            layers.change(raw, raw + ".z", (2 * MIB, bytes(4 * MIB)))
+            vmimg_ok("compact", path)
+            file = path if kind == "monolithicSparse" else f"{folder}/a-s001.vmdk"
+            equal(os.path.getsize(file), 6 * MIB + 65536, "size")
+            redundant_equal(file)
+            all_agree(path, raw + ".z", folder)
+            qemu.io(path, "write -P 9 3M 1M", fmt="vmdk")  # a peer goes on with it
+            layers.change(raw + ".z", raw + ".y", (3 * MIB, b"\x09" * MIB))
+            all_agree(path, raw + ".y", folder)
+
+
+def test_settings(t):
+    for kind in "monolithicSparse", "monolithicFlat":
+        with t.sub(kind), t.folder() as folder:
+            raw, changed = chain(folder, kind)
+            base, child = f"{folder}/base.vmdk", f"{folder}/child.vmdk"
+            vmimg_ok("set", base, "adapter=lsilogic", "hwversion=14", "geometry=100/16/63", "ddb.thinProvisioned=1",
+                     "uuid=6000c29fe40c8733ea3ec31b2b4352e9")
+            text = open(base, "rb").read(20000)
+            for line in (b'ddb.adapterType = "lsilogic"', b'ddb.virtualHWVersion = "14"', b'ddb.thinProvisioned = "1"',
+                         b'ddb.geometry.cylinders = "100"', b'ddb.uuid = "60 00 c2 9f e4 0c 87 33-ea 3e c3 1b 2b 43 52 e9"'):
+                equal(text.count(line + b"\n"), 1, str(line))
+            all_agree(base, raw, folder)
+            equal(process.guest_sha256(child), disks.sha256(changed), "the child")
+            vmimg_ok("set", base, "cid=new")
+            equal(vmimg("convert", "-O", "raw", child, f"{folder}/no.raw").code, 5, "its child knows another")
+            before = disks.sha256(base)
+            for words in ["uuid=12"], ["geometry=1/2"], ["cid=ffffffff"], ["adapter=x"], ["creator=x"]:
+                equal(vmimg("set", base, *words).code, 2, words[0])
+                equal(disks.sha256(base), before, f"the image after {words[0]}")
+
+
+def test_refused(t):
+    raw, _ = chain(t.tmp, "streamOptimized")
+    before = disks.sha256(t.path("base.vmdk"))
+    result = vmimg("commit", t.path("child.vmdk"))
+    check(result.code != 0 and "streamOptimized" in result.errors, str(result))
+    equal(disks.sha256(t.path("base.vmdk")), before, "the image")
+
+
+def test_cut_off(t):
+    for kind in "monolithicSparse", "twoGbMaxExtentSparse":
+        with t.folder() as folder:
+            _, changed = chain(folder, "monolithicSparse", kind)
+            os.mkdir(f"{folder}/f")
+            for name in os.listdir(folder):
+                if name.endswith(".vmdk"):
+                    os.rename(f"{folder}/{name}", f"{folder}/f/{name}")
+            for words in (["set", "IMAGE", "geometry=10/16/63"], ["rebase", "-u", "-b", "base.vmdk", "IMAGE"],
+                          ["compact", "--threads=1", "IMAGE"]):
+                with t.sub(f"{kind}: {words[0]}"):
+                    layers.cut_off(f"{folder}/f", "child.vmdk", (disks.sha256(changed),), *words)
+
+
+if __name__ == "__main__":
+    harness.main()
