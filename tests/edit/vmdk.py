@@ -155,7 +155,7 @@ def test_settings(t):
             all_agree(base, raw, folder)
             equal(process.guest_sha256(child), disks.sha256(changed), "the child")
             vmimg_ok("set", base, "cid=new")
-            equal(vmimg("convert", "-O", "raw", child, f"{folder}/no.raw").code, 5, "its child knows another")
+            equal(vmimg("convert", "-O", "raw", child, f"{folder}/no.raw").code, 4, "its child knows another")
             before = disks.sha256(base)
             for words in ["uuid=12"], ["geometry=1/2"], ["cid=ffffffff"], ["adapter=x"], ["creator=x"]:
                 equal(vmimg("set", base, *words).code, 2, words[0])
@@ -178,7 +178,8 @@ def test_cut_off(t):
             for name in os.listdir(folder):
                 if name.endswith(".vmdk"):
                     os.rename(f"{folder}/{name}", f"{folder}/f/{name}")
-            for words in (["set", "IMAGE", "geometry=10/16/63"], ["rebase", "-u", "-b", "base.vmdk", "IMAGE"],
+            shutil.copy(f"{folder}/f/base.vmdk", f"{folder}/f/another-base.vmdk")
+            for words in (["set", "IMAGE", "geometry=10/16/63"], ["rebase", "-u", "-b", "another-base.vmdk", "IMAGE"],
                           ["compact", "--threads=1", "IMAGE"]):
                 with t.sub(f"{kind}: {words[0]}"):
                     layers.cut_off(f"{folder}/f", "child.vmdk", (disks.sha256(changed),), *words)

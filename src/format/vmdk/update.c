@@ -482,13 +482,13 @@ static int check_extent(const struct update *u, size_t i, struct vmimg_error *er
 		return 0;
 	if (!e->io)
 		return vmimg_fail(err, VMIMG_EINVAL, "extent %zu is not there", i);
+	if (e->sparse && vmimg_vmdk_check_kind(&e->g, err))
+		return -1;
 	if (e->line && e->line->access == VMDK_RDONLY)
 		return vmimg_fail(err, VMIMG_EREFUSED,
 			"the descriptor says that extent %s is only read (RDONLY)", name);
 	if (!e->sparse)
 		return 0;
-	if (vmimg_vmdk_check_kind(&e->g, err))
-		return -1;
 	if (e->g.through_rgd)
 		return vmimg_fail(err, VMIMG_EREFUSED,
 			"%s: its grain directory is damaged: repair it before it is changed", name);
