@@ -286,5 +286,20 @@ def test_far_refcounts(t):
         sound(path, words[0])
 
 
+def test_far_reference(t):
+    """An entry that names a place far past the end of the file costs a line, not memory as long as the way there."""
+    path = t.path("far.qcow2")
+    qemu.create(path, "qcow2", 64 << 20)
+    qemu.io(path, "write 0 64k")
+    with open(path, "r+b") as file:
+        file.seek(40)
+        file.seek(int.from_bytes(file.read(8), "big"))
+        file.seek((int.from_bytes(file.read(8), "big") & 0x00fffffffffffe00) + 8)
+        file.write((1 << 63 | 1 << 54).to_bytes(8, "big"))
+    done = run(env.VMIMG, "resize", "--shrink", path, "32K")
+    equal(done.code, 4, "exit code")
+    check("far past the end" in done.errors and done.peak < 64 << 20, str(done))
+
+
 if __name__ == "__main__":
     harness.main()

@@ -9,6 +9,7 @@
 #include "util/num.h"
 
 #define BLOCK_ROOM (UINT64_C(32) << 20) /* bytes of refcount blocks in memory */
+#define MOST_AHEAD (UINT64_C(1) << 16)  /* refcount blocks that a change may add at the end */
 
 uint64_t vmimg_qcow2_change_most(const struct vmimg_qcow2_change *c)
 {
@@ -146,10 +147,23 @@ static int load_block(struct vmimg_qcow2_change *c, size_t group, struct vmimg_e
 
 /* The block of a group, read when it is not in memory; made when there was none. Valid until the
  * next call. */
+/* A reference far past the end of the file would ask for a list as long as the way there. */
+static bool is_far(const struct vmimg_qcow2_change *c, uint64_t group)
+{
+	return group > vmimg_io_size(c->io) / c->q->cluster / c->group_len + MOST_AHEAD;
+}
+
 static struct vmimg_qcow2_block *block_of(
 	struct vmimg_qcow2_change *c, uint64_t group, struct vmimg_error *err)
 {
 	if (group >= c->block_count) {
+		if (is_far(c, group)) {
+			vmimg_fail(err, VMIMG_ECORRUPT,
+				"a cluster at 0x%" PRIx64 " is referred to, far past the end of "
+							  "the file: repair the image first",
+				group * c->group_len * c->q->cluster);
+			return NULL;
+		}
 		if (vmimg_grow_array(&c->blocks, &c->block_cap, group + 1, sizeof(*c->blocks), err))
 			return NULL;
 		c->block_count = group + 1;
