@@ -40,8 +40,8 @@ enum vmimg_bitmap_act {
 struct vmimg_bitmap_change {
 	enum vmimg_bitmap_act act;
 	const char *name;
-	uint64_t granularity;           /* ADD: bytes, a power of two; 0: 64 KiB */
-	bool disabled;                  /* ADD */
+	uint64_t granularity; /* ADD: bytes, a power of two; 0: the cluster's, but 4 to 64 KiB */
+	bool disabled;        /* ADD */
 	struct vmimg_disk *source_disk; /* MERGE: where source is; may be the disk itself */
 	const char *source;
 };

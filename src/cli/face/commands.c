@@ -109,16 +109,24 @@ static const struct face_option rebase[] = { SOURCE, WORK, CACHE,
 	{ 't', NULL, true, FACE_PASS, "-t" }, { 'b', NULL, true, FACE_PASS, "-b" },
 	{ 'F', NULL, true, FACE_PASS, "-F" }, { 'u', NULL, false, FACE_PASS, "-u" }, END };
 
+static const struct face_option bitmap[] = { SOURCE, { 0, "add", false, FACE_PASS, "--add" },
+	{ 0, "remove", false, FACE_PASS, "--remove" }, { 0, "clear", false, FACE_PASS, "--clear" },
+	{ 0, "enable", false, FACE_PASS, "--enable" },
+	{ 0, "disable", false, FACE_PASS, "--disable" }, { 0, "merge", true, FACE_PASS, "--merge" },
+	{ 'b', "source-file", true, FACE_PASS, "-b" },
+	{ 'F', "source-format", true, FACE_PASS, "-F" },
+	{ 'g', "granularity", true, FACE_PASS, "-g" }, END };
+
 static const struct face_option none[] = { END };
 static const char *const no_bench[] = { "bench is not done here: tests/bench measures vmimg",
 	NULL };
-static const char *const not_yet[] = { "this is not done here", NULL };
 
 const struct face_command face_commands[] = {
 	{ "amend", "-o options filename", &cli_amend, amend, plain, 1, .least = 1, .most = 1,
 		.failure = 1 },
 	{ "bench", "", NULL, none, no_bench },
-	{ "bitmap", "", NULL, none, not_yet },
+	{ "bitmap", "filename bitmap", &cli_bitmap, bitmap, plain, 1, .least = 2, .most = 2,
+		.wrong_count = "Expecting filename and bitmap name", .failure = 1 },
 	{ "check", "filename", &cli_check, check, silent, 1, .least = 1, .most = 1, .failure = 1 },
 	{ "commit", "filename", &cli_commit, commit, silent, 1, .least = 1, .most = 1,
 		.failure = 1 },

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "format/qcow2/qcow2.h"
 #include "util/num.h"
+#include "util/zero.h"
 
 static int check_entry(const struct vmimg_disk *disk, const struct vmimg_qcow2_bitmap_entry *entry,
 	uint64_t at, struct vmimg_error *err)
@@ -127,4 +128,22 @@ int vmimg_qcow2_bitmap_read(struct vmimg_disk *disk, size_t index, uint64_t firs
 		at += step;
 	}
 	return 0;
+}
+
+bool vmimg_qcow2_bits_alike(const uint8_t *bits, size_t len, uint64_t *entry)
+{
+	bool ones = len && bits[0] == 0xff && !memcmp(bits, bits + 1, len - 1);
+
+	*entry = ones ? QCOW2_BITMAP_ALL_ONES : 0;
+	return ones || vmimg_is_zero(bits, len);
+}
+
+void vmimg_qcow2_bits_end(uint8_t *bits, size_t cap, uint64_t count)
+{
+	size_t whole = (size_t)(count / 8);
+
+	if (count % 8)
+		bits[whole] &= (uint8_t)((1U << count % 8) - 1);
+	whole += count % 8 != 0;
+	memset(bits + whole, 0, cap - whole);
 }

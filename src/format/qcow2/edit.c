@@ -113,6 +113,8 @@ int vmimg_qcow2_change_size(struct vmimg_qcow2_change *c, uint64_t size, struct 
 	c->header.size = size;
 	c->cut = vmimg_min(size, q->header.size);
 	c->cut = c->cut % q->cluster ? c->cut : 0;
+	if (vmimg_qcow2_resize_bitmaps(c, err))
+		return -1;
 	if (!c->cut && size > q->header.size && entries <= q->header.l1_size)
 		return 0; /* the table reaches far enough as it is */
 	if (vmimg_qcow2_rebuild(c, q->header.l1_offset, q->header.l1_size, entries, err))
@@ -236,9 +238,6 @@ int vmimg_qcow2_check_resize(const struct vmimg_disk *disk, uint64_t size, struc
 			q->cluster);
 	if (q->external)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "its data is in another file");
-	if (q->has_bitmaps && q->bitmaps.count)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"it has bitmaps, which would no longer fit: convert it, or remove them");
 	if (q->snapshot_count && q->header.version == 2)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"it has snapshots, and compat=0.10 cannot say how large each is");
@@ -350,4 +349,5 @@ const struct vmimg_edit_ops vmimg_qcow2_edit = {
 	.set_parent = vmimg_qcow2_set_parent,
 	.amend = vmimg_qcow2_amend,
 	.amendable = vmimg_qcow2_amendable,
+	.bitmap = vmimg_qcow2_bitmap,
 };

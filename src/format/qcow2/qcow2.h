@@ -92,6 +92,10 @@ json_t *vmimg_qcow2_describe_snapshots(const struct vmimg_qcow2 *q);
 int vmimg_qcow2_read_bitmaps(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_qcow2_bitmap_read(struct vmimg_disk *disk, size_t index, uint64_t first, uint64_t count,
 	uint8_t *bits, struct vmimg_error *err) VMIMG_CHECKED;
+/* Whether these bits of one cluster need none, being alike; *entry: what the table says then. */
+bool vmimg_qcow2_bits_alike(const uint8_t *bits, size_t len, uint64_t *entry);
+/* Clears those past the first count, in cap bytes. */
+void vmimg_qcow2_bits_end(uint8_t *bits, size_t cap, uint64_t count);
 
 /* map.c */
 int vmimg_qcow2_map(struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run,

@@ -4,15 +4,6 @@
 #include <string.h>
 #include "format/qcow2/sink.h"
 #include "util/num.h"
-#include "util/zero.h"
-
-static bool all_ones(const uint8_t *bytes, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if (bytes[i] != 0xff)
-			return false;
-	return true;
-}
 
 /* Writes one cluster of bits; *entry is what the bitmap's table says of it. */
 static int write_bits(struct vmimg_qcow2_sink *s, const uint8_t *bits, size_t len, uint64_t *entry,
@@ -20,24 +11,12 @@ static int write_bits(struct vmimg_qcow2_sink *s, const uint8_t *bits, size_t le
 {
 	uint64_t at;
 
-	*entry = all_ones(bits, len) ? QCOW2_BITMAP_ALL_ONES : 0;
-	if (*entry || vmimg_is_zero(bits, len))
+	if (vmimg_qcow2_bits_alike(bits, len, entry))
 		return 0;
 	if (vmimg_qcow2_tail_cluster(&s->tail, &at, err))
 		return -1;
 	*entry = at;
 	return vmimg_io_pwrite(s->io, bits, s->cluster, at, err);
-}
-
-/* Bits past the last one are cleared, so that the last cluster compares as written. */
-static void clear_past_end(uint8_t *bits, size_t cap, uint64_t count)
-{
-	size_t whole = (size_t)(count / 8);
-
-	if (count % 8)
-		bits[whole] &= (uint8_t)((1U << count % 8) - 1);
-	whole += count % 8 != 0;
-	memset(bits + whole, 0, cap - whole);
 }
 
 static int write_bitmap(struct vmimg_qcow2_sink *s, struct vmimg_disk *disk, size_t index,
@@ -57,7 +36,7 @@ static int write_bitmap(struct vmimg_qcow2_sink *s, struct vmimg_disk *disk, siz
 
 		if (disk->format->bitmap_read(disk, index, i * per_cluster, count, bits, err))
 			return -1;
-		clear_past_end(bits, s->cluster, count);
+		vmimg_qcow2_bits_end(bits, s->cluster, count);
 		if (write_bits(s, bits, (size_t)vmimg_div_up(count, 8), &value, err))
 			return -1;
 		vmimg_put_be64(table + i * 8, value);
