@@ -173,8 +173,10 @@ static int check_sparse(const struct vmdk_extent *e, uint64_t size, struct vmimg
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"only a sparse disk in one file, with its descriptor inside, is resized");
 	if (g->through_rgd || g->unclean)
-		return vmimg_fail(err, VMIMG_EREFUSED, "%s: repair it before it is changed",
-			g->unclean ? "it was not closed" : "its grain directory is damaged");
+		return vmimg_fail(err, VMIMG_EREFUSED, "%s",
+			g->unclean ? "it was not closed: compact it first, which makes its tables "
+				     "agree"
+				   : "its grain directory is damaged: repair it first");
 	if (size / VMDK_SECTOR > UINT32_MAX)
 		return vmimg_fail(err, VMIMG_EINVAL, "a sparse extent holds 2 TiB at most");
 	return 0;
