@@ -4,6 +4,7 @@ What qemu-img says of the states that crashes leave: of each operation of crash.
 images, which its check must accept (leaks are fine) and which must have the content that vmimg reads.
 """
 
+import json
 import os
 
 from lib import env, harness, process, qemu
@@ -11,6 +12,11 @@ from lib.harness import check, equal, skip
 
 STATES = os.environ.get("VMIMG_CRASH_STATES") or os.path.join(env.BUILD, "tests", "crash-states")
 CHECKED = {"qcow2", "vmdk", "vdi", "vhdx"}  # formats that qemu-img checks
+
+
+def alone(path):
+    """The image by itself, for qemu-img: the parents that some states name are nowhere."""
+    return "json:" + json.dumps({"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": path}})
 
 
 def test_qemu(t):
@@ -24,6 +30,10 @@ def test_qemu(t):
     for name in images:
         path, fmt = t.path(name), name.rsplit(".", 1)[1]
         with t.sub(name.rsplit(".", 1)[0]):
+            if "backing-filename" in process.vmimg_ok("info", "--json", path).json():
+                found = process.run("qemu-img", "check", alone(path))
+                check(found.code in (0, 3), f"qemu-img check: {found} {found.text}")
+                continue
             if fmt in CHECKED:
                 found = process.run("qemu-img", "check", "-f", fmt, path)
                 check(found.code in (0, 3), f"qemu-img check: {found} {found.text}")
