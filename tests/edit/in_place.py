@@ -92,15 +92,13 @@ def test_killed(t):
 def test_refused_early(t):
     """A base that takes no content does not become larger for it either."""
     base, top = t.path("base.qcow1"), t.path("top.qcow2")
-    for fmt in "qcow", "vmdk":
-        qemu.create(base, fmt, 1 << 20)
-        qemu.img("create", "-q", "-f", "qcow2", "-u", "-b", os.path.basename(base), "-F", fmt, top, str(2 << 20))
-        before = disks.sha256(base)
-        result = vmimg("commit", "-d", top)
-        if result.code == 0:
-            skip(f"{fmt} takes new content")
-        check("takes no new content" in result.errors, str(result))
-        equal(disks.sha256(base), before, "the base")
+    qemu.create(base, "qcow", 1 << 20)
+    qemu.img("create", "-q", "-f", "qcow2", "-u", "-b", os.path.basename(base), "-F", "qcow", top, str(2 << 20))
+    before = disks.sha256(base)
+    result = vmimg("commit", "-d", top)
+    equal(result.code != 0, True, "refused")
+    check("takes no new content" in result.errors, str(result))
+    equal(disks.sha256(base), before, "the base")
 
 
 def test_strangers_base(t):
