@@ -69,6 +69,16 @@ class Ova(Job):
         return ["sh", "-c", script, "sh", source.path, source.fmt, out]
 
 
+class Inspect(Job):
+    """What a disk holds, against the two tools that say a part of it: partitions, and one file system's kind."""
+
+    def our_command(self, source, out):
+        return [env.VMIMG, "inspect", "--json", source.path]
+
+    def their_command(self, source, out):
+        return ["sh", "-c", "sfdisk -J \"$1\" && blkid -p -O 1048576 \"$1\"", "sh", source.path]
+
+
 def jobs():
     """Every row, with the ratio to be reached. Sources are names of disks_made.py."""
     zlib, zstd = ["-c"], ["-c", "-o", "compression_type=zstd"]
@@ -88,6 +98,7 @@ def jobs():
     yield Job("real → qcow2 zstd", "real.raw", "qcow2", 1.25, zstd, zstd)
     yield Job("real qcow2 zlib → raw", "real-zlib.qcow2", "raw", 2.5)
     yield Job("real qcow2 zstd → raw", "real-zstd.qcow2", "raw", 2.5)
+    yield Inspect("inspect", "real.raw", "info", 0.5, peer="sfdisk, blkid", repeat=20)
     yield Job("info", "real.qcow2", "info", 2.5, repeat=20)
     yield Job("1 TiB sparse raw → qcow2", "tera.raw", "qcow2", 6)
     yield Job("1 TiB sparse qcow2 → raw", "tera.qcow2", "raw", 6)
