@@ -28,6 +28,7 @@ static int open_shown(struct cli_image *image, const char *path, const struct cl
 	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		ways[i].format = common->format;
 		ways[i].look = true;
+		ways[i].told = common->json; /* the table has no room for it */
 		if (!cli_image_open(image, path, common, &ways[i], err))
 			return 0;
 		if (!i)
@@ -214,7 +215,9 @@ static int stated_format(const char *path, const struct cli_common *common, cons
 	struct vmimg_error *err)
 {
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
-	struct cli_open how = { .format = common->format, .look = true, .alone = true };
+	struct cli_open how = {
+		.format = common->format, .look = true, .alone = true, .told = true
+	};
 	const struct vmimg_format *found = NULL;
 
 	if (cli_image_open(&image, path, common, &how, err))
@@ -256,7 +259,6 @@ static int flatten_to(struct args *args, const char *path, struct vmimg_error *e
 
 	if (cli_image_open(&image, path, common, &how, err))
 		return -1;
-	cli_image_warn(&image, common);
 	copy.disk = image.disk;
 	failed = cli_copy_like(&copy, image.disk, args->target.format, err) ||
 		cli_copy_run(&copy, common, &done, err);

@@ -203,7 +203,6 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		cli_warn("This image format does not support checks");
 		return NO_CHECK;
 	}
-	cli_image_warn(&image, common);
 	if (check(image.disk, common, found, err))
 		return -1;
 	return report(args, call->words[0], image.disk, found, &fixed, err);

@@ -149,7 +149,6 @@ static int into_new(struct job *job, struct vmimg_error *err)
 	if (cli_image_open(&job->image, job->path, common, &how, err) ||
 		cli_copy_like(&copy, job->image.disk, copy.target->format, err))
 		return -1;
-	cli_image_warn(&job->image, common);
 	if (job->image.disk->parent)
 		keep_parent(job, copy.target);
 	job->before = space_of(job->image.io);

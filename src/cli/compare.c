@@ -131,8 +131,6 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	if (cli_image_open(&a, call->words[0], common, &how, err) ||
 		cli_image_open(&b, call->words[1], common, &second, err))
 		return -1;
-	cli_image_warn(&a, common);
-	cli_image_warn(&b, common);
 	if (compare(&a, &b, common, &outcome, err))
 		return fail_with(READ_FAILED, err);
 	if (args->exact && compare_layout(a.disk, b.disk, &outcome, err))

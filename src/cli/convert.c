@@ -95,7 +95,8 @@ static int open_source(struct job *job, struct vmimg_error *err)
 	struct cli_open how = { .format = common->format,
 		.snapshot = job->args->snapshot,
 		.spool_for = job->to,
-		.refs = CLI_REFS_BESIDE };
+		.refs = CLI_REFS_BESIDE,
+		.told = common->strict }; /* check_strictly takes a warning for an error */
 
 	if (cli_sources_open(&job->sources, job->from, job->from_count, &job->args->window, common,
 		    &how, err))
@@ -103,8 +104,6 @@ static int open_source(struct job *job, struct vmimg_error *err)
 	job->disk = cli_sources_disk(&job->sources);
 	if (refuse_same(job, err) || check_strictly(job, err))
 		return -1;
-	for (size_t i = 0; i < job->sources.count; i++)
-		cli_image_warn(&job->sources.images[i], common);
 	return 0;
 }
 

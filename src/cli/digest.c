@@ -41,7 +41,6 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 
 	if (cli_image_open(&image, call->words[0], common, &how, err))
 		return -1;
-	cli_image_warn(&image, common);
 	if (digest(image.disk, common, algorithm, hex, err))
 		return -1;
 	if (!common->json) {

@@ -190,7 +190,8 @@ static int look(const struct cli_call *call, struct vmimg_error *err)
 		.named = is_named(args) ? &args->named : NULL,
 		.look = true,
 		.bundle = true,
-		.alone = !args->chain };
+		.alone = !args->chain,
+		.told = true };
 	bool failed = cli_image_open(&image, call->words[0], &args->common, &how, err),
 	     done = false;
 

@@ -314,7 +314,6 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		cli_sandbox_write(args->common.sandbox, args->html);
 	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
 		return -1;
-	cli_image_warn(&image, &args->common);
 	return report(image.disk, args, err);
 }
 

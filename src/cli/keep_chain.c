@@ -153,7 +153,6 @@ int cli_keep_chain(const char *from, const char *to, const struct vmimg_format *
 
 	if (!chain || cli_image_open(&image, from, common, &how, err))
 		return -1;
-	cli_image_warn(&image, common);
 	failed = plan(chain, image.disk, to, err) ||
 		make_all(chain, &image.files, format, target, common, err) ||
 		report(chain, from, format, common, err);

@@ -199,7 +199,6 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 
 	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
 		return -1;
-	cli_image_warn(&image, &args->common);
 	return args->bar ? print_bar(image.disk, err) : print_map(image.disk, args, err);
 }
 

@@ -254,20 +254,6 @@ static int open_for_face(struct cli_image *image, const char *path, const struct
 	return image->disk ? 0 : vmimg_within(err, "Could not open '%.100s'", path);
 }
 
-int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,
-	const struct cli_open *how, struct vmimg_error *err)
-{
-	struct cli_open with = *how;
-
-	cli_files_init(&image->files, common, cli_resolver(common, how->refs),
-		how->look ? VMIMG_LOCK_LOOK : VMIMG_LOCK_READ);
-	if (cli_secrets_source(common->secrets, &with.secrets, &with.secret_count, err))
-		return -1;
-	with.secret_count = how->look ? 0 : with.secret_count;
-	return common->face ? open_for_face(image, path, common, &with, err)
-			    : open_any(image, path, common, &with, err);
-}
-
 void cli_image_warn(const struct cli_image *image, const struct cli_common *common)
 {
 	json_t *text;
@@ -278,4 +264,22 @@ void cli_image_warn(const struct cli_image *image, const struct cli_common *comm
 		disk = disk->parent)
 		json_array_foreach(disk->warnings, i, text) cli_warn(
 			"warning: %s: %s", vmimg_io_name(disk->io), json_string_value(text));
+}
+
+int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,
+	const struct cli_open *how, struct vmimg_error *err)
+{
+	struct cli_open with = *how;
+
+	cli_files_init(&image->files, common, cli_resolver(common, how->refs),
+		how->look ? VMIMG_LOCK_LOOK : VMIMG_LOCK_READ);
+	if (cli_secrets_source(common->secrets, &with.secrets, &with.secret_count, err))
+		return -1;
+	with.secret_count = how->look ? 0 : with.secret_count;
+	if (common->face ? open_for_face(image, path, common, &with, err)
+			 : open_any(image, path, common, &with, err))
+		return -1;
+	if (!how->told)
+		cli_image_warn(image, common);
+	return 0;
 }

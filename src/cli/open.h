@@ -24,10 +24,12 @@ struct cli_open {
 	bool look;                     /* the disk's content is not read */
 	bool bundle; /* a bundle is taken as such, unless --disk names one of its disks */
 	bool alone, lenient;
+	bool told; /* what was noted on opening is part of what the verb says: it is not said here */
 	const struct vmimg_secret *secrets; /* set by cli_image_open, from the options */
 	size_t secret_count;
 };
 
+/* Opens, and says what the disk, those below it and the bundle noted on the way. */
 int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err) VMIMG_CHECKED;
 /* What a caller of qemu-img means who states no format: the one that qemu-img would know the io by,
@@ -40,5 +42,5 @@ static inline void cli_image_close_auto(struct cli_image *image)
 {
 	cli_image_close(image);
 }
-/* Says what the disk and those below it noted while they were opened. */
+/* For images that were opened to be changed: cli_image_open says it by itself. */
 void cli_image_warn(const struct cli_image *image, const struct cli_common *common);

@@ -89,7 +89,6 @@ static int add_drive(struct job *job, const char *path, struct vmimg_error *err)
 	quiet.quiet |= is_iso(path);
 	if (cli_image_open(image, path, &quiet, &how, err))
 		return -1;
-	cli_image_warn(image, &job->args->common);
 	drive = vmimg_machine_add(
 		job->machine.drives, job->machine.drive_count, job->machine.drive_cap, err);
 	if (!drive)

@@ -73,7 +73,6 @@ static int open_files(struct job *job, struct vmimg_error *err)
 		return vmimg_within(err, "--ari");
 	if (cli_image_open(&job->image, pack->source, pack->common, &open, err))
 		return -1;
-	cli_image_warn(&job->image, pack->common);
 	job->root = vmimg_view_open(job->image.disk, err);
 	return job->root ? 0 : -1;
 }

@@ -58,7 +58,6 @@ static int open_source(struct job *job, struct vmimg_error *err)
 		cli_sandbox_write(common->sandbox, job->args->output);
 	if (cli_image_open(&job->image, job->path, common, &how, err))
 		return -1;
-	cli_image_warn(&job->image, common);
 	job->format = job->image.disk->format->name;
 	if (!job->image.disk->format->check)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,

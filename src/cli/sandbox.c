@@ -231,8 +231,8 @@ static void die(int signal_number)
 
 static bool built_to_be_watched(void)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	return true; /* sanitizers make system calls of their own */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(VMIMG_COVERAGE)
+	return true; /* sanitizers make system calls of their own, and counters are written at the end */
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 	return true;

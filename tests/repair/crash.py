@@ -55,6 +55,18 @@ def test_cut_off(t):
                 cut_off(victim, folder, how)
 
 
+def readers(t, image):
+    """One command of every verb that reads disks."""
+    inside, out = image + ":/", t.path("out")
+    return (["check", image], ["map", image], ["digest", image], ["digest", t.path("child.qcow2")],
+            ["compare", image, os.devnull], ["measure", image], ["snapshot", "list", image], ["bitmap", "list", image],
+            ["set", image], ["inspect", image], ["chain", "show", image], ["ls", inside], ["cat", inside + "a"],
+            ["cp", inside, out], ["iso", "kernel", image, out], ["unpack", "--kernel", image, out],
+            ["convert", "-O", "raw", image, out], ["pack", "-O", "ova", "-o", out, image],
+            ["split", image, "--aki", out, "--ari", out + "2", "--ami", out + "3"], ["compact", "-o", out, image],
+            ["chain", "flatten", "-o", out, image], ["repair", "-o", out, image])
+
+
 def test_others_notice(t):
     """What a repair that was cut off has left: those who read say so, those who change refuse."""
     need("strace")
@@ -65,11 +77,14 @@ def test_others_notice(t):
     process.vmimg_ok("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", t.path("child.qcow2"))
     traced("signal=KILL:when=4", image)
     check(os.path.exists(image + ".vmimg-undo"), "no undo file")
-    for words in ["check", image], ["map", image], ["digest", image], ["digest", t.path("child.qcow2")]:
-        with t.sub(" ".join(words[:1] + [os.path.basename(words[1])])):
+    for words in readers(t, image):
+        with t.sub(" ".join(words).replace(t.tmp + "/", "")):
             errors = process.vmimg(*words).errors
             equal(errors.count("a repair of it was cut off"), 1, f"warnings in {errors!r}")
-            check("cut off" not in process.vmimg(words[0], "-q", words[1]).errors, "a warning with -q")
+    for words in ["check", image], ["map", image], ["digest", image]:
+        check("cut off" not in process.vmimg(words[0], "-q", *words[1:]).errors, "a warning with -q")
+    with t.sub("chain show"):
+        equal(process.vmimg("chain", "show", "--json", image).text.count("cut off"), 1, "in the report")
     with t.sub("info"):
         report = process.vmimg_ok("info", "--json", image).json()
         check(any("cut off" in text for text in report["warnings"]) and not report["safe"], report)
