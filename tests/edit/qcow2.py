@@ -116,6 +116,38 @@ def test_cut_inside_a_cluster(t):
                 equal(content(path), whole, "the snapshot")
 
 
+def test_cluster_in_use_twice(t):
+    """Repair keeps it, with a refcount of two; when the disk's end takes one use, the other is the only one."""
+    path = t.path("disk.qcow2")
+    qemu.create(path, "qcow2", 4 << 20)
+    qemu.io(path, "write -P 1 0 64k", "write -P 2 3M 64k")
+    with open(path, "r+b") as file:
+        file.seek(40)
+        file.seek(int.from_bytes(file.read(8), "big"))
+        table = int.from_bytes(file.read(8), "big") & (1 << 56) - 1
+        file.seek(table)
+        entry = file.read(8)
+        file.seek(table + 48 * 8)
+        file.write(entry)
+    vmimg_ok("repair", "--in-place", path)
+    vmimg_ok("resize", "--shrink", "--shrink", path, "1M")
+    sound(path, "shrunk")
+    qemu.io(path, "read -P 1 0 64k")
+
+
+def test_large(t):
+    """A hundred gigabytes of data: work is by ranges of clusters, and tables make no holes."""
+    harness.need("strace")
+    path, calls = t.path("disk.qcow2"), t.path("calls")
+    qemu.img("create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", path, "100G")
+    for words in ("create", path, "one"), ("apply", path, "one"), ("delete", path, "one"):
+        equal(run("strace", "-f", "-o", calls, "-e", "trace=pwrite64,fallocate", env.VMIMG, "snapshot", *words).code, 0, words[0])
+        with open(calls, encoding="ascii") as file:
+            count = len(file.readlines())
+        check(count < 100, f"{words[0]}: {count} writes and holes")
+        sound(path, words[0])
+
+
 def test_raw(t):
     path = disks.pattern(t.path("disk.raw"), 1 << 20, seed=2)
     vmimg_ok("resize", "-f", "raw", path, "3M")

@@ -145,14 +145,14 @@ static int load_block(struct vmimg_qcow2_change *c, size_t group, struct vmimg_e
 	return 0;
 }
 
-/* The block of a group, read when it is not in memory; made when there was none. Valid until the
- * next call. */
 /* A reference far past the end of the file would ask for a list as long as the way there. */
 static bool is_far(const struct vmimg_qcow2_change *c, uint64_t group)
 {
 	return group > vmimg_io_size(c->io) / c->q->cluster / c->group_len + MOST_AHEAD;
 }
 
+/* The block of a group, read when it is not in memory; made when there was none. Valid until the
+ * next call. */
 static struct vmimg_qcow2_block *block_of(
 	struct vmimg_qcow2_change *c, uint64_t group, struct vmimg_error *err)
 {
@@ -160,7 +160,7 @@ static struct vmimg_qcow2_block *block_of(
 		if (is_far(c, group)) {
 			vmimg_fail(err, VMIMG_ECORRUPT,
 				"a cluster at 0x%" PRIx64 " is referred to, far past the end of "
-							  "the file: repair the image first",
+				"the file: repair the image first",
 				group * c->group_len * c->q->cluster);
 			return NULL;
 		}
@@ -180,33 +180,53 @@ static struct vmimg_qcow2_block *block_of(
 	return &c->blocks[group];
 }
 
-int vmimg_qcow2_change_count(
-	struct vmimg_qcow2_change *c, uint64_t at, uint64_t len, int delta, struct vmimg_error *err)
+static int cannot_count(uint64_t index, int delta, struct vmimg_error *err)
 {
+	return delta < 0 ? vmimg_fail(err, VMIMG_ECORRUPT,
+				   "cluster %" PRIu64
+				   " is in use and has refcount 0: repair the image first",
+				   index)
+			 : vmimg_fail(err, VMIMG_ELIMIT,
+				   "the refcount of cluster %" PRIu64
+				   " cannot grow: refcount_bits is too small for a snapshot",
+				   index);
+}
+
+/* hollow: what comes to nothing has been data. */
+static int count_range(struct vmimg_qcow2_change *c, uint64_t at, uint64_t len, int delta,
+	bool hollow, struct vmimg_error *err)
+{
+	uint64_t i = at / c->q->cluster, end = (at + len - 1) / c->q->cluster + 1, step, slot;
 	unsigned order = c->q->header.refcount_order;
 
-	for (uint64_t i = at / c->q->cluster; i <= (at + len - 1) / c->q->cluster; i++) {
+	for (; i < end; i += step) {
 		struct vmimg_qcow2_block *block = block_of(c, i / c->group_len, err);
-		uint64_t count;
 
 		if (!block)
 			return -1;
-		count = vmimg_qcow2_get_refcount(block->now, i % c->group_len, order);
-		if (delta < 0 && !count)
-			return vmimg_fail(err, VMIMG_ECORRUPT,
-				"cluster %" PRIu64
-				" is in use and has refcount 0: repair the image first",
-				i);
-		if (delta > 0 && count == vmimg_qcow2_change_most(c))
-			return vmimg_fail(err, VMIMG_ELIMIT,
-				"the refcount of cluster %" PRIu64
-				" cannot grow: refcount_bits is too small for a snapshot",
-				i);
-		vmimg_qcow2_set_refcount(
-			block->now, i % c->group_len, order, delta > 0 ? count + 1 : count - 1);
+		slot = i % c->group_len;
+		step = vmimg_min(end - i, c->group_len - slot);
+		len = vmimg_qcow2_add_refcounts(block->now, slot, step, order, delta);
 		block->changed = block->dirty = true;
+		if (len < step)
+			return cannot_count(i + len, delta, err);
+		block->hollow |= hollow &&
+			vmimg_qcow2_find_unused(block->now, block->now, slot, slot + step, order) <
+				slot + step;
 	}
 	return 0;
+}
+
+int vmimg_qcow2_change_count(
+	struct vmimg_qcow2_change *c, uint64_t at, uint64_t len, int delta, struct vmimg_error *err)
+{
+	return count_range(c, at, len, delta, false, err);
+}
+
+int vmimg_qcow2_change_drop(
+	struct vmimg_qcow2_change *c, uint64_t at, uint64_t len, struct vmimg_error *err)
+{
+	return count_range(c, at, len, -1, true, err);
 }
 
 int vmimg_qcow2_change_refs(
@@ -247,11 +267,14 @@ int vmimg_qcow2_change_both(struct vmimg_qcow2_change *c, uint64_t at, uint64_t 
 static int find_free(
 	struct vmimg_qcow2_change *c, uint64_t count, uint64_t *start, struct vmimg_error *err)
 {
-	uint64_t run = 0, old, now, taken = c->taken;
+	unsigned order = c->q->header.refcount_order;
+	uint64_t run = 0, taken = c->taken, at, slot;
 
 	*start = c->hint;
 	while (run < count) {
-		if (counts_of(c, *start + run, &old, &now, err))
+		struct vmimg_qcow2_block *block = block_of(c, (*start + run) / c->group_len, err);
+
+		if (!block)
 			return -1;
 		if (taken != c->taken) {
 			taken = c->taken;
@@ -259,14 +282,17 @@ static int find_free(
 			run = 0;
 			continue;
 		}
-		run++;
-		if (!old && !now)
-			continue;
-		*start += run;
-		run = 0;
-		if (count == 1)
-			c->hint = *start;
+		slot = (*start + run) % c->group_len;
+		at = vmimg_qcow2_find_unused(
+			block->old, block->now, slot, run ? slot + 1 : c->group_len, order);
+		if (at > slot) {
+			*start += run + at - slot;
+			run = 0;
+		} else {
+			run++;
+		}
 	}
+	c->hint = count == 1 ? *start : c->hint;
 	return 0;
 }
 

@@ -18,6 +18,7 @@ struct vmimg_qcow2_block {
 	uint64_t now_at;    /* 0: it has no new place yet */
 	bool changed;       /* the new state has a block of its own */
 	bool dirty;         /* which is not at now_at yet */
+	bool hollow;        /* data that it counted has gone: there are holes to make */
 };
 
 struct vmimg_qcow2_change {
@@ -75,6 +76,10 @@ int vmimg_qcow2_change_take(struct vmimg_qcow2_change *change, uint64_t count, u
 /* Adds delta to the refcounts of all clusters that [at, at + len) touches. */
 int vmimg_qcow2_change_count(struct vmimg_qcow2_change *change, uint64_t at, uint64_t len,
 	int delta, struct vmimg_error *err) VMIMG_CHECKED;
+/* The same with -1, for what has been data: its space is given back. Tables stay where they are,
+ * for the next change to write over. */
+int vmimg_qcow2_change_drop(struct vmimg_qcow2_change *change, uint64_t at, uint64_t len,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* The refcount, in the new state, of the cluster at that offset. */
 int vmimg_qcow2_change_refs(struct vmimg_qcow2_change *change, uint64_t at, uint64_t *refs,
 	struct vmimg_error *err) VMIMG_CHECKED;

@@ -112,44 +112,57 @@ static int settle_end(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 
 /* ---- space ---- */
 
-/* Holes for the clusters that only the old state used, where the image cannot do with a shorter
- * file. What fails here costs nothing but space. */
-static int punch(struct vmimg_qcow2_change *c, uint64_t from, uint64_t to, struct vmimg_error *err)
+/* Whether a cluster can go: one that the old state counted, or that it had not. Where a damaged
+ * image refers to what has refcount 0, that stays. */
+static int can_go(struct vmimg_qcow2_change *c, uint64_t index, bool *can, struct vmimg_error *err)
 {
-	uint64_t at = from * c->q->cluster, end = to * c->q->cluster, size = vmimg_io_size(c->io);
+	uint64_t old, now;
 
-	end = vmimg_min(end, size);
-	return at < end ? vmimg_io_zero(c->io, at, end - at, err) : 0;
+	if (vmimg_qcow2_change_both(c, index * c->q->cluster, &old, &now, err))
+		return -1;
+	*can = !now && (old || index >= c->old_end);
+	return 0;
+}
+
+/* Holes for the clusters of one group that held data. */
+static int punch_group(
+	struct vmimg_qcow2_change *c, size_t group, uint64_t clusters, struct vmimg_error *err)
+{
+	uint64_t from = group * c->group_len, end = vmimg_min(from + c->group_len, clusters);
+	bool can;
+
+	for (uint64_t i = from; i <= end; i++) {
+		can = false;
+		if (i < end && can_go(c, i, &can, err))
+			return -1;
+		if (can)
+			continue;
+		if (i > from &&
+			vmimg_io_zero(c->io, from * c->q->cluster, (i - from) * c->q->cluster, err))
+			return -1;
+		from = i + 1;
+	}
+	return 0;
 }
 
 int vmimg_qcow2_give_back(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 {
-	uint64_t last = vmimg_io_size(c->io) / c->q->cluster, from = 0, run = 0, old, now;
+	uint64_t clusters = vmimg_io_size(c->io) / c->q->cluster, end = clusters;
+	bool can = true;
 
 	if (c->io->is_device)
 		return 0;
-	for (size_t group = 0; group < c->block_count; group++) {
-		if (!c->blocks[group].changed)
-			continue;
-		for (uint64_t i = group * c->group_len; i < (group + 1) * c->group_len; i++) {
-			if (vmimg_qcow2_change_both(c, i * c->q->cluster, &old, &now, err))
-				return -1;
-			if (now || (!old && i < c->old_end))
-				continue;
-			if (run && from + run == i) {
-				run++;
-				continue;
-			}
-			if (run && punch(c, from, from + run, err))
-				return -1;
-			from = i;
-			run = 1;
-		}
+	while (end && can) {
+		if (can_go(c, end - 1, &can, err))
+			return -1;
+		end -= can;
 	}
-	if (!run || from >= last)
-		return 0;
-	return from + run >= last ? vmimg_io_resize(c->io, from * c->q->cluster, err)
-				  : punch(c, from, from + run, err);
+	if (end < clusters && vmimg_io_resize(c->io, end * c->q->cluster, err))
+		return -1;
+	for (size_t group = 0; group < c->block_count; group++)
+		if (c->blocks[group].hollow && punch_group(c, group, end, err))
+			return -1;
+	return 0;
 }
 
 int vmimg_qcow2_cut(struct vmimg_qcow2_change *c, struct vmimg_error *err)

@@ -62,7 +62,7 @@ static int replace(struct vmimg_qcow2_change *c, uint8_t *raw, uint64_t guest, u
 		return -1;
 	vmimg_qcow2_data_place(c->q, vmimg_get_be64(raw), &old, &len);
 	vmimg_put_be64(raw, at | QCOW2_COPIED);
-	return vmimg_qcow2_change_count(c, old, len, -1, err);
+	return vmimg_qcow2_change_drop(c, old, len, err);
 }
 
 /* Subclusters that lie past the end as a whole need no other bytes. *end: up to where bytes count.

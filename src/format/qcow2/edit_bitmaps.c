@@ -82,7 +82,7 @@ static int change_bits(struct edit *e, size_t index, uint64_t first, uint64_t bi
 		return -1;
 	if (!memcmp(e->bits, e->before, cluster))
 		return 0;
-	if (old && vmimg_qcow2_change_count(e->c, old, cluster, -1, err))
+	if (old && vmimg_qcow2_change_drop(e->c, old, cluster, err))
 		return -1;
 	if (vmimg_qcow2_bits_alike(e->bits, (size_t)vmimg_div_up(count, 8), value))
 		return 0;
@@ -136,7 +136,7 @@ static int drop_bits(
 	for (uint64_t i = from; i < to; i++) {
 		uint64_t at = vmimg_get_be64(table + i * 8) & QCOW2_OFFSET;
 
-		if (at && vmimg_qcow2_change_count(e->c, at, e->c->q->cluster, -1, err))
+		if (at && vmimg_qcow2_change_drop(e->c, at, e->c->q->cluster, err))
 			return -1;
 	}
 	return 0;

@@ -128,3 +128,9 @@ extern const struct vmimg_edit_ops vmimg_qcow2_edit;
 /* refcount.c: entries of a refcount block, whatever their width. */
 uint64_t vmimg_qcow2_get_refcount(const uint8_t *block, uint64_t index, unsigned order);
 void vmimg_qcow2_set_refcount(uint8_t *block, uint64_t index, unsigned order, uint64_t count);
+/* Adds 1 or -1 to count entries. Returns how many, up to the first one that cannot go further. */
+uint64_t vmimg_qcow2_add_refcounts(
+	uint8_t *block, uint64_t index, uint64_t count, unsigned order, int delta);
+/* The first of the entries [index, end) that is 0 in both blocks; end: none. */
+uint64_t vmimg_qcow2_find_unused(
+	const uint8_t *block, const uint8_t *other, uint64_t index, uint64_t end, unsigned order);

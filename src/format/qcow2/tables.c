@@ -45,22 +45,53 @@ int vmimg_qcow2_read_l2(
 	return 0;
 }
 
+/* Clusters in a row that entries in a row refer to. */
+struct stretch {
+	uint64_t at, len;
+};
+
+static int count_stretch(
+	struct vmimg_qcow2_change *c, const struct stretch *s, int delta, struct vmimg_error *err)
+{
+	uint64_t len = vmimg_min(s->len, vmimg_io_size(c->io) - s->at);
+
+	if (!len)
+		return 0;
+	return delta < 0 ? vmimg_qcow2_change_drop(c, s->at, len, err)
+			 : vmimg_qcow2_change_count(c, s->at, len, delta, err);
+}
+
+/* Packed clusters share host clusters: each counts by itself. */
+static bool goes_on(const struct stretch *s, uint64_t at, uint64_t entry, uint32_t cluster)
+{
+	return s->len && at == s->at + s->len && !(entry & QCOW2_COMPRESSED) &&
+		!(s->at % cluster) && !(s->len % cluster);
+}
+
 static int count_l2(
 	struct vmimg_qcow2_change *c, const uint8_t *l2, int delta, struct vmimg_error *err)
 {
 	uint64_t at = 0, len, size = vmimg_io_size(c->io);
+	struct stretch now = { 0 };
 
 	for (uint64_t i = 0; i < UINT64_C(1) << c->q->l2_bits; i++) {
-		vmimg_qcow2_data_place(c->q, vmimg_get_be64(l2 + i * entry_size(c->q)), &at, &len);
+		uint64_t entry = vmimg_get_be64(l2 + i * entry_size(c->q));
+
+		vmimg_qcow2_data_place(c->q, entry, &at, &len);
 		if (len && at >= size)
 			return vmimg_fail(err, VMIMG_ECORRUPT,
 				"data at 0x%" PRIx64
 				" would be past the end of the file: repair the image first",
 				at);
-		if (len && vmimg_qcow2_change_count(c, at, vmimg_min(len, size - at), delta, err))
-			return -1;
+		if (len && goes_on(&now, at, entry, c->q->cluster)) {
+			now.len += len;
+		} else if (len) {
+			if (count_stretch(c, &now, delta, err))
+				return -1;
+			now = (struct stretch){ at, len };
+		}
 	}
-	return 0;
+	return count_stretch(c, &now, delta, err);
 }
 
 int vmimg_qcow2_count_tree(struct vmimg_qcow2_change *c, uint64_t at, uint32_t entries, int delta,
@@ -90,37 +121,75 @@ static int drop_entry(struct vmimg_qcow2_change *c, uint8_t *raw, struct vmimg_e
 
 	vmimg_qcow2_data_place(c->q, vmimg_get_be64(raw), &at, &len);
 	memset(raw, 0, entry_size(c->q));
-	return len ? vmimg_qcow2_change_count(c, at, len, -1, err) : 0;
+	return len ? vmimg_qcow2_change_drop(c, at, len, err) : 0;
 }
 
-/* The COPIED flag of a plain cluster follows its refcount. */
-static int set_flag(struct vmimg_qcow2_change *c, uint8_t *raw, struct vmimg_error *err)
-{
-	uint64_t entry = vmimg_get_be64(raw), refs;
-
-	if (entry & QCOW2_COMPRESSED || c->q->external || !(entry & QCOW2_OFFSET))
-		return 0;
-	if (vmimg_qcow2_change_refs(c, entry & QCOW2_OFFSET, &refs, err))
-		return -1;
-	vmimg_put_be64(raw, refs == 1 ? entry | QCOW2_COPIED : entry & ~QCOW2_COPIED);
-	return 0;
-}
-
-/* What has to change in an L2 table whose first entry is for guest. */
-static int adjust_l2(
+/* What the size cuts off in an L2 table whose first entry is for guest. */
+static int cut_l2(
 	struct vmimg_qcow2_change *c, uint8_t *l2, uint64_t guest, struct vmimg_error *err)
 {
 	for (uint64_t i = 0; i < UINT64_C(1) << c->q->l2_bits; i++) {
 		uint8_t *raw = l2 + i * entry_size(c->q);
 		uint64_t at = guest + i * c->q->cluster;
-		bool beyond = at >= c->header.size;
 
 		if (c->cut > at && c->cut - at < c->q->cluster &&
 			vmimg_qcow2_clear_rest(c, raw, at, err))
 			return -1;
-		if (beyond ? drop_entry(c, raw, err) : set_flag(c, raw, err))
+		if (at >= c->header.size && drop_entry(c, raw, err))
 			return -1;
 	}
+	return 0;
+}
+
+/* The COPIED flags of plain clusters follow their refcounts. */
+static int set_flags(struct vmimg_qcow2_change *c, uint8_t *l2, struct vmimg_error *err)
+{
+	uint64_t refs;
+
+	for (uint64_t i = 0; i < UINT64_C(1) << c->q->l2_bits && !c->q->external; i++) {
+		uint8_t *raw = l2 + i * entry_size(c->q);
+		uint64_t entry = vmimg_get_be64(raw);
+
+		if (entry & QCOW2_COMPRESSED || !(entry & QCOW2_OFFSET))
+			continue;
+		if (vmimg_qcow2_change_refs(c, entry & QCOW2_OFFSET, &refs, err))
+			return -1;
+		vmimg_put_be64(raw, refs == 1 ? entry | QCOW2_COPIED : entry & ~QCOW2_COPIED);
+	}
+	return 0;
+}
+
+/* ---- a new tree ---- */
+
+#define BEHIND (1U << 20)
+
+/* Makes the new tree. Its L2 tables lie side by side, and are written together. */
+struct tree {
+	struct vmimg_qcow2_change *c;
+	uint8_t *old, *l2; /* a table */
+	uint8_t *behind;   /* BEHIND bytes of tables that are not written yet */
+	uint64_t at, len;  /* where they belong */
+};
+
+static int write_behind(struct tree *t, struct vmimg_error *err)
+{
+	uint64_t len = t->len;
+
+	t->len = 0;
+	return len ? vmimg_io_pwrite(t->c->io, t->behind, (size_t)len, t->at, err) : 0;
+}
+
+static int write_l2(struct tree *t, uint64_t at, struct vmimg_error *err)
+{
+	uint32_t cluster = t->c->q->cluster;
+
+	if ((t->len + cluster > BEHIND || at != t->at + t->len) && write_behind(t, err))
+		return -1;
+	if (cluster > BEHIND)
+		return vmimg_io_pwrite(t->c->io, t->l2, cluster, at, err);
+	t->at = t->len ? t->at : at;
+	memcpy(t->behind + t->len, t->l2, cluster);
+	t->len += cluster;
 	return 0;
 }
 
@@ -128,22 +197,21 @@ static int adjust_l2(
  * One L1 entry of the new table. An L2 table that stays as it is stays where it is, shared if need
  * be; one that changes is written to a new place, and the old one loses this reference.
  */
-static int rebuild_entry(struct vmimg_qcow2_change *c, uint8_t *raw, uint64_t guest, uint8_t *old,
-	uint8_t *l2, struct vmimg_error *err)
+static int rebuild_entry(struct tree *t, uint8_t *raw, uint64_t guest, struct vmimg_error *err)
 {
 	uint64_t at = vmimg_get_be64(raw) & QCOW2_OFFSET, refs;
+	struct vmimg_qcow2_change *c = t->c;
 
 	if (!at)
 		return 0;
-	if (vmimg_qcow2_read_l2(c, at, old, err))
+	if (vmimg_qcow2_read_l2(c, at, t->old, err))
 		return -1;
-	memcpy(l2, old, c->q->cluster);
-	if (adjust_l2(c, l2, guest, err))
+	memcpy(t->l2, t->old, c->q->cluster);
+	if (cut_l2(c, t->l2, guest, err) || set_flags(c, t->l2, err))
 		return -1;
-	if (memcmp(l2, old, c->q->cluster)) {
+	if (memcmp(t->l2, t->old, c->q->cluster)) {
 		if (vmimg_qcow2_change_count(c, at, c->q->cluster, -1, err) ||
-			vmimg_qcow2_change_take(c, 1, &at, err) ||
-			vmimg_io_pwrite(c->io, l2, c->q->cluster, at, err))
+			vmimg_qcow2_change_take(c, 1, &at, err) || write_l2(t, at, err))
 			return -1;
 	}
 	if (vmimg_qcow2_change_refs(c, at, &refs, err))
@@ -183,27 +251,41 @@ int vmimg_qcow2_free_l1(
 	return entries ? vmimg_qcow2_change_count(c, at, (uint64_t)entries * 8, -1, err) : 0;
 }
 
+/* What is cut off goes first, for the flags of what stays may depend on it: an image can refer to
+ * one cluster twice. */
+static int rebuild_all(struct tree *t, const uint8_t *l1, uint8_t *new, uint32_t count,
+	uint32_t entries, struct vmimg_error *err)
+{
+	uint64_t covers = (uint64_t)t->c->q->cluster << t->c->q->l2_bits;
+	uint64_t first = vmimg_min(t->c->header.size / covers, count ? count - 1 : 0);
+
+	for (uint64_t n = 0; n < count; n++) {
+		uint64_t i = (first + n) % count, guest = i * covers;
+		bool beyond = i >= entries || guest >= t->c->header.size;
+
+		if (beyond && i < entries)
+			memset(new + i * 8, 0, 8);
+		if (beyond ? drop_l2(t->c, vmimg_get_be64(l1 + i * 8), t->l2, err)
+			   : rebuild_entry(t, new + i * 8, guest, err))
+			return -1;
+	}
+	return write_behind(t, err);
+}
+
 int vmimg_qcow2_rebuild(struct vmimg_qcow2_change *c, uint64_t from, uint32_t from_entries,
 	uint32_t entries, struct vmimg_error *err)
 {
-	uint64_t covers = (uint64_t)c->q->cluster << c->q->l2_bits;
 	VMIMG_AUTO(free) uint8_t *old = vmimg_alloc_buffer(c->q->cluster, err);
 	VMIMG_AUTO(free) uint8_t *l2 = vmimg_alloc_buffer(c->q->cluster, err);
+	VMIMG_AUTO(free) uint8_t *behind = vmimg_alloc_buffer(BEHIND, err);
 	VMIMG_AUTO(free) uint8_t *new = vmimg_alloc_array(entries ? entries : 1, 8, err);
 	VMIMG_AUTO(free) uint8_t *l1 = NULL;
+	struct tree t = { .c = c, .old = old, .l2 = l2, .behind = behind };
 
-	if (!old || !l2 || !new || vmimg_qcow2_read_l1(c, from, from_entries, &l1, err))
+	if (!old || !l2 || !behind || !new || vmimg_qcow2_read_l1(c, from, from_entries, &l1, err))
 		return -1;
 	memcpy(new, l1, (size_t)vmimg_min(from_entries, entries) * 8);
-	for (uint32_t i = 0; i < from_entries; i++) {
-		uint64_t guest = i * covers;
-		bool beyond = i >= entries || guest >= c->header.size;
-
-		if (beyond && i < entries)
-			memset(new + i *UINT64_C(8), 0, 8);
-		if (beyond ? drop_l2(c, vmimg_get_be64(l1 + i * UINT64_C(8)), l2, err)
-			   : rebuild_entry(c, new + i *UINT64_C(8), guest, old, l2, err))
-			return -1;
-	}
-	return vmimg_qcow2_write_l1(c, new, entries, err);
+	return rebuild_all(&t, l1, new, from_entries, entries, err)
+		? -1
+		: vmimg_qcow2_write_l1(c, new, entries, err);
 }

@@ -120,7 +120,7 @@ static int release(struct update *u, uint8_t *entry, struct vmimg_error *err)
 
 	vmimg_qcow2_data_place(u->q, vmimg_get_be64(entry), &at, &len);
 	vmimg_put_be64(entry, 0);
-	return len ? vmimg_qcow2_change_count(&u->c, at, len, -1, err) : 0;
+	return len ? vmimg_qcow2_change_drop(&u->c, at, len, err) : 0;
 }
 
 /* A new cluster instead of what the entry says. */
