@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+Lists the refusals that no test reached: places in what reads strangers' input that fail with a message, add a
+finding or warn, and whose line a coverage build never ran.
+
+    tools/unreached.py [BUILD] [WORD…]
+
+BUILD (build-cov) is configured with -Db_coverage=true, and its tests were run; words choose among the files. `make
+coverage` does it all. A refusal is a call of one of the functions below, or of a function of the same file
+that does nothing but word such a call. Errors of memory and of system calls are not counted: tests/fault has those.
+"""
+
+import collections
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REFUSING = ("vmimg_fail", "vmimg_report_add", "vmimg_disk_warn", "vmimg_bundle_warn", "vmimg_parts_warn")
+# What reads: the formats' writers and editors get no strangers' input that was not read by these first.
+ROOMS = ("src/format", "src/bundle", "src/inspect", "src/disk")
+WRITES = re.compile(r"/(sink\w*|create|write|\w+_write|change|update|edit\w*|settings|amend|squeeze|shift|"
+                    r"resize|relate|space|plan|rewrite|options|boot_disk|table)\.[ch]$|/bundle/boot/|/ovf/(edit|adapt)")
+
+
+def sources(words):
+    for room in ROOMS:
+        for folder, _, names in os.walk(os.path.join(SOURCE, room)):
+            for name in sorted(names):
+                path = os.path.relpath(os.path.join(folder, name), SOURCE)
+                if path.endswith(".c") and not WRITES.search(path) and (not words or any(w in path for w in words)):
+                    yield path
+
+
+def read(path):
+    with open(os.path.join(SOURCE, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def wording(text):
+    """(name, its lines) of functions that only word a refusal: their callers refuse, they themselves do not."""
+    for found in re.finditer(r"^static [\w *]+?(\w+)\([^;{]*\)\n\{\n(.*?)^\}", text, re.M | re.S):
+        if re.search(r"^\t(?:return )?(?:%s)\(" % "|".join(REFUSING), found[2], re.M) and \
+                not re.search(r"\b(?:if|for|while|switch)\b", re.sub(r'"[^"]*"', "", found[2])):
+            yield found[1], range(text.count("\n", 0, found.start()) + 1, text.count("\n", 0, found.end()) + 2)
+
+
+def refusals(path):
+    """(line, text) of each."""
+    text, own, bodies = read(path), set(), set()
+    for name, lines in wording(text):
+        own.add(name)
+        bodies.update(lines)
+    call = re.compile(r"(?<![\w>])(?:%s)\(" % "|".join({*REFUSING, *own}))
+    for number, line in enumerate(text.split("\n"), 1):
+        if number not in bodies and call.search(line) and line[:1] in "\t ":
+            yield number, line.strip()
+
+
+def counters(build):
+    """{file: {line: (times, a block of it never ran)}}, of all the build's objects."""
+    objects = [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(build, "src"))
+               for name in names if name.endswith(".gcno")]
+    lines = collections.defaultdict(dict)
+    with tempfile.TemporaryDirectory() as work:
+        subprocess.run(["gcov", "--json-format", "--object-directory", build, *objects], cwd=work, check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for name in os.listdir(work):
+            with gzip.open(os.path.join(work, name), "rt") as file:
+                report = json.load(file)
+            for source in report["files"]:
+                place = os.path.normpath(os.path.join(report["current_working_directory"], source["file"]))
+                for line in source["lines"]:
+                    times, part = lines[place].get(line["line_number"], (0, False))
+                    lines[place][line["line_number"]] = (times + line["count"], part or line["unexecuted_block"])
+    return lines
+
+
+def main():
+    build = os.path.abspath(sys.argv[1] if sys.argv[1:] else os.path.join(SOURCE, "build-cov"))
+    lines, missing, total = counters(build), [], 0
+    for path in sources(sys.argv[2:]):
+        counts = lines.get(os.path.join(SOURCE, path), {})
+        for number, text in refusals(path):
+            total += 1
+            times, part = counts.get(number, (0, False))
+            if not times or (part and re.search(r"\? |: ", re.sub(r'"[^"]*"', "", text))):
+                missing.append(f"{path}:{number}: {text}")
+    print("\n".join(missing))
+    print(f"{total} refusals, {len(missing)} of them not reached")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
