@@ -165,8 +165,10 @@ static int drop_descriptor(struct job *job, const char *from, struct vmimg_error
 			"name the raw disk: convert --in-place disk.vmdk disk.raw");
 	if (link(data, job->to))
 		return vmimg_fail_sys(err, errno, "naming %.80s", job->to);
-	if (vmimg_file_sync_folder(job->to, err))
+	if (vmimg_file_sync_folder(job->to, err)) {
+		unlink(job->to);
 		return -1;
+	}
 	if (unlink(from) || unlink(data))
 		return vmimg_fail_sys(err, errno, "removing the old names of %.80s", job->to);
 	return vmimg_file_sync_folder(from, err);

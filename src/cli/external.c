@@ -75,6 +75,13 @@ static int check_kind(const struct cli_image *image, struct vmimg_error *err)
 		vmimg_io_name(image->io), image->disk->format->name);
 }
 
+static bool is_at(const char *path, const struct vmimg_io *io)
+{
+	struct stat st;
+
+	return !stat(path, &st) && st.st_dev == io->id[0] && st.st_ino == io->id[1];
+}
+
 int cli_external_create(const char *path, const char *name, const struct cli_common *common,
 	struct vmimg_error *err)
 {
@@ -89,7 +96,8 @@ int cli_external_create(const char *path, const char *name, const struct cli_com
 			: vmimg_fail_sys(err, errno, "naming %.80s", layer);
 	if (!vmimg_file_sync_folder(path, err) && !put_child(path, layer, image.disk, common, err))
 		return CLI_OK;
-	unlink(layer);
+	if (is_at(path, image.io)) /* else this is its only name */
+		unlink(layer);
 	return -1;
 }
 

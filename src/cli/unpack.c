@@ -149,6 +149,15 @@ static void clean(struct job *job)
 	rmdir(job->temporary);
 }
 
+/* The folder has its name; a name that may not last is taken back. */
+static int sync_name(struct job *job, struct vmimg_error *err)
+{
+	if (!vmimg_file_sync_folder(job->folder, err))
+		return 0;
+	(void)!rename(job->folder, job->temporary);
+	return -1;
+}
+
 static int unpack(struct job *job, struct vmimg_error *err)
 {
 	for (; job->made < file_count(job); job->made++)
@@ -159,7 +168,7 @@ static int unpack(struct job *job, struct vmimg_error *err)
 	if (fsync(job->fd))
 		return vmimg_fail_sys(err, errno, "flushing the folder to storage");
 	if (!rename(job->temporary, job->folder))
-		return 0;
+		return sync_name(job, err);
 	if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
 		return vmimg_fail(err, VMIMG_EEXIST, "%.100s is there, and is not an empty folder",
 			job->folder);

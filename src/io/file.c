@@ -27,6 +27,7 @@ struct file {
 	bool paced;                /* write-back is begun while writing goes on */
 	_Atomic uint64_t paced_to; /* up to where */
 	atomic_bool no_clone;      /* a clone was refused once: do not ask again */
+	atomic_int lost;           /* errno of a write-back that failed: nothing can be synced any more */
 };
 
 static struct file *file_of(struct vmimg_io *io)
@@ -59,6 +60,15 @@ static int file_pread(
 	return 0;
 }
 
+/* What storage has failed to take once, the kernel may have forgotten: another sync would find
+ * nothing to write, and succeed. So the first failure is the file's last word. */
+static void note_lost(struct file *file, int sys)
+{
+	int none = 0;
+
+	atomic_compare_exchange_strong(&file->lost, &none, sys);
+}
+
 /* Storage is kept busy from early on, so that the sync at the end finds little left to do. A hint:
  * what it misses, the sync writes. */
 static void pace(struct file *file, uint64_t end)
@@ -67,7 +77,9 @@ static void pace(struct file *file, uint64_t end)
 
 	if (end < from + PACE || !atomic_compare_exchange_strong(&file->paced_to, &from, end))
 		return;
-	sync_file_range(file->fd, (off_t)from, (off_t)(end - from), SYNC_FILE_RANGE_WRITE);
+	if (sync_file_range(file->fd, (off_t)from, (off_t)(end - from), SYNC_FILE_RANGE_WRITE) &&
+		(errno == EIO || errno == ENOSPC || errno == EDQUOT))
+		note_lost(file, errno);
 }
 
 static int file_pwrite(
@@ -172,9 +184,13 @@ static int file_resize(struct vmimg_io *io, uint64_t size, struct vmimg_error *e
 
 static int file_sync(struct vmimg_io *io, struct vmimg_error *err)
 {
-	if (fsync(file_of(io)->fd))
-		return vmimg_fail_sys(err, errno, "%s: flushing to storage", vmimg_io_name(io));
-	return 0;
+	int lost = atomic_load(&file_of(io)->lost);
+
+	if (!lost && fsync(file_of(io)->fd)) {
+		lost = errno;
+		note_lost(file_of(io), lost);
+	}
+	return lost ? vmimg_fail_sys(err, lost, "%s: flushing to storage", vmimg_io_name(io)) : 0;
 }
 
 /* One file system, of a kind that shares blocks. */

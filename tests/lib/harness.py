@@ -79,6 +79,13 @@ class _Log:
                 print(f"# took {seconds:.0f} s", flush=True)
 
 
+@contextlib.contextmanager
+def scratch():
+    """The path of a file that is gone again at the end of the block."""
+    with tempfile.NamedTemporaryFile(prefix="vmimg-test-") as file:
+        yield file.name
+
+
 class Test:
     """What a test function is given: a folder of its own and subtests."""
 
