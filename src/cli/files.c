@@ -38,11 +38,11 @@ bool cli_files_has(const struct cli_files *files, const struct stat *st)
 	return false;
 }
 
-/* An image that is written has its data written as well, where that is in another file. */
+/* An image that is written has its data written as well, where that is in other files. */
 static bool holds_written(const struct cli_files *files, const struct vmimg_reference *ref,
 	const struct vmimg_io *from)
 {
-	return !strcmp(ref->kind, "data-file") &&
+	return (!strcmp(ref->kind, "data-file") || !strcmp(ref->kind, "extent")) &&
 		(files->image == from || (from && is_written(files, from)));
 }
 
@@ -53,7 +53,7 @@ static int add_ref(struct cli_files *files, struct vmimg_io *io, const struct vm
 
 	if (add(files, io, written ? VMIMG_LOCK_WRITE : files->mode, err))
 		return -1;
-	if (is_written(files, io))
+	if (written)
 		return vmimg_journal_refuse(io, err);
 	if (vmimg_journal_left(io) && !files->quiet)
 		cli_warn("warning: %s: %s", vmimg_io_name(io), CLI_CUT_OFF);

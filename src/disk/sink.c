@@ -80,6 +80,68 @@ void vmimg_chunk_store_sealed(struct vmimg_chunk *chunk, const struct vmimg_stor
 		chunk->stores[chunk->store_count++] = *store;
 }
 
+void vmimg_chunk_store_block(struct vmimg_chunk *chunk, struct vmimg_io *io, uint64_t at,
+	uint64_t guest, const struct vmimg_piece *piece, uint64_t block)
+{
+	if (guest == chunk->guest && !(at % 4096) &&
+		guest / block == (chunk->guest + chunk->len - 1) / block)
+		chunk->clone = (struct vmimg_store){ io, at, NULL, (size_t)chunk->len };
+	vmimg_chunk_store(chunk, io, at, piece->bytes, piece->size);
+}
+
+static int visit_zeroes(const struct vmimg_chunk_visitor *visitor, void *ctx, uint64_t guest,
+	uint64_t len, struct vmimg_error *err)
+{
+	for (uint64_t step; len; guest += step, len -= step) {
+		step = visitor->unit ? vmimg_min(len, visitor->unit - guest % visitor->unit) : len;
+		if (visitor->zeroes(ctx, guest, step, err))
+			return -1;
+	}
+	return 0;
+}
+
+int vmimg_chunk_visit(struct vmimg_chunk *chunk, const struct vmimg_chunk_visitor *visitor,
+	void *ctx, struct vmimg_error *err)
+{
+	uint64_t guest = chunk->guest;
+
+	if (chunk->kind == VMIMG_PIECE_ZERO)
+		return visit_zeroes(visitor, ctx, guest, chunk->len, err);
+	for (size_t i = 0; i < chunk->piece_count; i++) {
+		const struct vmimg_piece *piece = &chunk->pieces[i];
+
+		if (piece->kind == VMIMG_PIECE_DATA &&
+			visitor->data(ctx, chunk, guest, piece, err))
+			return -1;
+		if (piece->kind == VMIMG_PIECE_ZERO &&
+			visit_zeroes(visitor, ctx, guest, piece->size, err))
+			return -1;
+		guest += piece->size;
+	}
+	return 0;
+}
+
+static uint64_t fold_zeroes(uint64_t guest, uint64_t len)
+{
+	uint64_t first = guest / 512, count = vmimg_div_up(len, 512);
+
+	return (2 * first + count) * count * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+uint64_t vmimg_chunk_fold(const struct vmimg_chunk *chunk)
+{
+	uint64_t guest = chunk->guest, content = chunk->digest;
+
+	if (chunk->kind == VMIMG_PIECE_ZERO)
+		return content + fold_zeroes(guest, chunk->len);
+	for (size_t i = 0; i < chunk->piece_count; i++) {
+		if (chunk->pieces[i].kind == VMIMG_PIECE_ZERO)
+			content += fold_zeroes(guest, chunk->pieces[i].size);
+		guest += chunk->pieces[i].size;
+	}
+	return content;
+}
+
 int vmimg_chunk_pack(struct vmimg_chunk *chunk, struct vmimg_packer *packer, uint32_t granule,
 	size_t head, size_t align, bool always, struct vmimg_error *err)
 {

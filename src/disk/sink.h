@@ -130,6 +130,23 @@ void vmimg_chunk_store(struct vmimg_chunk *chunk, struct vmimg_io *io, uint64_t 
 	const uint8_t *bytes, size_t len);
 /* The same for bytes that are to be encrypted: whole sectors. cipher NULL: it is the same. */
 void vmimg_chunk_store_sealed(struct vmimg_chunk *chunk, const struct vmimg_store *store);
+/* The same for a piece at guest that lies in a block of that many bytes, at `at` in the file: when
+ * all of the chunk is in that block, its place is offered for sharing as well. */
+void vmimg_chunk_store_block(struct vmimg_chunk *chunk, struct vmimg_io *io, uint64_t at,
+	uint64_t guest, const struct vmimg_piece *piece, uint64_t block);
+/* For place() where what is ABSENT stays as it is: the chunk's data, and its zeroes, in guest
+ * order. */
+struct vmimg_chunk_visitor {
+	int (*data)(void *ctx, struct vmimg_chunk *, uint64_t guest, const struct vmimg_piece *,
+		struct vmimg_error *);
+	int (*zeroes)(void *ctx, uint64_t guest, uint64_t len, struct vmimg_error *);
+	uint64_t unit; /* zeroes are cut at its multiples; 0: they are not */
+};
+int vmimg_chunk_visit(struct vmimg_chunk *chunk, const struct vmimg_chunk_visitor *visitor,
+	void *ctx, struct vmimg_error *err) VMIMG_CHECKED;
+/* What the chunk adds to a hash of new content: its data's digest, and of zeroes, which change the
+ * content as data does, where they are, not how they are cut. */
+uint64_t vmimg_chunk_fold(const struct vmimg_chunk *chunk);
 /* For pack(): packs every DATA piece of the chunk with packer into chunk->packed, back to back,
  * reserving head bytes before each (for a marker) and padding each to a multiple of align. A piece
  * that does not become smaller than its granule stays DATA, unless always is set. */

@@ -2,6 +2,7 @@
 """VMDK changed in place, in one file and in several: what qemu-img and 7-Zip read then, and what is left of a
 change that was cut off."""
 
+import contextlib
 import os
 import shutil
 import struct
@@ -168,6 +169,92 @@ def test_refused(t):
     result = vmimg("commit", t.path("child.vmdk"))
     check(result.code != 0 and "streamOptimized" in result.errors, str(result))
     equal(disks.sha256(t.path("base.vmdk")), before, "the image")
+
+
+def poke(path, at, data):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def first_tables(path):
+    """Where the tables are that the first entries of both directories lead to: redundant, first."""
+    with open(path, "rb") as file:
+        places = struct.unpack_from("<QQ", file.read(512), 48)
+        tables = []
+        for place in places:
+            file.seek(place * 512)
+            tables.append(struct.unpack("<I", file.read(4))[0] * 512)
+    return tables
+
+
+def test_shared_by_damage(t):
+    """Two entries on one grain, a grain on a table, a table named twice: a change would change more than it is to."""
+    for kind in "monolithicSparse", "twoGbMaxExtentSparse":
+        with t.sub(kind), t.folder() as folder:
+            chain(folder, kind)
+            base, child = f"{folder}/base.vmdk", f"{folder}/child.vmdk"
+            extent = base if kind == "monolithicSparse" else f"{folder}/base0-s001.vmdk"
+            redundant, first = first_tables(extent)
+            with open(extent, "rb") as file:
+                content = file.read()
+            used = [i for i in range(80) if any(content[first + 4 * i:first + 4 * i + 4])]
+            entry = content[first + 4 * used[0]:first + 4 * used[0] + 4]
+            directory, = struct.unpack_from("<Q", content, 56)
+            for what, at, data in (("two entries", first + 4 * used[1], entry),
+                                   ("a grain on a table", first + 4 * used[1], struct.pack("<I", redundant // 512)),
+                                   ("past the end", first + 4 * used[1], b"\0\0\0\x70"),
+                                   ("one table for both", directory * 512, struct.pack("<I", redundant // 512))):
+                poke(extent, at, data)
+                before = [disks.sha256(f"{folder}/{name}") for name in sorted(os.listdir(folder))]
+                for words in ["commit", child], ["compact", "--no-fs", base], ["resize", base, "+1G"]:
+                    if words[0] == "resize" and kind != "monolithicSparse":
+                        continue
+                    result = vmimg(*words)
+                    check(result.code == 4 and ("repair it first" in result.errors or "outside the file" in result.errors),
+                          f"{what}: {result}")
+                    equal([disks.sha256(f"{folder}/{name}") for name in sorted(os.listdir(folder))], before, what)
+                with open(extent, "wb") as file:
+                    file.write(content)
+            vmimg_ok("commit", child)
+
+
+@contextlib.contextmanager
+def holding(path, *options):
+    """A qemu-io that has the disk open."""
+    with subprocess.Popen(["qemu-io", "-f", "vmdk", *options, path], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as holder:
+        holder.stdin.write(b"length\n")  # answered once it is open, and locked
+        holder.stdin.flush()
+        holder.stdout.readline()
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+            holder.wait()
+
+
+def test_extents_locked(t):
+    """Every file that would be written is locked for writing: who reads one extent is in the way, by whatever
+    descriptor."""
+    for kind in "twoGbMaxExtentSparse", "twoGbMaxExtentFlat":
+        with t.sub(kind), t.folder() as folder:
+            chain(folder, kind)
+            base, child, other = f"{folder}/base.vmdk", f"{folder}/child.vmdk", f"{folder}/other.vmdk"
+            with open(base, encoding="utf-8") as file:
+                lines = file.readlines()
+            extents = [line for line in lines if line.startswith("RW ")]
+            for extent in extents:
+                with open(other, "w", encoding="utf-8") as file:
+                    file.writelines(line for line in lines if line not in extents or line == extent)
+                for options in [], ["-r"]:
+                    with holding(other, *options):
+                        for words in ["commit", child], ["compact", "--no-fs", base]:
+                            result = vmimg(*words)
+                            check(result.code == 7 and " by process " in result.errors, f"{extent} {options}: {result}")
+                with holding(other, "-r"):
+                    vmimg_ok("digest", child)
+            vmimg_ok("commit", child)
 
 
 def test_cut_off(t):

@@ -144,24 +144,24 @@ static int allocate(struct update *u, struct vmimg_error *err)
 
 /* ---- pieces ---- */
 
-static int place_data(struct update *u, struct vmimg_chunk *chunk, uint64_t guest,
+static int place_data(void *ctx, struct vmimg_chunk *chunk, uint64_t guest,
 	const struct vmimg_piece *piece, struct vmimg_error *err)
 {
-	uint64_t at;
+	struct update *u = ctx;
+	uint64_t inside = guest % u->disk->block;
 
 	if (enter(u, guest, err) || allocate(u, err))
 		return -1;
-	at = vmimg_vdi_block_at(u->vdi, u->number) + guest % u->disk->block;
-	if (guest == chunk->guest && !(at % 4096) &&
-		u->block == (chunk->guest + chunk->len - 1) / u->disk->block)
-		chunk->clone = (struct vmimg_store){ u->io, at, NULL, (size_t)chunk->len };
-	vmimg_chunk_store(chunk, u->io, at, piece->bytes, piece->size);
+	vmimg_chunk_store_block(chunk, u->io, vmimg_vdi_block_at(u->vdi, u->number) + inside, guest,
+		piece, u->disk->block);
 	return 0;
 }
 
 /* Zeroes inside one block; with a parent, all of it. */
-static int zero_some(struct update *u, uint64_t guest, uint64_t len, struct vmimg_error *err)
+static int zero_some(void *ctx, uint64_t guest, uint64_t len, struct vmimg_error *err)
 {
+	struct update *u = ctx;
+
 	if (enter(u, guest, err))
 		return -1;
 	u->zeroed += len;
@@ -174,48 +174,14 @@ static int zero_some(struct update *u, uint64_t guest, uint64_t len, struct vmim
 		u->io, vmimg_vdi_block_at(u->vdi, u->number) + guest % u->disk->block, len, err);
 }
 
-static int place_zeroes(struct update *u, uint64_t guest, uint64_t len, struct vmimg_error *err)
-{
-	for (uint64_t step; len; guest += step, len -= step) {
-		step = vmimg_min(len, u->disk->block - guest % u->disk->block);
-		if (zero_some(u, guest, step, err))
-			return -1;
-	}
-	return 0;
-}
-
-/* Zeroes change the content as data does: where they are counts, not how they are cut. */
-static void fold_zeroes(struct update *u, uint64_t guest, uint64_t len)
-{
-	uint64_t first = guest / 512, count = vmimg_div_up(len, 512);
-
-	u->content += (2 * first + count) * count * UINT64_C(0x9e3779b97f4a7c15);
-}
-
 static int update_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
 {
 	struct update *u = update_of(sink);
-	uint64_t guest = chunk->guest;
+	struct vmimg_chunk_visitor visitor = { place_data, zero_some, u->disk->block };
 
 	u->chunk = chunk;
-	u->content += chunk->digest;
-	if (chunk->kind == VMIMG_PIECE_ZERO) {
-		fold_zeroes(u, guest, chunk->len);
-		return place_zeroes(u, guest, chunk->len, err);
-	}
-	for (size_t i = 0; i < chunk->piece_count; i++) {
-		const struct vmimg_piece *piece = &chunk->pieces[i];
-
-		if (piece->kind == VMIMG_PIECE_DATA && place_data(u, chunk, guest, piece, err))
-			return -1;
-		if (piece->kind == VMIMG_PIECE_ZERO) {
-			fold_zeroes(u, guest, piece->size);
-			if (place_zeroes(u, guest, piece->size, err))
-				return -1;
-		}
-		guest += piece->size;
-	}
-	return 0;
+	u->content += vmimg_chunk_fold(chunk);
+	return vmimg_chunk_visit(chunk, &visitor, u, err);
 }
 
 static int choose_modified(struct update *u, struct vmimg_error *err)

@@ -193,25 +193,23 @@ static uint64_t place_of(const struct update *u, uint64_t guest)
 	return block_start(u) + u->vhd->bitmap_bytes + guest % u->disk->block;
 }
 
-static int place_data(struct update *u, struct vmimg_chunk *chunk, uint64_t guest,
+static int place_data(void *ctx, struct vmimg_chunk *chunk, uint64_t guest,
 	const struct vmimg_piece *piece, struct vmimg_error *err)
 {
-	uint64_t at;
+	struct update *u = ctx;
 
 	if (enter(u, guest, err) || allocate(u, err))
 		return -1;
 	set_bits(u, guest, piece->size, true);
-	at = place_of(u, guest);
-	if (guest == chunk->guest && !(at % 4096) &&
-		u->block == (chunk->guest + chunk->len - 1) / u->disk->block)
-		chunk->clone = (struct vmimg_store){ u->io, at, NULL, (size_t)chunk->len };
-	vmimg_chunk_store(chunk, u->io, at, piece->bytes, piece->size);
+	vmimg_chunk_store_block(chunk, u->io, place_of(u, guest), guest, piece, u->disk->block);
 	return 0;
 }
 
 /* Zeroes inside one block. */
-static int zero_some(struct update *u, uint64_t guest, uint64_t len, struct vmimg_error *err)
+static int zero_some(void *ctx, uint64_t guest, uint64_t len, struct vmimg_error *err)
 {
+	struct update *u = ctx;
+
 	if (enter(u, guest, err) || (u->hides && allocate(u, err)))
 		return -1;
 	if (u->sector == VMIMG_VHD_UNUSED)
@@ -222,34 +220,13 @@ static int zero_some(struct update *u, uint64_t guest, uint64_t len, struct vmim
 	return 0;
 }
 
-static int place_zeroes(struct update *u, uint64_t guest, uint64_t len, struct vmimg_error *err)
-{
-	for (uint64_t step; len; guest += step, len -= step) {
-		step = vmimg_min(len, u->disk->block - guest % u->disk->block);
-		if (zero_some(u, guest, step, err))
-			return -1;
-	}
-	return 0;
-}
-
 static int update_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
 {
 	struct update *u = update_of(sink);
-	uint64_t guest = chunk->guest;
+	struct vmimg_chunk_visitor visitor = { place_data, zero_some, u->disk->block };
 
 	u->chunk = chunk;
-	if (chunk->kind == VMIMG_PIECE_ZERO)
-		return place_zeroes(u, guest, chunk->len, err);
-	for (size_t i = 0; i < chunk->piece_count; i++) {
-		const struct vmimg_piece *piece = &chunk->pieces[i];
-
-		if (piece->kind == VMIMG_PIECE_DATA && place_data(u, chunk, guest, piece, err))
-			return -1;
-		if (piece->kind == VMIMG_PIECE_ZERO && place_zeroes(u, guest, piece->size, err))
-			return -1;
-		guest += piece->size;
-	}
-	return 0;
+	return vmimg_chunk_visit(chunk, &visitor, u, err);
 }
 
 static int update_finish(struct vmimg_sink *sink, struct vmimg_error *err)
@@ -283,26 +260,32 @@ static const struct vmimg_sink_ops update_ops = {
 
 /* ---- fixed disks: the bytes are where they are ---- */
 
+static int fixed_data(void *ctx, struct vmimg_chunk *chunk, uint64_t guest,
+	const struct vmimg_piece *piece, struct vmimg_error *err)
+{
+	struct update *u = ctx;
+
+	(void)err;
+	vmimg_chunk_store(chunk, u->io, guest, piece->bytes, piece->size);
+	return 0;
+}
+
+static int fixed_zeroes(void *ctx, uint64_t guest, uint64_t len, struct vmimg_error *err)
+{
+	struct update *u = ctx;
+
+	return vmimg_io_zero(u->io, guest, len, err);
+}
+
 static int fixed_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
 {
+	static const struct vmimg_chunk_visitor visitor = { fixed_data, fixed_zeroes, 0 };
 	struct update *u = update_of(sink);
-	uint64_t guest = chunk->guest;
 
-	if (chunk->kind == VMIMG_PIECE_ZERO)
-		return vmimg_io_zero(u->io, guest, chunk->len, err);
 	if (chunk->kind == VMIMG_PIECE_DATA)
-		chunk->clone = (struct vmimg_store){ u->io, guest, NULL, (size_t)chunk->len };
-	for (size_t i = 0; i < chunk->piece_count; i++) {
-		const struct vmimg_piece *piece = &chunk->pieces[i];
-
-		if (piece->kind == VMIMG_PIECE_DATA)
-			vmimg_chunk_store(chunk, u->io, guest, piece->bytes, piece->size);
-		else if (piece->kind == VMIMG_PIECE_ZERO &&
-			vmimg_io_zero(u->io, guest, piece->size, err))
-			return -1;
-		guest += piece->size;
-	}
-	return 0;
+		chunk->clone =
+			(struct vmimg_store){ u->io, chunk->guest, NULL, (size_t)chunk->len };
+	return vmimg_chunk_visit(chunk, &visitor, u, err);
 }
 
 static int fixed_finish(struct vmimg_sink *sink, struct vmimg_error *err)

@@ -2,16 +2,13 @@
 /*
  * Checking: every structure that can be reached is looked at once, and what it takes of the file is
  * marked, so that two things in one place are found, and a table named twice is not walked twice.
- * The map of what is taken has a fixed size: time and memory go with the file, not with its claims.
  */
 #include <inttypes.h>
-#include <stdlib.h>
 #include "disk/report.h"
-#include "format/vmdk/vmdk.h"
+#include "format/vmdk/taken.h"
 #include "util/num.h"
 
-#define MAP_BITS (UINT64_C(1) << 29) /* 64 MiB; one bit a sector up to files of 256 GiB */
-#define WINDOW   4096U
+#define WINDOW 4096U
 
 struct hole {
 	uint64_t at, end;
@@ -22,8 +19,7 @@ struct walk {
 	const struct vmdk *disk;
 	const struct vmdk_extent *e;
 	const char *name; /* of the file */
-	uint64_t *taken;  /* one bit for unit bytes of the file */
-	uint64_t unit;
+	struct vmdk_taken taken;
 	uint64_t guest;               /* where the table in hand begins, in the extent */
 	struct hole hole, other_hole; /* of the file, met last among tables and their copies */
 	uint64_t previous;            /* the end of the grain before, for counting fragments */
@@ -34,38 +30,11 @@ struct walk {
 
 /* ---- what is taken ---- */
 
-static int map_new(struct walk *w, struct vmimg_error *err)
-{
-	uint64_t size = vmimg_io_size(w->e->io);
-
-	w->unit = VMDK_SECTOR;
-	while (size / w->unit >= MAP_BITS)
-		w->unit *= 2;
-	w->taken = vmimg_alloc_array((size_t)(size / w->unit / 64 + 1), sizeof(uint64_t), err);
-	return w->taken ? 0 : -1;
-}
-
-/* Marks [at, at + len), which is inside the file. False: something is there already. In files so
- * large that the units are coarse, what does not fill whole units is passed over. */
+/* False: something is there already. */
 static bool take(struct walk *w, uint64_t at, uint64_t len)
 {
-	uint64_t first = vmimg_div_up(at, w->unit), end = (at + len) / w->unit;
-	bool vacant = true;
-
-	if (w->unit == VMDK_SECTOR) {
-		first = at / w->unit;
-		end = vmimg_div_up(at + len, w->unit);
-	}
-	while (first < end) {
-		uint64_t bit = first % 64, count = vmimg_min(64 - bit, end - first);
-		uint64_t mask = (count == 64 ? UINT64_MAX : (UINT64_C(1) << count) - 1) << bit;
-
-		vacant &= !(w->taken[first / 64] & mask);
-		w->taken[first / 64] |= mask;
-		first += count;
-	}
 	w->report->image_end = vmimg_max(w->report->image_end, at + len);
-	return vacant;
+	return vmimg_vmdk_take(&w->taken, at, len);
 }
 
 static bool inside(const struct walk *w, uint64_t at, uint64_t len)
@@ -328,15 +297,14 @@ static int check_sparse(struct walk *w, struct vmimg_error *err)
 {
 	int result;
 
-	if (map_new(w, err))
+	if (vmimg_vmdk_taken_init(&w->taken, vmimg_io_size(w->e->io), err))
 		return -1;
 	w->report->total_blocks += vmimg_div_up(w->e->len, w->e->g.grain);
 	w->previous = 0;
 	w->hole = w->other_hole = (struct hole){ 0, 0 };
 	check_header(w);
 	result = check_directory(w, err);
-	free(w->taken);
-	w->taken = NULL;
+	vmimg_vmdk_taken_done(&w->taken);
 	return result;
 }
 

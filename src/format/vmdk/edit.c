@@ -179,7 +179,7 @@ static int check_sparse(const struct vmdk_extent *e, uint64_t size, struct vmimg
 				   : "its grain directory is damaged: repair it first");
 	if (size / VMDK_SECTOR > UINT32_MAX)
 		return vmimg_fail(err, VMIMG_EINVAL, "a sparse extent holds 2 TiB at most");
-	return 0;
+	return vmimg_vmdk_verify(&(struct vmdk_change){ e->io, *g, false }, err);
 }
 
 static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)

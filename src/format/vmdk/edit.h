@@ -71,6 +71,9 @@ int vmimg_vmdk_space(const struct vmdk_change *c, struct vmimg_blocks *blocks,
 	struct vmimg_error *err) VMIMG_CHECKED;
 /* Makes the redundant tables what the first ones are: after a crash they may differ. */
 int vmimg_vmdk_mirror(const struct vmdk_change *c, struct vmimg_error *err) VMIMG_CHECKED;
+/* Refuses an extent in which two things lie in one place: what one of them is given would change
+ * the other. */
+int vmimg_vmdk_verify(const struct vmdk_change *c, struct vmimg_error *err) VMIMG_CHECKED;
 /* Where the grain's entry is, in the tables of the directory at directory_at; 0: there is no table.
  */
 int vmimg_vmdk_entry_place(const struct vmdk_change *c, uint64_t directory_at, uint64_t grain,
@@ -93,6 +96,10 @@ int vmimg_vmdk_squeeze(
 	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vmdk_set_parent(struct vmimg_disk *disk, const struct vmimg_parent *parent,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* Another CID, by which children know what they were made on, and a long content ID that ends in it.
+ * content: a hash of what was written. */
+int vmimg_vmdk_change_cid(
+	struct vmimg_disk *disk, uint64_t content, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vmdk_set(struct vmimg_disk *disk, const struct vmimg_options *options,
 	struct vmimg_error *err) VMIMG_CHECKED;
 extern const struct vmimg_option_spec vmimg_vmdk_set_options[];

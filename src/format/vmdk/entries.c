@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "format/vmdk/edit.h"
+#include "format/vmdk/taken.h"
 #include "util/num.h"
 
 #define WINDOW 4096U
@@ -157,6 +158,74 @@ int vmimg_vmdk_space(
 		return -1;
 	vmimg_blocks_room(blocks, head / VMDK_SECTOR);
 	return 0;
+}
+
+/* ---- nothing on top of anything ---- */
+
+struct verify {
+	const struct vmdk_change *c;
+	struct vmdk_taken taken;
+};
+
+static int claim(struct verify *v, const char *what, uint64_t index, uint64_t at, uint64_t len,
+	struct vmimg_error *err)
+{
+	uint64_t size = vmimg_io_size(v->c->io);
+
+	if (at >= size || vmimg_vmdk_take(&v->taken, at, vmimg_min(len, size - at)))
+		return at < size ? 0 : fail_place(v->c, what, index, at, err);
+	return vmimg_fail(err, VMIMG_ECORRUPT,
+		"%s: %s %" PRIu64 " at 0x%" PRIx64
+		" lies over something else, which would change with it: repair it first",
+		vmimg_io_name(v->c->io), what, index, at);
+}
+
+static int claim_table(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err)
+{
+	struct verify *v = ctx;
+
+	return claim(v, "grain table", i, sector * VMDK_SECTOR, vmimg_vmdk_table_len(&v->c->g, i),
+		err);
+}
+
+static int claim_grain(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err)
+{
+	struct verify *v = ctx;
+
+	return claim(v, "grain", i, sector * VMDK_SECTOR, v->c->g.grain, err);
+}
+
+static int claim_all(struct verify *v, struct vmimg_error *err)
+{
+	const struct vmdk_grains *g = &v->c->g;
+	struct vmdk_visit tables = { claim_table, NULL, v }, grains = { NULL, claim_grain, v };
+
+	if (claim(v, "header", 0, 0, VMDK_SECTOR, err) ||
+		(g->descriptor_at &&
+			claim(v, "descriptor", 0, g->descriptor_at, g->descriptor_len, err)) ||
+		claim(v, "grain directory", 0, g->gd_at, 4 * g->gd_count, err))
+		return -1;
+	if (g->rgd_at &&
+		(claim(v, "grain directory", 1, g->rgd_at, 4 * g->gd_count, err) ||
+			vmimg_vmdk_walk(v->c, g->rgd_at, &tables, err)))
+		return -1;
+	return vmimg_vmdk_walk(v->c, g->gd_at, &tables, err) ||
+			vmimg_vmdk_walk(v->c, g->gd_at, &grains, err)
+		? -1
+		: 0;
+}
+
+int vmimg_vmdk_verify(const struct vmdk_change *c, struct vmimg_error *err)
+{
+	struct verify verify = { .c = c };
+	int failed;
+
+	if (!c->g.gd_count)
+		return 0;
+	failed = vmimg_vmdk_taken_init(&verify.taken, vmimg_io_size(c->io), err) ||
+		claim_all(&verify, err);
+	vmimg_vmdk_taken_done(&verify.taken);
+	return failed ? -1 : 0;
 }
 
 /* ---- entries ---- */

@@ -7,6 +7,7 @@
 #include <strings.h>
 #include "format/vmdk/edit.h"
 #include "format/vmdk/write.h"
+#include "util/guid.h"
 #include "util/num.h"
 
 static int put_keys(
@@ -92,6 +93,33 @@ int vmimg_vmdk_set_parent(
 	if (parent && identity.cid == VMDK_NO_PARENT)
 		return vmimg_fail(err, VMIMG_EINVAL, "the parent has no CID to be known by");
 	return put_keys(disk, keys, VMIMG_ARRAY_LEN(keys), err);
+}
+
+/* ---- identities ---- */
+
+/* The CID, by which children know what they were made on, and the long content ID that ends in it.
+ */
+int vmimg_vmdk_change_cid(struct vmimg_disk *disk, uint64_t content, struct vmimg_error *err)
+{
+	const struct vmdk_descriptor *d = &vmdk_of(disk)->descriptor;
+	const char *old = vmimg_vmdk_ddb(d, "ddb.longContentID");
+	char cid[9], id[2 * VMIMG_GUID_SIZE + 1];
+	struct vmdk_key keys[] = { { "CID", cid, true }, { "ddb.longContentID", id, false } };
+	struct vmimg_guid guid;
+	uint32_t new;
+
+	if (!vmdk_of(disk)->has_descriptor)
+		return 0;
+	if (vmimg_guid_make(&guid, false, content ^ d->cid * UINT64_C(0x9e3779b97f4a7c15),
+		    "vmdk content", err))
+		return -1;
+	new = vmimg_get_be32(guid.bytes + 12) % UINT32_C(0xfffffffd) + 1;
+	new = new == d->cid ? new ^ 1 : new;
+	vmimg_put_be32(guid.bytes + 12, new);
+	snprintf(cid, sizeof(cid), "%08" PRIx32, new);
+	for (size_t i = 0; i < VMIMG_GUID_SIZE; i++)
+		snprintf(id + 2 * i, 3, "%02x", guid.bytes[i]);
+	return put_keys(disk, keys, old ? 2 : 1, err);
 }
 
 /* ---- settings ---- */

@@ -168,7 +168,7 @@ static int each_extent(struct vmimg_disk *disk, const char *done,
 			continue;
 		c.io = vmimg_vmdk_writable(disk, &v->extents[i], err);
 		before = c.io ? vmimg_io_size(c.io) : 0;
-		failed = !c.io || change(&c, err);
+		failed = !c.io || vmimg_vmdk_verify(&c, err) || change(&c, err);
 		if (c.io && vmimg_io_size(c.io) < before)
 			*saved += before - vmimg_io_size(c.io);
 		vmimg_io_unref(c.io);
