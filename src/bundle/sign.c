@@ -7,6 +7,8 @@
 #include <openssl/x509.h>
 #include <string.h>
 #include "util/hash.h"
+#include "util/num.h"
+#include "util/secret.h"
 #include "util/text.h"
 
 #define MAX_CHAIN 16
@@ -50,30 +52,17 @@ struct vmimg_signer {
 	size_t size;
 };
 
-static bool load(void *functions)
-{
-	struct crypto *c = functions;
-	void *library = vmimg_libcrypto_open();
-	bool found = true;
-
-#define FIND(name) found = found && vmimg_library_find(library, #name, &c->name);
-	CRYPTO(FIND)
-	return found;
-}
-
+#define NAME(name) { #name, offsetof(struct crypto, name) },
 static const struct crypto *crypto_get(struct vmimg_error *err)
 {
+	static const struct vmimg_function list[] = { CRYPTO(NAME) };
 	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
 
-	return vmimg_libcrypto_need(&library, load, &crypto, "signatures", err) ? NULL : &crypto;
-}
-
-/* Instead of asking on the terminal. */
-static int no_passphrase(char *buf, int size, int writing, void *ctx)
-{
-	(void)buf, (void)size, (void)writing, (void)ctx;
-	return 0;
+	return vmimg_libcrypto_need(
+		       &library, list, VMIMG_ARRAY_LEN(list), &crypto, "signatures", err)
+		? NULL
+		: &crypto;
 }
 
 /* ---- certificates ------------------------------------------------------------------------ */
@@ -103,7 +92,7 @@ static int chain_read(
 	if (!bio)
 		return vmimg_fail(err, VMIMG_ECORRUPT, "a certificate file of %zu bytes", len);
 	while (chain->count < MAX_CHAIN) {
-		X509 *item = c->PEM_read_bio_X509(bio, NULL, no_passphrase, NULL);
+		X509 *item = c->PEM_read_bio_X509(bio, NULL, vmimg_no_passphrase, NULL);
 
 		if (!item)
 			break;
@@ -207,7 +196,7 @@ static EVP_PKEY *read_key(const struct crypto *c, const char *pem, struct vmimg_
 {
 	size_t len = strlen(pem);
 	BIO *bio = len > 1 << 20 ? NULL : c->BIO_new_mem_buf(pem, (int)len);
-	EVP_PKEY *key = bio ? c->PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+	EVP_PKEY *key = bio ? c->PEM_read_bio_PrivateKey(bio, NULL, vmimg_no_passphrase, NULL) : NULL;
 
 	if (bio)
 		c->BIO_free(bio);

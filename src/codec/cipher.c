@@ -45,24 +45,17 @@ struct vmimg_cipher {
 	struct lane *idle[2]; /* to decrypt, to encrypt */
 };
 
-static bool load(void *functions)
-{
-	struct crypto *c = functions;
-	void *library = vmimg_libcrypto_open();
-	bool found = true;
-
-#define FIND(type, name, args) found = found && vmimg_library_find(library, #name, &c->name);
-	FUNCTIONS(FIND)
-	return found;
-}
-
+#define NAME(type, name, args) { #name, offsetof(struct crypto, name) },
 static const struct crypto *crypto_get(struct vmimg_error *err)
 {
+	static const struct vmimg_function list[] = { FUNCTIONS(NAME) };
 	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
 
-	return vmimg_libcrypto_need(&library, load, &crypto, "encrypted images", err) ? NULL
-										      : &crypto;
+	return vmimg_libcrypto_need(
+		       &library, list, VMIMG_ARRAY_LEN(list), &crypto, "encrypted images", err)
+		? NULL
+		: &crypto;
 }
 
 /* ---- lanes ---- */

@@ -4,14 +4,19 @@
 #include "util/hash.h"
 #include <stdio.h>
 #include <string.h>
+#include "util/num.h"
 
+#define FUNCTIONS(F)                                           \
+	F(void *, EVP_MD_CTX_new, (void))                      \
+	F(void, EVP_MD_CTX_free, (void *))                     \
+	F(const void *, EVP_get_digestbyname, (const char *))  \
+	F(int, EVP_DigestInit_ex, (void *, const void *, void *)) \
+	F(int, EVP_DigestUpdate, (void *, const void *, size_t))  \
+	F(int, EVP_DigestFinal_ex, (void *, unsigned char *, unsigned *))
+
+#define MEMBER(type, name, args) type(*name) args;
 struct crypto {
-	void *(*EVP_MD_CTX_new)(void);
-	void (*EVP_MD_CTX_free)(void *);
-	const void *(*EVP_get_digestbyname)(const char *);
-	int (*EVP_DigestInit_ex)(void *, const void *, void *);
-	int (*EVP_DigestUpdate)(void *, const void *, size_t);
-	int (*EVP_DigestFinal_ex)(void *, unsigned char *, unsigned *);
+	FUNCTIONS(MEMBER)
 };
 
 struct vmimg_hash {
@@ -20,54 +25,52 @@ struct vmimg_hash {
 	const void *type;
 };
 
-void *vmimg_libcrypto_open(void)
+struct wanted {
+	const struct vmimg_function *list;
+	size_t count;
+	void *slots;
+};
+
+static bool load(void *from)
 {
 	static const char *const names[] = { "libcrypto.so.3", "libcrypto.so.1.1", "libcrypto.so",
 		NULL };
+	const struct wanted *wanted = from;
 
-	return vmimg_library_open(names);
+	return vmimg_library_find_all(
+		vmimg_library_open(names), wanted->list, wanted->count, wanted->slots);
 }
 
-int vmimg_libcrypto_need(struct vmimg_library *library, bool (*load)(void *functions),
-	void *functions, const char *what, struct vmimg_error *err)
+int vmimg_libcrypto_need(struct vmimg_library *library, const struct vmimg_function *list,
+	size_t count, void *slots, const char *what, struct vmimg_error *err)
 {
-	if (vmimg_library_once(library, load, functions))
+	struct wanted wanted = { list, count, slots };
+
+	if (vmimg_library_once(library, load, &wanted))
 		return 0;
 	return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 		"%s need OpenSSL's libcrypto, which cannot be loaded here", what);
 }
 
-static bool load(void *functions)
+#define NAME(type, name, args) { #name, offsetof(struct crypto, name) },
+static const struct crypto *crypto_get(struct vmimg_error *err)
 {
-	struct crypto *c = functions;
-	void *library = vmimg_libcrypto_open();
-
-	return library && vmimg_library_find(library, "EVP_MD_CTX_new", &c->EVP_MD_CTX_new) &&
-		vmimg_library_find(library, "EVP_MD_CTX_free", &c->EVP_MD_CTX_free) &&
-		vmimg_library_find(library, "EVP_get_digestbyname", &c->EVP_get_digestbyname) &&
-		vmimg_library_find(library, "EVP_DigestInit_ex", &c->EVP_DigestInit_ex) &&
-		vmimg_library_find(library, "EVP_DigestUpdate", &c->EVP_DigestUpdate) &&
-		vmimg_library_find(library, "EVP_DigestFinal_ex", &c->EVP_DigestFinal_ex);
-}
-
-static const struct crypto *crypto_get(void)
-{
+	static const struct vmimg_function list[] = { FUNCTIONS(NAME) };
 	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
 
-	return vmimg_library_once(&library, load, &crypto) ? &crypto : NULL;
+	return vmimg_libcrypto_need(&library, list, VMIMG_ARRAY_LEN(list), &crypto, "digests", err)
+		? NULL
+		: &crypto;
 }
 
 struct vmimg_hash *vmimg_hash_new(const char *name, struct vmimg_error *err)
 {
-	const struct crypto *crypto = crypto_get();
+	const struct crypto *crypto = crypto_get(err);
 	VMIMG_AUTO(vmimg_hash_free) struct vmimg_hash *hash = NULL;
 
-	if (!crypto) {
-		vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"digests need OpenSSL's libcrypto, which cannot be loaded here");
+	if (!crypto)
 		return NULL;
-	}
 	hash = vmimg_new(struct vmimg_hash, err);
 	if (!hash)
 		return NULL;

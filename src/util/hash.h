@@ -20,9 +20,7 @@ void vmimg_hash_update(struct vmimg_hash *hash, const void *bytes, size_t len);
 size_t vmimg_hash_final(struct vmimg_hash *hash, uint8_t out[VMIMG_HASH_MAX]);
 /* Lower-case hexadecimal; out holds 2 * len + 1. Returns out. */
 char *vmimg_hex(char *out, const uint8_t *bytes, size_t len);
-/* For others who need more of it than digests: the library as dlopen(3) gives it, or NULL. */
-void *vmimg_libcrypto_open(void);
-/* Has load find its functions in it, once. VMIMG_EUNSUPPORTED: they are not there; what
- * ("signatures") needs them. */
-int vmimg_libcrypto_need(struct vmimg_library *library, bool (*load)(void *functions),
-	void *functions, const char *what, struct vmimg_error *err) VMIMG_CHECKED;
+/* For others who need more of it than digests: finds its functions in it, once, from whatever
+ * thread. VMIMG_EUNSUPPORTED: they are not there; what ("signatures") needs them. */
+int vmimg_libcrypto_need(struct vmimg_library *library, const struct vmimg_function *list,
+	size_t count, void *slots, const char *what, struct vmimg_error *err) VMIMG_CHECKED;

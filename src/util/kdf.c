@@ -9,27 +9,28 @@
 #include "util/hash.h"
 #include "util/num.h"
 
+#define FUNCTIONS(F)                                                                            \
+	F(const void *, EVP_get_digestbyname, (const char *))                                   \
+	F(int, PKCS5_PBKDF2_HMAC,                                                               \
+		(const char *, int, const unsigned char *, int, int, const void *, int,         \
+			unsigned char *))
+
+#define MEMBER(type, name, args) type(*name) args;
 struct crypto {
-	const void *(*EVP_get_digestbyname)(const char *);
-	int (*PKCS5_PBKDF2_HMAC)(const char *, int, const unsigned char *, int, int, const void *,
-		int, unsigned char *);
+	FUNCTIONS(MEMBER)
 };
 
-static bool load(void *functions)
-{
-	void *library = vmimg_libcrypto_open();
-	struct crypto *c = functions;
-
-	return vmimg_library_find(library, "EVP_get_digestbyname", &c->EVP_get_digestbyname) &&
-		vmimg_library_find(library, "PKCS5_PBKDF2_HMAC", &c->PKCS5_PBKDF2_HMAC);
-}
-
+#define NAME(type, name, args) { #name, offsetof(struct crypto, name) },
 static const struct crypto *crypto_get(struct vmimg_error *err)
 {
+	static const struct vmimg_function list[] = { FUNCTIONS(NAME) };
 	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
 
-	return vmimg_libcrypto_need(&library, load, &crypto, "passphrases", err) ? NULL : &crypto;
+	return vmimg_libcrypto_need(
+		       &library, list, VMIMG_ARRAY_LEN(list), &crypto, "passphrases", err)
+		? NULL
+		: &crypto;
 }
 
 int vmimg_kdf_derive(const char *hash, const void *secret, size_t len, const void *salt,

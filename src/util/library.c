@@ -20,6 +20,15 @@ bool vmimg_library_find(void *library, const char *name, void *slot)
 	return symbol != NULL;
 }
 
+bool vmimg_library_find_all(
+	void *library, const struct vmimg_function *list, size_t count, void *slots)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!vmimg_library_find(library, list[i].name, (char *)slots + list[i].at))
+			return false;
+	return true;
+}
+
 bool vmimg_library_once(
 	struct vmimg_library *library, bool (*load)(void *functions), void *functions)
 {

@@ -4,12 +4,22 @@
 #pragma once
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /* The first of the names that can be loaded, or NULL; the list ends with a NULL. */
 void *vmimg_library_open(const char *const *names);
 /* The address of a function into the function pointer at slot; false: library has none, or is NULL.
  */
 bool vmimg_library_find(void *library, const char *name, void *slot);
+
+/* A function by its name, and where its address goes in a struct of pointers to functions. */
+struct vmimg_function {
+	const char *name;
+	size_t at;
+};
+/* The addresses of all of them into slots; false: one is not there. */
+bool vmimg_library_find_all(
+	void *library, const struct vmimg_function *list, size_t count, void *slots);
 
 struct vmimg_library {
 	pthread_mutex_t lock; /* guards all */

@@ -48,30 +48,22 @@ struct vmimg_key {
 	void *pkey;
 };
 
-static bool load(void *functions)
-{
-	struct crypto *c = functions;
-	void *library = vmimg_libcrypto_open();
-	bool found = true;
-
-#define FIND(type, name, args) found = found && vmimg_library_find(library, #name, &c->name);
-	FUNCTIONS(FIND)
-	return found;
-}
-
+#define NAME(type, name, args) { #name, offsetof(struct crypto, name) },
 static const struct crypto *crypto_get(struct vmimg_error *err)
 {
+	static const struct vmimg_function list[] = { FUNCTIONS(NAME) };
 	static struct vmimg_library library = VMIMG_LIBRARY;
 	static struct crypto crypto;
 
-	return vmimg_libcrypto_need(&library, load, &crypto, "keys and ciphers", err) ? NULL
-										      : &crypto;
+	return vmimg_libcrypto_need(
+		       &library, list, VMIMG_ARRAY_LEN(list), &crypto, "keys and ciphers", err)
+		? NULL
+		: &crypto;
 }
 
 /* ---- keys ---- */
 
-/* No passphrase is asked for: there may be nobody to answer. */
-static int no_passphrase(char *buf, int size, int writing, void *ctx)
+int vmimg_no_passphrase(char *buf, int size, int writing, void *ctx)
 {
 	(void)buf, (void)size, (void)writing, (void)ctx;
 	return -1;
@@ -82,8 +74,8 @@ static void *read_key(const struct crypto *c, void *bio, bool private)
 	void *certificate, *pkey;
 
 	if (private)
-		return c->PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
-	certificate = c->PEM_read_bio_X509(bio, NULL, no_passphrase, NULL);
+		return c->PEM_read_bio_PrivateKey(bio, NULL, vmimg_no_passphrase, NULL);
+	certificate = c->PEM_read_bio_X509(bio, NULL, vmimg_no_passphrase, NULL);
 	pkey = certificate ? c->X509_get_pubkey(certificate) : NULL;
 	if (certificate)
 		c->X509_free(certificate);

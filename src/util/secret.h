@@ -14,6 +14,8 @@
 /* A private key, or the public one of a certificate. */
 struct vmimg_key;
 
+/* What OpenSSL is given for asking for a passphrase: there may be nobody to answer. */
+int vmimg_no_passphrase(char *buf, int size, int writing, void *ctx);
 /* From PEM text. VMIMG_EINVAL: it is none, or one with a passphrase. */
 struct vmimg_key *vmimg_key_private(const char *pem, struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_key *vmimg_key_certificate(const char *pem, struct vmimg_error *err) VMIMG_CHECKED;
