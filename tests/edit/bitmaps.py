@@ -117,6 +117,105 @@ def test_texts(t):
                 for folder in ("ours", "theirs")], name)
 
 
+WRITES = ["write 1M 3M", "write -z 20M 1M", "write 70M 4k", "write 0 512", f"write {SIZE - 512} 512", "write 200M 64k"]
+
+
+def make_pair(t, options):
+    """An image whose bitmaps record, and an overlay with changes."""
+    path, over = "disk.qcow2", "over.qcow2"
+    qemu.img("create", "-q", "-f", "qcow2", "-o", options, path, str(SIZE))
+    qemu.io(path, "write 0 30M", "write 69M 2M", "write 200M 64k")
+    for words in ["-g", "4k", "fine"], ["-g", "2M", "coarse"], ["--disable", "quiet"]:
+        qemu.img("bitmap", "--add", *words[:-1], path, words[-1])
+    qemu.img("create", "-q", "-f", "qcow2", "-b", path, "-F", "qcow2", over)
+    qemu.io(over, *WRITES)
+    return path, over
+
+
+def test_recorded(t):
+    """New content is recorded as QEMU records it: the same bits after its commit and after ours."""
+    for options in "cluster_size=64k", "cluster_size=512", "extended_l2=on,cluster_size=128k", "data_file=data.raw":
+        with t.sub(options), t.folder() as folder:
+            os.chdir(folder)
+            path, over = make_pair(t, options)
+            qemu.img("bitmap", "--clear", path, "fine")
+            for name in path, over, *(["data.raw"] if "data_file" in options else []):
+                shutil.copyfile(name, name + ".old")
+            vmimg_ok("commit", over)
+            sound(path, "committed")
+            ours = [dirty(t, path, name) for name in ("fine", "coarse", "quiet")]
+            for name in path, over, *(["data.raw"] if "data_file" in options else []):
+                os.replace(name + ".old", name)
+            qemu.img("commit", "-q", over)
+            equal(ours, [dirty(t, path, name) for name in ("fine", "coarse", "quiet")], "what is dirty")
+            check(len(ours[0]) >= 5 and not ours[2], f"too little: {ours}")
+
+
+def test_snapshot_applied(t):
+    """All of the disk is another one then, and perhaps of another size. QEMU refuses."""
+    path = make(t, VARIANTS[0])
+    vmimg_ok("snapshot", "create", path, "one")
+    vmimg_ok("bitmap", "--add", path, "seen")
+    vmimg_ok("bitmap", "--add", "--disable", path, "quiet")
+    vmimg_ok("resize", path, "1G")
+    vmimg_ok("snapshot", "apply", path, "one")
+    sound(path, "applied")
+    equal([dirty(t, path, name) for name in ("seen", "quiet")], [[(0, SIZE)], []], "what is dirty")
+
+
+def test_partition_grown(t):
+    harness.need("sfdisk")
+    raw, path = t.path("disk.raw"), t.path("disk.qcow2")
+    disks.pattern(raw, 24 << 20, seed=3, data=2 << 20)
+    check(run(env.find("sfdisk"), "-q", raw, stdin=b"label: gpt\nstart=2048,size=8192\n").code == 0, "sfdisk")
+    vmimg_ok("convert", raw, path)
+    qemu.img("bitmap", "--add", "-g", "4k", path, "seen")
+    vmimg_ok("resize", "--grow-part=1", path, "40M")
+    sound(path, "grown")
+    seen = dirty(t, path, "seen")
+    check(seen[0][0] == 0 and seen[-1][0] + seen[-1][1] == 40 << 20 and sum(n for _, n in seen) < 1 << 20, str(seen))
+
+
+def recorded(t, path, old, folder):
+    """Whether the bitmap can be relied on; then each granule that is not as it was is dirty."""
+    listed = vmimg_ok("bitmap", "list", "--json", path).json()["bitmaps"]
+    if any("in-use" in bitmap["flags"] for bitmap in listed):
+        return "in use"
+    equal([b["name"] for b in listed], ["fine", "coarse", "quiet"], "names")
+    vmimg_ok("convert", "--force", "-O", "raw", path, f"{folder}/now.raw")
+    with open(old, "rb") as was, open(f"{folder}/now.raw", "rb") as now:
+        ranges = dirty(t, path, "fine")
+        for at in range(0, SIZE, 4096):
+            if was.read(4096) != now.read(4096):
+                check(any(start <= at < start + length for start, length in ranges), f"{at} has changed unrecorded")
+    return len(ranges) > 0
+
+
+def test_recording_killed(t):
+    """At every moment a change is recorded, or the bitmap says that it is not to be relied on."""
+    harness.need("strace")
+    with t.folder() as folder:
+        os.chdir(folder)
+        path, over = make_pair(t, "cluster_size=64k")
+        qemu.img("bitmap", "--clear", path, "fine")
+        vmimg_ok("convert", "-O", "raw", path, "old.raw")
+        shutil.copyfile(path, "base")
+        shutil.copyfile(over, "top")
+        for injected in "signal=KILL", "error=ENOSPC":
+            seen = set()
+            for number in range(1, 100):
+                shutil.copyfile("base", path)
+                shutil.copyfile("top", over)
+                result = run("strace", "-f", "-o", "/dev/null", "-e", f"inject=pwrite64:{injected}:when={number}",
+                             env.VMIMG, "commit", "-d", over)
+                sound(path, f"{injected} at write {number}")
+                seen.add(recorded(t, path, "old.raw", folder))
+                if result.code == 0:
+                    break
+            check(3 < number < 99, f"{number} writes")
+            equal(seen, {False, "in use", True}, "states")
+
+
 def test_killed_at_every_write(t):
     harness.need("strace")
     path, copy = make(t, ["cluster_size=4k"]), t.path("copy.qcow2")

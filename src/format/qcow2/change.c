@@ -44,48 +44,7 @@ static int read_table(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 	return 0;
 }
 
-int vmimg_qcow2_change_begin(
-	struct vmimg_qcow2_change *c, struct vmimg_disk *disk, struct vmimg_error *err)
-{
-	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
-	uint64_t marks = QCOW2_INCOMPATIBLE_CORRUPT | QCOW2_INCOMPATIBLE_DIRTY;
-
-	*c = (struct vmimg_qcow2_change){ .disk = disk,
-		.q = q,
-		.io = disk->io,
-		.header = q->header,
-		.backing_name = q->backing_name,
-		.backing_format = q->backing_format,
-		.data_name = q->data_name,
-		.has_bitmaps = q->has_bitmaps,
-		.bitmaps = q->bitmaps,
-		.group_len = ((uint64_t)q->cluster * 8) >> q->header.refcount_order,
-		.held_most = vmimg_max(BLOCK_ROOM / (q->cluster * UINT64_C(2)), 8),
-		.old_end = vmimg_div_up(vmimg_io_size(disk->io), q->cluster) };
-	c->header.autoclear &= QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW_DATA;
-	if (q->header.cluster_bits > QCOW2_MAX_CHANGED_BITS ||
-		q->header.l1_size > QCOW2_MAX_L1_ENTRIES)
-		return vmimg_fail(err, VMIMG_ELIMIT,
-			"clusters of %" PRIu32 " bytes and %" PRIu32
-			" L1 entries are more than is changed in place: convert it",
-			q->cluster, q->header.l1_size);
-	if (q->header.incompatible & marks)
-		return vmimg_fail(err, VMIMG_ECORRUPT, "the image is marked %s: repair it first",
-			q->header.incompatible & QCOW2_INCOMPATIBLE_CORRUPT ? "corrupt" : "dirty");
-	return read_table(c, err);
-}
-
-void vmimg_qcow2_change_done(struct vmimg_qcow2_change *c)
-{
-	for (size_t i = 0; i < c->block_count; i++) {
-		free(c->blocks[i].old);
-		free(c->blocks[i].now);
-	}
-	free(c->blocks);
-	free(c->held);
-}
-
-/* ---- refcounts ---- */
+/* ---- blocks ---- */
 
 /* Writes a block that has changed to its new place, which it gets if it has none. */
 static int settle_block(struct vmimg_qcow2_change *c, size_t group, struct vmimg_error *err)
@@ -179,6 +138,75 @@ static struct vmimg_qcow2_block *block_of(
 	}
 	return &c->blocks[group];
 }
+
+/* ---- the beginning and the end ---- */
+
+/* A file that ends inside a cluster, or refcounts of clusters past its end: something has cut it, or
+ * was about to make it longer. Which one it was shows in what is referred to. */
+static int check_end(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	uint64_t entries = vmimg_qcow2_refcount_table_len(c->q) / 8,
+		 slot = c->old_end % c->group_len;
+	struct vmimg_qcow2_block *block;
+	uint8_t raw[8] = { 0 };
+	uint64_t refs = vmimg_io_size(c->io) % c->q->cluster;
+
+	for (uint64_t i = c->old_blocks; i < entries && !vmimg_get_be64(raw); i++)
+		if (vmimg_table_read(c->q->table, raw, 8, c->q->header.refcount_table + i * 8, err))
+			return -1;
+	if (!refs && slot && c->old_end / c->group_len < c->old_blocks) {
+		block = block_of(c, c->old_end / c->group_len, err);
+		if (!block)
+			return -1;
+		for (; slot < c->group_len && !refs; slot++)
+			refs = vmimg_qcow2_get_refcount(
+				block->now, slot, c->q->header.refcount_order);
+	}
+	return refs || vmimg_get_be64(raw) ? vmimg_qcow2_check_singles(c, err) : 0;
+}
+
+int vmimg_qcow2_change_begin(
+	struct vmimg_qcow2_change *c, struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	uint64_t marks = QCOW2_INCOMPATIBLE_CORRUPT | QCOW2_INCOMPATIBLE_DIRTY;
+
+	*c = (struct vmimg_qcow2_change){ .disk = disk,
+		.q = q,
+		.io = disk->io,
+		.header = q->header,
+		.backing_name = q->backing_name,
+		.backing_format = q->backing_format,
+		.data_name = q->data_name,
+		.has_bitmaps = q->has_bitmaps,
+		.bitmaps = q->bitmaps,
+		.group_len = ((uint64_t)q->cluster * 8) >> q->header.refcount_order,
+		.held_most = vmimg_max(BLOCK_ROOM / (q->cluster * UINT64_C(2)), 8),
+		.old_end = vmimg_div_up(vmimg_io_size(disk->io), q->cluster) };
+	c->header.autoclear &= QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW_DATA;
+	if (q->header.cluster_bits > QCOW2_MAX_CHANGED_BITS ||
+		q->header.l1_size > QCOW2_MAX_L1_ENTRIES)
+		return vmimg_fail(err, VMIMG_ELIMIT,
+			"clusters of %" PRIu32 " bytes and %" PRIu32
+			" L1 entries are more than is changed in place: convert it",
+			q->cluster, q->header.l1_size);
+	if (q->header.incompatible & marks)
+		return vmimg_fail(err, VMIMG_ECORRUPT, "the image is marked %s: repair it first",
+			q->header.incompatible & QCOW2_INCOMPATIBLE_CORRUPT ? "corrupt" : "dirty");
+	return read_table(c, err) || check_end(c, err) ? -1 : 0;
+}
+
+void vmimg_qcow2_change_done(struct vmimg_qcow2_change *c)
+{
+	for (size_t i = 0; i < c->block_count; i++) {
+		free(c->blocks[i].old);
+		free(c->blocks[i].now);
+	}
+	free(c->blocks);
+	free(c->held);
+}
+
+/* ---- counting ---- */
 
 static int cannot_count(uint64_t index, int delta, struct vmimg_error *err)
 {

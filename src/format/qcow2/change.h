@@ -129,13 +129,6 @@ int vmimg_qcow2_clear_rest(struct vmimg_qcow2_change *change, uint8_t *entry, ui
 int vmimg_qcow2_unpack(struct vmimg_qcow2_change *change, struct vmimg_reader *reader,
 	uint64_t entry, uint8_t *to, struct vmimg_error *err) VMIMG_CHECKED;
 
-/* edit_bitmaps.c, as in disk/edit.h; and all bitmaps for the size in the change's header. */
-struct vmimg_bitmap_change;
-int vmimg_qcow2_bitmap(struct vmimg_disk *disk, const struct vmimg_bitmap_change *want,
-	struct vmimg_error *err) VMIMG_CHECKED;
-int vmimg_qcow2_resize_bitmaps(
-	struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
-
 /* update.c, as in disk/edit.h */
 struct vmimg_update;
 struct vmimg_sink *vmimg_qcow2_update(struct vmimg_disk *disk, const struct vmimg_update *how,

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include "format/qcow2/change.h"
+#include "format/qcow2/bitmaps.h"
 #include "format/qcow2/crypt.h"
 #include "io/file.h"
 #include "util/limits.h"
@@ -113,7 +113,7 @@ int vmimg_qcow2_change_size(struct vmimg_qcow2_change *c, uint64_t size, struct 
 	c->header.size = size;
 	c->cut = vmimg_min(size, q->header.size);
 	c->cut = c->cut % q->cluster ? c->cut : 0;
-	if (vmimg_qcow2_resize_bitmaps(c, err))
+	if (vmimg_qcow2_resize_bitmaps(c, false, err))
 		return -1;
 	if (!c->cut && size > q->header.size && entries <= q->header.l1_size)
 		return 0; /* the table reaches far enough as it is */
@@ -186,7 +186,8 @@ static int do_apply(struct vmimg_qcow2_change *c, const struct request *r, struc
 	c->header.size = s->extra.disk_size ? s->extra.disk_size : q->header.size;
 	entries = (uint32_t)vmimg_max(l1_entries_for(q, c->header.size), s->entry.l1_size);
 	/* first up, then down: what both states use never comes to nothing */
-	if (vmimg_qcow2_count_tree(c, s->entry.l1_offset, s->entry.l1_size, 1, err) ||
+	if (vmimg_qcow2_resize_bitmaps(c, true, err) ||
+		vmimg_qcow2_count_tree(c, s->entry.l1_offset, s->entry.l1_size, 1, err) ||
 		vmimg_qcow2_count_tree(c, q->header.l1_offset, q->header.l1_size, -1, err) ||
 		vmimg_qcow2_rebuild(c, s->entry.l1_offset, s->entry.l1_size, entries, err))
 		return -1;
@@ -269,7 +270,8 @@ static int do_empty(struct vmimg_qcow2_change *c, const struct request *r, struc
 	VMIMG_AUTO(free) uint8_t *l1 = vmimg_alloc_array(entries, 8, err);
 
 	(void)r;
-	if (!l1 || vmimg_qcow2_count_tree(c, h->l1_offset, h->l1_size, -1, err) ||
+	if (!l1 || vmimg_qcow2_check_singles(c, err) ||
+		vmimg_qcow2_count_tree(c, h->l1_offset, h->l1_size, -1, err) ||
 		vmimg_qcow2_free_l1(c, h->l1_offset, h->l1_size, err))
 		return -1;
 	return vmimg_qcow2_write_l1(c, l1, entries, err);

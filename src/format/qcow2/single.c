@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether a cluster with refcount 1 is referred to once. Where it is not, a write through one of
- * the references, or freeing the cluster with it, would take away what the other one shows. A table
- * is read twice at most, however many refer to it.
+ * Whether an image can be changed without harm to what the change is not about. A cluster with
+ * refcount 1 is referred to once: else a write through one of the references, or freeing the
+ * cluster with it, would take away what the other one shows. And data is in the file: else the file
+ * would grow over it, and show zeroes. A table is read twice at most, however many refer to it.
  */
 #include <inttypes.h>
 #include "format/qcow2/change.h"
@@ -16,6 +17,8 @@ struct singles {
 	uint8_t *seen;     /* a bit for each: referred to */
 	uint8_t *read[2];  /* as an L2 table that was read, once and twice */
 	uint8_t *l2;
+	uint8_t *seen_data; /* of a data file: a bit for each cluster; NULL: there is none */
+	uint64_t data_clusters;
 };
 
 static bool set_bit(uint8_t *bits, uint64_t index)
@@ -48,10 +51,60 @@ static int note(struct singles *s, uint64_t at, uint64_t len, struct vmimg_error
 	return 0;
 }
 
-static int note_l2(struct singles *s, uint64_t at, struct vmimg_error *err)
+/* A cluster of the data file, which has no refcounts: it is for one place of the disk. */
+static int note_outside(struct singles *s, uint64_t at, struct vmimg_error *err)
+{
+	uint64_t index = at / s->c->q->cluster;
+
+	return index < s->data_clusters && set_bit(s->seen_data, index)
+		? vmimg_fail(err, VMIMG_ECORRUPT,
+			  "the cluster at 0x%" PRIx64
+			  " of the data file is in use twice: repair the image first",
+			  at)
+		: 0;
+}
+
+/* How many bytes of an entry's cluster have to be in the file, of those that the disk has. */
+static uint64_t bytes_of(const struct vmimg_qcow2 *q, const uint8_t *raw, uint64_t room)
+{
+	uint64_t entry = vmimg_get_be64(raw), bits;
+	uint32_t unit = q->cluster / QCOW2_SUBCLUSTERS;
+
+	if (entry & QCOW2_COMPRESSED)
+		return 1; /* where they end is not known */
+	if (!q->extended)
+		return q->header.version == 3 && entry & QCOW2_ZERO ? 0 : room;
+	bits = vmimg_get_be64(raw + 8) & UINT64_C(0xffffffff);
+	return bits ? vmimg_min(room, (vmimg_log2(bits) + UINT64_C(1)) * unit) : 0;
+}
+
+/* An entry for guest, on a disk that ends at end. */
+static int note_entry(struct singles *s, const uint8_t *raw, uint64_t guest, uint64_t end,
+	struct vmimg_error *err)
 {
 	const struct vmimg_qcow2 *q = s->c->q;
-	uint64_t index = at / q->cluster, data = 0, len;
+	uint64_t entry = vmimg_get_be64(raw), at = 0, len, size = vmimg_io_size(s->c->io);
+	uint64_t room = guest < end ? vmimg_min(q->cluster, end - guest) : 1, needed;
+
+	if (s->seen_data && !(entry & QCOW2_COMPRESSED) && entry & (QCOW2_OFFSET | QCOW2_COPIED))
+		return note_outside(s, entry & QCOW2_OFFSET, err);
+	vmimg_qcow2_data_place(q, entry, &at, &len);
+	if (!len)
+		return 0;
+	needed = bytes_of(q, raw, room);
+	if (needed && !vmimg_range_inside(at, needed, size))
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"data at 0x%" PRIx64 " is past the end of the file (0x%" PRIx64
+			"): repair the image first",
+			at, size);
+	return note(s, at, len, err);
+}
+
+static int note_l2(
+	struct singles *s, uint64_t at, uint64_t guest, uint64_t end, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = s->c->q;
+	uint64_t index = at / q->cluster;
 
 	if (note(s, at, q->cluster, err))
 		return -1;
@@ -59,16 +112,16 @@ static int note_l2(struct singles *s, uint64_t at, struct vmimg_error *err)
 		return 0;
 	if (vmimg_qcow2_read_l2(s->c, at, s->l2, err))
 		return -1;
-	for (uint32_t i = 0; i < q->cluster; i += q->extended ? 16 : 8) {
-		vmimg_qcow2_data_place(q, vmimg_get_be64(s->l2 + i), &data, &len);
-		if (len && note(s, data, len, err))
+	for (uint32_t i = 0; i < q->cluster; i += q->extended ? 16 : 8, guest += q->cluster)
+		if (note_entry(s, s->l2 + i, guest, end, err))
 			return -1;
-	}
 	return 0;
 }
 
-static int note_l1(struct singles *s, uint64_t at, uint32_t entries, struct vmimg_error *err)
+static int note_l1(
+	struct singles *s, uint64_t at, uint32_t entries, uint64_t end, struct vmimg_error *err)
 {
+	uint64_t covers = (uint64_t)s->c->q->cluster << s->c->q->l2_bits;
 	VMIMG_AUTO(free) uint8_t *l1 = NULL;
 
 	if (!entries)
@@ -81,9 +134,29 @@ static int note_l1(struct singles *s, uint64_t at, uint32_t entries, struct vmim
 	for (uint64_t i = 0; i < entries; i++) {
 		uint64_t l2 = vmimg_get_be64(l1 + i * 8) & QCOW2_OFFSET;
 
-		if (l2 && note_l2(s, l2, err))
+		if (l2 && note_l2(s, l2, i * covers, end, err))
 			return -1;
 	}
+	return 0;
+}
+
+/* Bitmaps, and the header of LUKS. */
+static int note_extensions(struct singles *s, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = s->c->q;
+
+	if (q->has_crypto && q->crypto.length && note(s, q->crypto.offset, q->crypto.length, err))
+		return -1;
+	if (!s->c->disk->bitmap_count)
+		return 0;
+	if (q->bitmaps.directory_size &&
+		note(s, q->bitmaps.directory, q->bitmaps.directory_size, err))
+		return -1;
+	for (size_t i = 0; i < s->c->disk->bitmap_count; i++)
+		if (q->bitmap_places[i].entries &&
+			note(s, q->bitmap_places[i].table,
+				q->bitmap_places[i].entries * UINT64_C(8), err))
+			return -1;
 	return 0;
 }
 
@@ -96,11 +169,17 @@ static int note_all(struct singles *s, struct vmimg_error *err)
 			return -1;
 	if (note(s, 0, q->cluster, err) ||
 		note(s, q->header.refcount_table, vmimg_qcow2_refcount_table_len(q), err) ||
-		note_l1(s, q->header.l1_offset, q->header.l1_size, err))
+		note_l1(s, q->header.l1_offset, q->header.l1_size, q->header.size, err) ||
+		note_extensions(s, err))
 		return -1;
-	for (size_t i = 0; i < q->snapshot_count; i++)
-		if (note_l1(s, q->snapshots[i].entry.l1_offset, q->snapshots[i].entry.l1_size, err))
+	for (size_t i = 0; i < q->snapshot_count; i++) {
+		const struct vmimg_qcow2_snapshot *snapshot = &q->snapshots[i];
+
+		if (note_l1(s, snapshot->entry.l1_offset, snapshot->entry.l1_size,
+			    snapshot->extra.disk_size ? snapshot->extra.disk_size : q->header.size,
+			    err))
 			return -1;
+	}
 	return 0;
 }
 
@@ -110,6 +189,9 @@ int vmimg_qcow2_check_singles(struct vmimg_qcow2_change *c, struct vmimg_error *
 	size_t len = (size_t)(s.clusters / 8 + 1);
 	int failed = -1;
 
+	if (c->q->external && c->q->data)
+		s.data_clusters =
+			vmimg_min(vmimg_io_size(c->q->data) / c->q->cluster, MOST_CLUSTERS);
 	if (s.clusters > MOST_CLUSTERS)
 		return vmimg_fail(err, VMIMG_ELIMIT,
 			"%" PRIu64 " clusters are more than is changed in place: convert it",
@@ -118,11 +200,14 @@ int vmimg_qcow2_check_singles(struct vmimg_qcow2_change *c, struct vmimg_error *
 	s.read[0] = vmimg_alloc_array(len, 1, err);
 	s.read[1] = vmimg_alloc_array(len, 1, err);
 	s.l2 = vmimg_alloc_buffer(c->q->cluster, err);
-	if (s.seen && s.read[0] && s.read[1] && s.l2)
+	if (s.data_clusters)
+		s.seen_data = vmimg_alloc_array((size_t)(s.data_clusters / 8 + 1), 1, err);
+	if (s.seen && s.read[0] && s.read[1] && s.l2 && (s.seen_data || !s.data_clusters))
 		failed = note_all(&s, err);
 	free(s.seen);
 	free(s.read[0]);
 	free(s.read[1]);
 	free(s.l2);
+	free(s.seen_data);
 	return failed;
 }
