@@ -26,6 +26,9 @@ struct vmimg_update {
 	 * finish gives it a new one, derived from the old one and what was written, where the
 	 * format asks for that (VMDK: CID; VHDX: data write GUID; VDI: modification UUID). */
 	bool same_content;
+	/* set_parent follows, of an image that may have no parent now: what is given as ZERO shall
+	 * read as zeroes then, too. */
+	bool new_parent;
 };
 
 /* A change of the persistent bitmaps. */

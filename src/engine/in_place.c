@@ -3,10 +3,12 @@
 #include "engine/in_place.h"
 #include "engine/view.h"
 
+static const struct vmimg_update same_content = { .same_content = true };
+static const struct vmimg_update new_content = { 0 };
+
 static struct vmimg_sink *open_update(
-	struct vmimg_disk *disk, bool same_content, struct vmimg_error *err)
+	struct vmimg_disk *disk, const struct vmimg_update *update, struct vmimg_error *err)
 {
-	struct vmimg_update update = { .same_content = same_content };
 	const struct vmimg_edit_ops *edit = disk->format->edit;
 	struct vmimg_sink *sink;
 
@@ -15,7 +17,7 @@ static struct vmimg_sink *open_update(
 			vmimg_io_name(disk->io), disk->format->name);
 		return NULL;
 	}
-	sink = edit->update(disk, &update, err);
+	sink = edit->update(disk, update, err);
 	if (!sink)
 		return NULL;
 	if (!sink->ops->start || !sink->ops->start(sink, err))
@@ -24,10 +26,11 @@ static struct vmimg_sink *open_update(
 	return NULL;
 }
 
-static int pour(struct vmimg_convert *convert, struct vmimg_disk *into, bool same_content,
-	const struct vmimg_run_how *how, struct vmimg_converted *done, struct vmimg_error *err)
+static int pour(struct vmimg_convert *convert, struct vmimg_disk *into,
+	const struct vmimg_update *update, const struct vmimg_run_how *how,
+	struct vmimg_converted *done, struct vmimg_error *err)
 {
-	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = open_update(into, same_content, err);
+	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = open_update(into, update, err);
 
 	if (!sink)
 		return -1;
@@ -44,7 +47,7 @@ int vmimg_commit_run(struct vmimg_disk *top, struct vmimg_disk *base,
 	struct vmimg_convert convert = { .disk = &layers.disk };
 
 	vmimg_layers_init(&layers, top, base);
-	return pour(&convert, base, true, how, done, err);
+	return pour(&convert, base, &same_content, how, done, err);
 }
 
 int vmimg_rebase_run(struct vmimg_disk *top, struct vmimg_disk *parent,
@@ -54,9 +57,10 @@ int vmimg_rebase_run(struct vmimg_disk *top, struct vmimg_disk *parent,
 	struct vmimg_convert convert = {
 		.disk = &below.disk, .only = VMIMG_ONLY_DIFFERENCES, .against = parent
 	};
+	struct vmimg_update update = { .same_content = true, .new_parent = parent };
 
 	vmimg_below_init(&below, top, parent);
-	return pour(&convert, top, true, how, done, err);
+	return pour(&convert, top, &update, how, done, err);
 }
 
 int vmimg_compact_run(struct vmimg_trim *trim, const struct vmimg_run_how *how,
@@ -64,7 +68,7 @@ int vmimg_compact_run(struct vmimg_trim *trim, const struct vmimg_run_how *how,
 {
 	struct vmimg_convert convert = { .disk = &trim->disk, .only = VMIMG_ONLY_ZEROES };
 
-	return pour(&convert, trim->inner, true, how, done, err);
+	return pour(&convert, trim->inner, &same_content, how, done, err);
 }
 
 int vmimg_write_run(struct vmimg_disk *disk, struct vmimg_io *stage, struct vmimg_error *err)
@@ -75,5 +79,5 @@ int vmimg_write_run(struct vmimg_disk *disk, struct vmimg_io *stage, struct vmim
 	struct vmimg_converted done;
 
 	vmimg_patched_init(&patched, disk, stage);
-	return pour(&convert, disk, false, &how, &done, err);
+	return pour(&convert, disk, &new_content, &how, &done, err);
 }

@@ -9,9 +9,10 @@
 #include "../unit/image.h"
 #include "states.h"
 
-#define GUEST ((UINT64_C(512) << 10) + 1536)
-#define MOST  40 /* states an epoch beyond the prefixes */
-#define GROWN (GUEST + 200000 / 512 * 512)
+#define SMALL ((UINT64_C(512) << 10) + 1536)
+#define LARGE ((UINT64_C(3) << 20) + 1536) /* of blocks that are not smaller than 1 MiB */
+#define MORE  UINT64_C(199680)             /* what a disk grows by */
+#define MOST  40                           /* states an epoch beyond the prefixes */
 
 enum change { UPDATE, EMPTY, SQUEEZE, PARENT, NO_PARENT, SET, GROW };
 
@@ -21,24 +22,27 @@ static const char *const change_names[] = { "update", "empty", "squeeze", "paren
 struct way {
 	const char *name, *format, *options;
 	bool child;
-	const char *setting; /* NULL: there is none */
-	uint64_t unit;       /* of what a layer is made of */
-	bool stays;          /* its size does */
+	const char *setting;    /* NULL: there is none */
+	uint64_t unit;          /* of what a layer is made of */
+	uint64_t guest, parent; /* bytes of the disk, and of its parent's */
+	bool stays;             /* its size does */
 };
 
 static const struct way ways[] = {
-	{ "vhd", "vhd", "block_size=32k", false, "creator", 16384 },
-	{ "vhd-child", "vhd", "block_size=32k", true, "creator", 16384 },
-	{ "vdi", "vdi", "block_size=16k", false, "uuid", 16384 },
-	{ "vdi-child", "vdi", "block_size=16k", true, "uuid", 16384 },
-	{ "vmdk", "vmdk", NULL, false, "uuid", 16384 },
-	{ "vmdk-child", "vmdk", NULL, true, "uuid", 65536, true },
+	{ "vhd", "vhd", "block_size=32k", false, "creator", 16384, SMALL, 0, false },
+	{ "vhd-child", "vhd", "block_size=32k", true, "creator", 16384, SMALL, SMALL, false },
+	{ "vdi", "vdi", "block_size=16k", false, "uuid", 16384, SMALL, 0, false },
+	{ "vdi-child", "vdi", "block_size=16k", true, "uuid", 16384, SMALL, SMALL, false },
+	{ "vmdk", "vmdk", NULL, false, "uuid", 16384, SMALL, 0, false },
+	{ "vmdk-child", "vmdk", NULL, true, "uuid", 65536, LARGE, LARGE, true },
+	{ "vhdx", "vhdx", "block_size=1M", false, NULL, 4096, LARGE, 0, false },
+	{ "vhdx-child", "vhdx", "block_size=1M", true, NULL, 4096, LARGE, LARGE + MORE, false },
 };
 
 struct job {
 	const char *name;
 	struct image *image;
-	uint8_t old[GROWN], new[GROWN];
+	uint8_t old[LARGE + MORE], new[LARGE + MORE];
 	uint64_t old_size, new_size;
 	bool by_sector;
 	unsigned is_old, is_new, mixed, leaks, bad;
@@ -68,7 +72,7 @@ static const char *verdict(struct job *job, const struct state *state)
 	VMIMG_AUTO(vmimg_io_unref)
 	struct vmimg_io *io = vmimg_memory_view(state->bytes, (size_t)state->size, "state", &err);
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open_io(job->image, io, &err);
-	VMIMG_AUTO(free) uint8_t *bytes = calloc(1, GROWN);
+	VMIMG_AUTO(free) uint8_t *bytes = calloc(1, sizeof(job->old));
 	bool all_old, all_new;
 	int found;
 
@@ -111,23 +115,29 @@ static void judge(void *ctx, const struct state *state)
 
 /* ---- making and changing ---- */
 
-/* A parent with content of that seed. */
+/* A parent full of data of that seed, so that whatever the layer lacks shows it. */
 static struct vmimg_io *make_parent(const struct way *way, uint64_t seed, uint8_t *guest)
 {
 	struct image below = { .format = way->format, .options = way->options };
 	struct fake fake;
 
-	fake_open_aligned(&fake, GUEST, 512, seed);
+	fake_open_aligned(&fake, way->parent, 512, seed);
+	for (size_t i = 0; i < fake.count; i++)
+		fake.kinds[i] = VMIMG_RUN_DATA;
+	for (uint64_t at = 0; at < way->parent; at++)
+		fake.bytes[at] = (uint8_t)(fake.bytes[at] ? fake.bytes[at] : 1 + (at + seed) % 255);
 	CHECK(!image_make(&below, &fake, &err));
-	if (guest)
+	if (guest) {
 		fake_lay_over(&fake, guest);
+		memset(guest + way->guest, 0, MORE);
+	}
 	fake_done(&fake);
 	return below.io;
 }
 
-static void lay_over(struct fake *fake, uint64_t unit, uint64_t seed, uint8_t *guest)
+static void lay_over(struct fake *fake, const struct way *way, uint64_t seed, uint8_t *guest)
 {
-	fake_open_aligned(fake, GUEST, unit, seed);
+	fake_open_aligned(fake, way->guest, way->unit, seed);
 	fake_lay_over(fake, guest);
 }
 
@@ -137,7 +147,7 @@ static void wear(struct job *job, const struct way *way, uint64_t seed)
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open(job->image, &err);
 	struct fake fake;
 
-	lay_over(&fake, way->unit, seed, job->old);
+	lay_over(&fake, way, seed, job->old);
 	CHECK(disk && !image_patch(disk, &fake, true, &err));
 	fake_done(&fake);
 }
@@ -175,7 +185,7 @@ static int apply(struct job *job, const struct way *way, enum change change, str
 		return -1;
 	switch (change) {
 	case UPDATE:
-		lay_over(&fake, way->unit, 9, job->new);
+		lay_over(&fake, way, 9, job->new);
 		result = image_patch(disk, &fake, false, &err);
 		fake_done(&fake);
 		return result;
@@ -190,7 +200,7 @@ static int apply(struct job *job, const struct way *way, enum change change, str
 	case SET:
 		return set(disk, way->setting);
 	case GROW:
-		return edit->resize(disk, GROWN, &err);
+		return edit->resize(disk, job->new_size, &err);
 	}
 	return -1;
 }
@@ -201,16 +211,14 @@ static void expect(struct job *job, const struct way *way, enum change change)
 	static const uint64_t layers[] = { 2, 3, 4 };
 	struct fake fake;
 
-	memcpy(job->new, job->old, GROWN);
+	memcpy(job->new, job->old, sizeof(job->new));
 	if (change != EMPTY && change != PARENT && change != NO_PARENT)
 		return;
-	memset(job->new, 0, GROWN);
-	if (way->child && change != NO_PARENT) {
-		lay_over(&fake, 512, change == PARENT ? 5 : 8, job->new);
-		fake_done(&fake);
-	}
+	memset(job->new, 0, sizeof(job->new));
+	if (way->child && change != NO_PARENT)
+		vmimg_io_unref(make_parent(way, change == PARENT ? 5 : 8, job->new));
 	for (size_t i = 0; change != EMPTY && i < VMIMG_ARRAY_LEN(layers); i++) {
-		lay_over(&fake, way->unit, layers[i], job->new);
+		lay_over(&fake, way, layers[i], job->new);
 		fake_done(&fake);
 	}
 }
@@ -232,17 +240,19 @@ static void try_change(const struct way *way, enum change change)
 	snprintf(name, sizeof(name), "%s-%s", way->name, change_names[change]);
 	job->name = name;
 	job->image = &image;
-	job->old_size = GUEST;
-	job->new_size = change == GROW ? GROWN : GUEST;
+	job->old_size = way->guest;
+	job->new_size = way->guest + (change == GROW ? MORE : 0);
 	job->by_sector = change == UPDATE;
 	image.parent = way->child ? make_parent(way, 8, job->old) : NULL;
 	image.other = change == PARENT ? make_parent(way, 5, NULL) : NULL;
-	lay_over(&fake, way->unit, 2, job->old);
+	lay_over(&fake, way, 2, job->old);
 	CHECK(!image_make(&image, &fake, &err));
 	fake_done(&fake);
 	wear(job, way, 3);
 	wear(job, way, 4);
 	expect(job, way, change);
+	CHECK(!memcmp(job->old, job->new, sizeof(job->old)) ==
+		(change == UPDATE || change == SQUEEZE || change == SET || change == GROW));
 	states.size = vmimg_io_size(image.io);
 	states.before = before = malloc((size_t)states.size);
 	memcpy(before, vmimg_memory_bytes(image.io), (size_t)states.size);
@@ -270,7 +280,8 @@ static void layers(void)
 			bool childs = change == PARENT || change == NO_PARENT;
 
 			if ((ways[i].child || !childs) && (change != GROW || !ways[i].stays) &&
-				(change != SET || ways[i].setting))
+				(change != SET || ways[i].setting) &&
+				(change != SQUEEZE || strcmp(ways[i].format, "vhdx")))
 				try_change(&ways[i], change);
 		}
 }

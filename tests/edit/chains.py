@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Commit and rebase, of every format that can: content by peers, and what stays unwritten. What a format
-cannot do yet is skipped, visibly.
+Commit and rebase, of every format that has parents: content by peers, and what stays unwritten.
 """
 
 import os
 import subprocess
 
 from lib import disks, harness, qemu
-from lib.harness import check, equal, skip
+from lib.harness import check, equal
 from lib.process import vmimg, vmimg_ok
 
 SIZE = 9 << 20
@@ -17,20 +16,10 @@ PAIRS = [("qcow2", "raw", []), ("qcow2", "qcow2", []), ("qcow2", "qcow2", ["-o",
          ("qcow2", "qcow2", ["-o", "cluster_size=4k"]),
          ("vmdk", "vmdk", []), ("vhd", "vhd", []), ("vhdx", "vhdx", []), ("vdi", "vdi", [])]
 FEW = [pair for pair in PAIRS if not pair[2]][1:]
-MISSING = ("takes no new content", "cannot be emptied", "has no changing of the parent")
 
 
 def label(top, base, options):
     return f"{top} over {base} {' '.join(options[1:])}".strip()
-
-
-def able(*args):
-    """The program, when it has to work, or a skip where a format has no such operation."""
-    result = vmimg(*args)
-    if result.code == 4 and any(text in result.errors for text in MISSING):
-        skip(result.errors.strip().split(": ", 2)[-1])
-    check(result.code == 0, str(result))
-    return result
 
 
 def content(path, fmt):
@@ -99,23 +88,23 @@ def chains(seed, pairs=tuple(PAIRS)):
 
 @chains(seed=1)
 def test_commit(t, chain):
-    able("commit", chain.middle)
+    vmimg_ok("commit", chain.middle)
     sound(chain.base, chain.middle, chain.top)
     equal(alone(chain.base, chain.base_fmt, t), chain.digests[1], "the base")
     equal(content(chain.middle, chain.top_fmt), chain.digests[1], "what was emptied")
     equal(content(chain.top, chain.top_fmt), chain.digests[2], "what stands on it")
     equal(data_of(chain.middle), 0, "data left in the image")
-    able("commit", chain.middle)
-    able("commit", "-d", chain.top)
+    vmimg_ok("commit", chain.middle)
+    vmimg_ok("commit", "-d", chain.top)
     check(data_of(chain.top) > 0, "-d has emptied it")
     equal(content(chain.middle, chain.top_fmt), chain.digests[2], "the middle")
-    able("commit", chain.middle)
+    vmimg_ok("commit", chain.middle)
     equal(alone(chain.base, chain.base_fmt, t), chain.digests[2], "the base, after all")
 
 
 @chains(seed=2)
 def test_commit_to_the_bottom(t, chain):
-    able("commit", "-b", os.path.basename(chain.base), chain.top)
+    vmimg_ok("commit", "-b", os.path.basename(chain.base), chain.top)
     sound(chain.base, chain.top)
     equal(alone(chain.base, chain.base_fmt, t), chain.digests[2], "the base")
     equal(content(chain.top, chain.top_fmt), chain.digests[2], "the top stays as it is")
@@ -137,7 +126,7 @@ def test_commit_sizes(t):
                         old.seek(SIZE + 512)
                         want.seek(SIZE + 512)
                         want.write(old.read())
-                able("commit", "-d", f"{folder}/top")
+                vmimg_ok("commit", "-d", f"{folder}/top")
                 equal(alone(f"{folder}/base", base, t), disks.sha256(f"{folder}/want"), "content")
 
 
@@ -146,20 +135,20 @@ def test_rebase(t, chain):
     fmt, want = chain.top_fmt, chain.digests[2]
     before = data_of(chain.top)
     # past the middle: what that has moves up, and nothing else
-    able("rebase", "-b", os.path.basename(chain.base), "-F", chain.base_fmt, chain.top)
+    vmimg_ok("rebase", "-b", os.path.basename(chain.base), "-F", chain.base_fmt, chain.top)
     os.rename(chain.middle, chain.middle + ".away")
     sound(chain.top)
     equal(content(chain.top, fmt), want, "on the base")
-    check(before < data_of(chain.top) <= before + (2 << 20), "more was written than differs")
+    check(before < data_of(chain.top) <= before + (2552 << 10), "more was written than differs")
     # to another disk
     other = disks.pattern(f"{chain.folder}/other.raw", SIZE, seed=9, data=2 << 20)
     if chain.base_fmt != "raw":
         vmimg_ok("convert", "-O", chain.base_fmt, other, f"{chain.folder}/other.{chain.base_fmt}")
-    able("rebase", "-b", f"other.{chain.base_fmt}", "-F", chain.base_fmt, chain.top)
+    vmimg_ok("rebase", "-b", f"other.{chain.base_fmt}", "-F", chain.base_fmt, chain.top)
     sound(chain.top)
     equal(content(chain.top, fmt), want, "on another disk")
     # to nothing
-    able("rebase", "-b", "", chain.top)
+    vmimg_ok("rebase", "-b", "", chain.top)
     for name in os.listdir(chain.folder):
         if name.startswith(("other", "base")):
             os.unlink(f"{chain.folder}/{name}")
@@ -170,7 +159,7 @@ def test_rebase(t, chain):
 @chains(seed=5)
 def test_rebase_unsafe(t, chain):
     os.rename(chain.middle, f"{chain.folder}/moved.{chain.top_fmt}")
-    able("rebase", "-u", "-b", f"moved.{chain.top_fmt}", "-F", chain.top_fmt, chain.top)
+    vmimg_ok("rebase", "-u", "-b", f"moved.{chain.top_fmt}", "-F", chain.top_fmt, chain.top)
     sound(chain.top)
     equal(content(chain.top, chain.top_fmt), chain.digests[2], "content")
 
@@ -185,7 +174,7 @@ def test_rebase_sizes(t):
                 qemu.img("create", "-q", "-f", "qcow2", "-b", "old", "-F", "raw", f"{folder}/top", str(SIZE + 512))
                 qemu.io(f"{folder}/top", "write -P 3 4M 1k", "write -P 4 100k 70k", fmt="qcow2")
                 want = content(f"{folder}/top", "qcow2")
-                able("rebase", "-b", "new" if new else "", *(["-F", "raw"] if new else []), f"{folder}/top")
+                vmimg_ok("rebase", "-b", "new" if new else "", *(["-F", "raw"] if new else []), f"{folder}/top")
                 os.unlink(f"{folder}/old")
                 sound(f"{folder}/top")
                 equal(content(f"{folder}/top", "qcow2"), want, "content")
@@ -224,7 +213,7 @@ def test_relink(t, chain):
         before = disks.sha256(chain.middle)
         check(vmimg("chain", "relink", chain.middle, os.path.basename(other)).code != 0, "to another disk")
         equal(disks.sha256(chain.middle), before, "the image")
-    able("chain", "relink", chain.middle, os.path.basename(moved))
+    vmimg_ok("chain", "relink", chain.middle, os.path.basename(moved))
     equal(content(chain.top, chain.top_fmt), chain.digests[2], "content")
 
 

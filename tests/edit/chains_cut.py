@@ -4,7 +4,7 @@
 import os
 import shutil
 
-from chains import FEW, PAIRS, able, chains, sound
+from chains import FEW, PAIRS, chains, sound
 from lib import env, harness
 from lib.harness import check, equal
 from lib.process import run, vmimg_ok
@@ -35,7 +35,7 @@ def crash(chain, action, *words):
     """Whatever call is the last one: the guest sees the same, and nothing is worse than leaked."""
     harness.need("strace")
     with chain_copy(chain) as probe:
-        able(action, *words, probe)
+        vmimg_ok(action, *words, probe)
     for what, folder, result in states(chain, action, *words):
         check(result.code in (0, 1, -9, 137), f"{what}: {result}")
         top = f"{folder}/{os.path.basename(chain.top)}"

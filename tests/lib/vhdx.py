@@ -167,3 +167,134 @@ class Image:
                 file.seek(MIB + at)
                 file.write(data)
         return path
+
+
+class Damaged(Exception):
+    """What a reader of the specification alone finds wrong."""
+
+
+def demand(condition, what):
+    if not condition:
+        raise Damaged(what)
+
+
+class Reader:
+    """A VHDX as its file says, without a log to be replayed: both copies of everything are looked at."""
+
+    def __init__(self, path):
+        with open(path, "rb") as file:
+            self.file = file.read()
+        demand(self.file[:8] == b"vhdxfile", "the identifier")
+        heads = [self.header(i) for i in range(2)]
+        demand(heads[0]["sequence"] != heads[1]["sequence"], "two headers of the same number")
+        self.head = max(heads, key=lambda head: head["sequence"])
+        self.other_head = min(heads, key=lambda head: head["sequence"])
+        demand(self.head["log"] == NIL, "a log waits")
+        self.regions = self.region_table(0)
+        demand(self.regions == self.region_table(1), "the region tables differ")
+        self.items = self.metadata_items()
+        self.block, flags = struct.unpack("<II", self.items[FILE_PARAMETERS])
+        self.fixed, self.has_parent = bool(flags & 1), bool(flags & 2)
+        self.size, = struct.unpack("<Q", self.items[DISK_SIZE])
+        self.logical, = struct.unpack("<I", self.items[LOGICAL_SECTOR])
+        self.physical, = struct.unpack("<I", self.items[PHYSICAL_SECTOR])
+        self.disk_id = uuid.UUID(bytes_le=self.items[DISK_ID])
+        self.pairs = self.locator_pairs() if self.has_parent else {}
+        demand(self.has_parent == (PARENT_LOCATOR in self.items), "the locator and the flag")
+        self.blocks, self.bitmaps = self.table()
+
+    def header(self, i):
+        raw = self.file[65536 * (1 + i):][:4096]
+        demand(raw[:4] == b"head" and summed(raw) == raw, f"header {i + 1}")
+        _, _, sequence, file_write, data_write, log, log_version, version, length, at = struct.unpack_from("<4sIQ16s16s16sHHIQ", raw)
+        demand((log_version, version) == (0, 1), "versions")
+        return {"sequence": sequence, "file_write": uuid.UUID(bytes_le=file_write), "log_at": at, "log_length": length,
+                "data_write": uuid.UUID(bytes_le=data_write), "log": uuid.UUID(bytes_le=log)}
+
+    def region_table(self, i):
+        raw = self.file[65536 * (3 + i):][:65536]
+        demand(raw[:4] == b"regi" and summed(raw) == raw, f"region table {i + 1}")
+        count, = struct.unpack_from("<I", raw, 8)
+        regions = {}
+        for n in range(count):
+            guid, at, length, _ = struct.unpack_from("<16sQII", raw, 16 + 32 * n)
+            regions[uuid.UUID(bytes_le=guid)] = (at, length)
+        return regions
+
+    def metadata_items(self):
+        at, length = self.regions[METADATA_ID]
+        raw = self.file[at:at + length]
+        count, = struct.unpack_from("<H", raw, 10)
+        items, taken = {}, []
+        for n in range(count):
+            guid, where, size, _ = struct.unpack_from("<16sIII", raw, 32 + 32 * n)
+            demand(where >= 65536 and where + size <= length, "an item's place")
+            taken.append((where, where + size))
+            items[uuid.UUID(bytes_le=guid)] = raw[where:where + size]
+        taken.sort()
+        demand(all(a[1] <= b[0] for a, b in zip(taken, taken[1:])), "items overlap")
+        demand(len(items) == count, "an item is there twice")
+        demand(not any(raw[32 + 32 * count:65536]), "entries behind the last one")
+        return items
+
+    def locator_pairs(self):
+        raw = self.items[PARENT_LOCATOR]
+        demand(raw[:16] == LOCATOR_TYPE.bytes_le, "the locator's type")
+        pairs = {}
+        for n in range(struct.unpack_from("<H", raw, 18)[0]):
+            key_at, value_at, key, value = struct.unpack_from("<IIHH", raw, 20 + 12 * n)
+            pairs[raw[key_at:key_at + key].decode("utf-16-le")] = raw[value_at:value_at + value].decode("utf-16-le")
+        return pairs
+
+    def table(self):
+        """(state, place) of each block, and the place of each chunk's bitmap or None; nothing lies over anything."""
+        ratio = (self.logical << 23) // self.block
+        count, at = -(-self.size // self.block), self.regions[BAT_ID][0]
+        used = {0: "headers"}
+
+        def take(start, length, what):
+            demand(start % MIB == 0 and start, f"{what}: place {start:#x}")
+            for unit in range(start // MIB, -(-(start + length) // MIB)):
+                demand(unit not in used, f"{what} lies over {used.get(unit)}")
+                used[unit] = what
+
+        take(self.head["log_at"], self.head["log_length"], "the log")
+        for guid, (start, length) in self.regions.items():
+            take(start, length, f"region {guid}")
+        blocks, bitmaps = [], []
+        for b in range(count):
+            entry, = struct.unpack_from("<Q", self.file, at + 8 * (b + b // ratio))
+            state, place = entry & 7, entry >> 20 << 20
+            demand(state in (ABSENT, UNDEFINED, ZERO, UNMAPPED, PRESENT) or (state == PARTIAL and self.has_parent), f"state {state}")
+            if state in (PRESENT, PARTIAL):
+                take(place, self.block, f"block {b}")
+                demand(place + min(self.block, self.size - b * self.block) <= len(self.file), f"block {b} past the end")
+            blocks.append((state, place))
+        for c in range(-(-count // ratio) if self.has_parent else (count - 1) // ratio if count else 0):
+            entry, = struct.unpack_from("<Q", self.file, at + 8 * (c * (ratio + 1) + ratio))
+            demand(entry & 7 in (ABSENT, PRESENT), f"the bitmap of chunk {c}")
+            demand(self.has_parent or not entry, f"chunk {c} has a bitmap, without a parent")
+            if entry & 7:
+                take(entry >> 20 << 20, MIB, f"bitmap {c}")
+            bitmaps.append(entry >> 20 << 20 if entry & 7 else None)
+        return blocks, bitmaps
+
+    def content(self, parent=b""):
+        """What the guest sees over a parent that has those bytes."""
+        parent = parent[:self.size].ljust(self.size, b"\0")
+        ratio, parts = (self.logical << 23) // self.block, []
+        for b, (state, place) in enumerate(self.blocks):
+            start = b * self.block
+            below = parent[start:start + self.block]
+            here = self.file[place:place + len(below)]
+            if state == PRESENT:
+                parts.append(here)
+            elif state == PARTIAL:
+                demand(self.bitmaps[b // ratio], f"block {b} has no bitmap")
+                bits = self.bitmaps[b // ratio] + b % ratio * (self.block // self.logical // 8)
+                parts.append(b"".join(
+                    (here if self.file[bits + i // 8] >> i % 8 & 1 else below)[i * self.logical:(i + 1) * self.logical]
+                    for i in range(len(below) // self.logical)))
+            else:
+                parts.append(below if state == ABSENT else bytes(len(below)))
+        return b"".join(parts)

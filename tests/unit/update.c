@@ -30,6 +30,12 @@ static const struct way ways[] = {
 	{ "vmdk, zero grains", "vmdk", "zeroed_grain=on", false },
 	{ "vmdk, child", "vmdk", NULL, true },
 	{ "vmdk, child without zero grains", "vmdk", "zeroed_grain=off", true },
+	{ "vhdx", "vhdx", "block_size=1M", false },
+	{ "vhdx, one block", "vhdx", NULL, false },
+	{ "vhdx, sectors of 4096 bytes", "vhdx", "block_size=2M,logical_sector_size=4096", false },
+	{ "vhdx, fixed", "vhdx", "block_size=1M,subformat=fixed", false },
+	{ "vhdx, differencing", "vhdx", "block_size=1M", true },
+	{ "vhdx, differencing, one block", "vhdx", "block_size=4M", true },
 };
 
 static struct vmimg_error err;
@@ -43,13 +49,19 @@ static void tell(const char *what)
 	before = unit_failed;
 }
 
+static bool is(const struct way *way, const char *word)
+{
+	return !strcmp(way->format, word) || strstr(way->name, word);
+}
+
+/* Sectors may be larger than the guest's last one. */
 static bool holds(struct image *image, const uint8_t *guest)
 {
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open(image, &err);
 	VMIMG_AUTO(free) uint8_t *bytes = calloc(1, GUEST);
 
-	return disk && disk->size == GUEST && !vmimg_disk_pread(disk, bytes, GUEST, 0, &err) &&
-		!memcmp(bytes, guest, GUEST);
+	return disk && disk->size == vmimg_align_up(GUEST, disk->sector_size) &&
+		!vmimg_disk_pread(disk, bytes, GUEST, 0, &err) && !memcmp(bytes, guest, GUEST);
 }
 
 /* An image, on a parent or not, and what its guest sees. */
@@ -128,11 +140,44 @@ static void given_up(void)
 		begin(&ways[i], &image, guest);
 		disk = image_open(&image, &err);
 		sink = disk ? disk->format->edit->update(disk, &update, &err) : NULL;
-		CHECK(sink && sink->keeps_absent && sink->size == GUEST);
+		CHECK(sink && sink->keeps_absent && sink->size == disk->size);
 		vmimg_sink_close(sink);
 		vmimg_disk_close(disk);
 		CHECK(holds(&image, guest) && !image_check(image.io, image.format, &err));
 		tell("closed");
+		image_done(&image);
+	}
+}
+
+/* A layer of nothing at all leaves the file as it is, byte for byte. */
+static void nothing_given(void)
+{
+	VMIMG_AUTO(free) uint8_t *guest = malloc(GUEST);
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
+		VMIMG_AUTO(free) uint8_t *bytes = NULL;
+		struct fake fake = { .count = 1, .ends = { GUEST }, .fail_at = UINT64_MAX };
+		struct vmimg_disk *disk;
+		struct image image;
+		uint64_t size;
+
+		if (is(&ways[i], "4096")) /* what the last sector has past the layer is given */
+			continue;
+		doing = ways[i].name;
+		begin(&ways[i], &image, guest);
+		size = vmimg_io_size(image.io);
+		bytes = malloc((size_t)size);
+		memcpy(bytes, vmimg_memory_bytes(image.io), (size_t)size);
+		fake.kinds[0] = VMIMG_RUN_ABSENT;
+		fake.disk = (struct vmimg_disk){
+			.format = &fake_format, .size = GUEST, .state = &fake
+		};
+		disk = image_open(&image, &err);
+		CHECK(disk && !image_patch(disk, &fake, true, &err));
+		vmimg_disk_close(disk);
+		CHECK(vmimg_io_size(image.io) == size &&
+			!memcmp(bytes, vmimg_memory_bytes(image.io), (size_t)size));
+		tell("given nothing");
 		image_done(&image);
 	}
 }
@@ -148,7 +193,7 @@ static void zeroes_give_back(void)
 		struct vmimg_run run = { 0 };
 		struct fake fake = { .bytes = calloc(1, GUEST + 1), .fail_at = UINT64_MAX };
 
-		if (ways[i].child || strstr(ways[i].name, "fixed")) {
+		if (ways[i].child || is(&ways[i], "fixed")) {
 			free(fake.bytes);
 			continue;
 		}
@@ -164,8 +209,10 @@ static void zeroes_give_back(void)
 		memset(guest, 0, GUEST);
 		CHECK(holds(&image, guest));
 		disk = image_open(&image, &err);
-		CHECK(disk && !vmimg_disk_map(disk, 0, &run, &err));
-		CHECK(run.kind != VMIMG_RUN_DATA && run.len == GUEST);
+		for (uint64_t at = 0; disk && at < disk->size; at += run.len) {
+			CHECK(!vmimg_disk_map(disk, at, &run, &err) && run.len);
+			CHECK(run.kind != VMIMG_RUN_DATA);
+		}
 		vmimg_disk_close(disk);
 		tell("zeroed");
 		fake_done(&fake);
@@ -189,7 +236,7 @@ static void squeezed(void)
 			patch(&image, seed, true, guest);
 		size = vmimg_io_size(image.io);
 		disk = image_open(&image, &err);
-		if (disk && disk->format->edit->squeeze && !strstr(ways[i].name, "vhd, fixed")) {
+		if (disk && disk->format->edit->squeeze && !is(&ways[i], "vhd, fixed")) {
 			CHECK(!disk->format->edit->squeeze(disk, &saved, &err));
 			CHECK(vmimg_io_size(image.io) + saved == size);
 			CHECK(holds(&image, guest));
@@ -248,7 +295,7 @@ static void more_than_waits(void)
 	}
 }
 
-/* What changes with the content: of a VMDK the CID. */
+/* What changes with the content: of a VMDK the CID, of a VHDX the data write GUID. */
 static struct vmimg_guid modified_of(struct image *image)
 {
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open(image, &err);
@@ -257,8 +304,10 @@ static struct vmimg_guid modified_of(struct image *image)
 	CHECK(disk);
 	if (disk)
 		disk->format->identity(disk, &identity);
-	if (image->format[1] == 'm')
+	if (!strcmp(image->format, "vmdk"))
 		memcpy(&identity.modified, &identity.cid, sizeof(identity.cid));
+	if (!strcmp(image->format, "vhdx"))
+		identity.modified = identity.uuid;
 	return identity.modified;
 }
 
@@ -291,14 +340,16 @@ static void emptied(void)
 	VMIMG_AUTO(free) uint8_t *guest = malloc(GUEST);
 
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
+		struct vmimg_guid old, new;
 		struct image image;
 		struct vmimg_disk *disk;
 
-		if (strstr(ways[i].name, "fixed"))
+		if (is(&ways[i], "fixed"))
 			continue;
 		doing = ways[i].name;
 		begin(&ways[i], &image, guest);
 		patch(&image, 40, true, guest);
+		old = modified_of(&image);
 		disk = image_open(&image, &err);
 		CHECK(disk && !disk->format->edit->empty(disk, &err));
 		tell("emptied");
@@ -307,7 +358,9 @@ static void emptied(void)
 			CHECK(!vmimg_disk_pread(disk->parent, guest, GUEST, 0, &err));
 		vmimg_disk_close(disk);
 		CHECK(holds(&image, guest) && !image_check(image.io, image.format, &err));
-		CHECK(vmimg_io_size(image.io) <= 65536);
+		CHECK(vmimg_io_size(image.io) <= (is(&ways[i], "vhdx") ? 4 << 20 : 65536));
+		new = modified_of(&image);
+		CHECK(!is(&ways[i], "vhdx") || vmimg_guid_equal(&old, &new) == ways[i].child);
 		patch(&image, 41, true, guest);
 		CHECK(holds(&image, guest) && image_check(image.io, image.format, &err) < 2);
 		tell("used again");
@@ -375,7 +428,7 @@ static void other_parents(void)
 	}
 }
 
-UNIT_TESTS(TEST(emptied), TEST(other_parents), TEST(patches), TEST(given_up),
+UNIT_TESTS(TEST(emptied), TEST(other_parents), TEST(patches), TEST(given_up), TEST(nothing_given),
 	TEST(zeroes_give_back), TEST(squeezed), TEST(more_than_waits),
 	TEST(content_changes_identity));
 UNIT_MAIN()

@@ -14,6 +14,9 @@
 #define DESC_MAX  126U
 #define DESC_SIZE 32U
 #define DESC_AT   64U
+/* Pages a round may have before a chunk, or before a block of a stretch, begins: either adds at
+ * most two pages of the BAT and 17 of a bitmap for each of two blocks. */
+#define ROUND 80U
 
 int vmimg_vhdx_derive(const struct vmimg_guid *old, uint64_t salt, const char *what,
 	struct vmimg_guid *guid, struct vmimg_error *err)
@@ -45,6 +48,7 @@ static int put_header(struct vhdx_change *c, struct vmimg_error *err)
 			c->io, bytes, sizeof(bytes), VHDX_HEADER_AT(1U - c->head_index), err))
 		return -1;
 	c->head_index = 1U - c->head_index;
+	c->renamed = false;
 	return vmimg_io_sync(c->io, err);
 }
 
@@ -63,6 +67,20 @@ static int check_sound(struct vmimg_disk *disk, struct vmimg_error *err)
 	return 0;
 }
 
+/* What was replayed in memory is in the file now, and tables are read from there. */
+static int look_at_file(struct vhdx_change *c, struct vmimg_error *err)
+{
+	struct vmimg_table *table = vmimg_table_new(c->io, err);
+
+	if (!table)
+		return -1;
+	vmimg_table_free(c->vhdx->table);
+	vmimg_io_unref(c->vhdx->io);
+	c->vhdx->table = table;
+	c->vhdx->io = vmimg_io_ref(c->io);
+	return 0;
+}
+
 /* A log that waits is replayed, and then forgotten. */
 static int settle_log(struct vhdx_change *c, struct vmimg_error *err)
 {
@@ -71,7 +89,7 @@ static int settle_log(struct vhdx_change *c, struct vmimg_error *err)
 	if (c->vhdx->log == VHDX_LOG_REPLAYED && vmimg_vhdx_replay_into(c->vhdx, c->io, err))
 		return -1;
 	c->head.log = (struct vmimg_guid){ 0 };
-	return put_header(c, err);
+	return put_header(c, err) || look_at_file(c, err) ? -1 : 0;
 }
 
 static int check_log(const struct vhdx_range *log, uint64_t size, struct vmimg_error *err)
@@ -95,7 +113,8 @@ int vmimg_vhdx_change_open(
 		.io = disk->io,
 		.head_index = vhdx->head_index,
 		.head = vhdx->head,
-		.room = DESC_MAX };
+		.room = DESC_MAX,
+		.hides = vhdx->params.has_parent };
 	if (disk->io->is_device)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "it lies on a device");
 	if (check_log(&vhdx->head.log_range, vmimg_io_size(disk->io), err) ||
@@ -126,13 +145,19 @@ int vmimg_vhdx_change_begin(struct vhdx_change *c, struct vmimg_error *err)
 
 /* ---- rounds ---- */
 
-size_t vmimg_vhdx_change_pages(const struct vhdx_change *change)
+void vmimg_vhdx_change_rename(struct vhdx_change *c, const struct vmimg_guid *data_write)
+{
+	c->head.data_write = *data_write;
+	c->renamed = true;
+}
+
+int vmimg_vhdx_change_room(struct vhdx_change *c, struct vmimg_error *err)
 {
 	size_t count = 0;
 
-	if (change->stage)
-		vmimg_stage_pages(change->stage, &count);
-	return count;
+	if (c->stage)
+		vmimg_stage_pages(c->stage, &count);
+	return count > ROUND ? vmimg_vhdx_change_commit(c, err) : 0;
 }
 
 /* Sets the log GUID, that of this round alone. */
@@ -258,40 +283,13 @@ int vmimg_vhdx_change_zero(
 	return vmimg_vhdx_space_settle(c, err);
 }
 
-int vmimg_vhdx_change_end(
-	struct vhdx_change *c, const struct vmimg_guid *data_write, struct vmimg_error *err)
+/* Both headers, so that either can be lost ([MS-VHDX] 2.2.2.1). */
+int vmimg_vhdx_change_end(struct vhdx_change *c, struct vmimg_error *err)
 {
 	if (!c->stage)
 		return 0;
-	if (vmimg_vhdx_change_commit(c, err))
+	if (vmimg_vhdx_change_commit(c, err) || (c->renamed && put_header(c, err)) ||
+		put_header(c, err))
 		return -1;
-	if (data_write) {
-		c->head.data_write = *data_write;
-		if (put_header(c, err))
-			return -1;
-	}
 	return vmimg_vhdx_space_cut(c, err) || vmimg_io_sync(c->io, err) ? -1 : 0;
-}
-
-/* ---- entries ---- */
-
-int vmimg_vhdx_get_entry(
-	struct vhdx_change *c, uint64_t index, uint64_t *entry, struct vmimg_error *err)
-{
-	struct vmimg_io *io = c->stage ? c->stage : c->io;
-	uint8_t bytes[8];
-
-	if (vmimg_io_pread(io, bytes, sizeof(bytes), c->vhdx->bat.at + 8 * index, err))
-		return -1;
-	*entry = vmimg_get_le64(bytes);
-	return 0;
-}
-
-int vmimg_vhdx_set_entry(
-	struct vhdx_change *c, uint64_t index, uint64_t entry, struct vmimg_error *err)
-{
-	uint8_t bytes[8];
-
-	vmimg_put_le64(bytes, entry);
-	return vmimg_io_pwrite(c->stage, bytes, sizeof(bytes), c->vhdx->bat.at + 8 * index, err);
 }

@@ -86,49 +86,69 @@ int vmimg_vhdx_read_locator(
 	return read_locator(locator, bytes, len, err) ? vmimg_within(err, "parent locator") : 0;
 }
 
-/* A pair to be written, as UTF-16. */
-struct text {
+/* ---- writing ---- */
+
+/* A locator in the making. */
+struct making {
 	uint8_t *bytes;
-	size_t len;
+	size_t len, cap;
+	struct vhdx_locator_entry entries[UINT8_MAX];
+	uint16_t count;
 };
 
-static int set_text(struct text *text, const char *from, struct vmimg_error *err)
+static int add_text(
+	struct making *m, const char *text, uint32_t *at, uint16_t *len, struct vmimg_error *err)
 {
-	text->bytes = vmimg_utf16_encode(from, false, &text->len, err);
-	if (!text->bytes)
+	size_t size;
+	VMIMG_AUTO(free) uint8_t *encoded = vmimg_utf16_encode(text, false, &size, err);
+
+	if (!encoded)
 		return -1;
-	if (text->len > UINT16_MAX)
+	if (size > UINT16_MAX)
 		return vmimg_fail(err, VMIMG_EINVAL, "the parent's name is too long");
+	if (vmimg_grow_array(&m->bytes, &m->cap, m->len + size, 1, err))
+		return -1;
+	memcpy(m->bytes + m->len, encoded, size);
+	*at = (uint32_t)m->len;
+	*len = (uint16_t)size;
+	m->len += size;
 	return 0;
 }
 
-/* Two pairs: their keys and values in texts[0..3]. */
-static uint8_t *assemble(const struct text *texts, size_t *len, struct vmimg_error *err)
+static int add_pair(struct making *m, const char *key, const char *value, struct vmimg_error *err)
 {
-	struct vhdx_locator_head head = { .count = 2 };
-	size_t at = HEAD_SIZE + 2 * ENTRY_SIZE, total = at;
-	uint8_t *bytes;
+	struct vhdx_locator_entry *entry = &m->entries[m->count];
 
-	for (unsigned i = 0; i < 4; i++)
-		total += texts[i].len;
-	bytes = vmimg_alloc_array(total, 1, err);
+	if (m->count == VMIMG_ARRAY_LEN(m->entries))
+		return vmimg_fail(
+			err, VMIMG_ELIMIT, "the parent locator has more than %u entries", m->count);
+	m->count++;
+	return add_text(m, key, &entry->key_at, &entry->key_length, err) ||
+			add_text(m, value, &entry->value_at, &entry->value_length, err)
+		? -1
+		: 0;
+}
+
+/* Head and entries before the texts, whose places count from the head. */
+static uint8_t *assemble(const struct making *m, size_t *len, struct vmimg_error *err)
+{
+	struct vhdx_locator_head head = { .count = m->count };
+	size_t at = HEAD_SIZE + ENTRY_SIZE * (size_t)m->count;
+	uint8_t *bytes = vmimg_alloc_array(at + m->len, 1, err);
+
 	if (!bytes)
 		return NULL;
 	vmimg_vhdx_put_guid(head.type, VHDX_GUID_LOCATOR_TYPE);
 	vhdx_locator_head_encode(&head, bytes);
-	for (unsigned i = 0; i < 2; i++) {
-		const struct text *key = &texts[2 * i], *value = &texts[2 * i + 1];
-		struct vhdx_locator_entry entry = { .key_at = (uint32_t)at,
-			.value_at = (uint32_t)(at + key->len),
-			.key_length = (uint16_t)key->len,
-			.value_length = (uint16_t)value->len };
+	for (unsigned i = 0; i < m->count; i++) {
+		struct vhdx_locator_entry entry = m->entries[i];
 
-		vhdx_locator_entry_encode(&entry, bytes + HEAD_SIZE + ENTRY_SIZE * i);
-		memcpy(bytes + at, key->bytes, key->len);
-		memcpy(bytes + at + key->len, value->bytes, value->len);
-		at += key->len + value->len;
+		entry.key_at += (uint32_t)at;
+		entry.value_at += (uint32_t)at;
+		vhdx_locator_entry_encode(&entry, bytes + HEAD_SIZE + ENTRY_SIZE * (size_t)i);
 	}
-	*len = total;
+	memcpy(bytes + at, m->bytes, m->len);
+	*len = at + m->len;
 	return bytes;
 }
 
@@ -146,21 +166,53 @@ static char *windows_name(const char *name, struct vmimg_error *err)
 	return text;
 }
 
-uint8_t *vmimg_vhdx_make_locator(const struct vmimg_guid *linkage, const char *parent_name,
-	size_t *len, struct vmimg_error *err)
+static int add_name(struct making *m, const char *name, struct vmimg_error *err)
 {
-	VMIMG_AUTO(free) char *name = windows_name(parent_name, err);
-	const char *key = parent_name[0] == '/' ? "absolute_win32_path" : "relative_path";
+	VMIMG_AUTO(free) char *text = windows_name(name, err);
+
+	if (!text)
+		return -1;
+	return add_pair(m, name[0] == '/' ? "absolute_win32_path" : "relative_path", text, err);
+}
+
+static int add_linkage(struct making *m, const struct vmimg_guid *linkage, struct vmimg_error *err)
+{
 	char guid[VMIMG_GUID_TEXT], braced[VMIMG_GUID_TEXT + 2];
-	struct text texts[4] = { 0 };
-	uint8_t *bytes = NULL;
 
 	snprintf(braced, sizeof(braced), "{%s}", vmimg_guid_format(guid, linkage));
-	if (name && !set_text(&texts[0], "parent_linkage", err) &&
-		!set_text(&texts[1], braced, err) && !set_text(&texts[2], key, err) &&
-		!set_text(&texts[3], name, err))
-		bytes = assemble(texts, len, err);
-	for (unsigned i = 0; i < 4; i++)
-		free(texts[i].bytes);
+	return add_pair(m, "parent_linkage", braced, err);
+}
+
+/* The pairs that stay: identities, unless there is a new one; names; what is not known. */
+static int add_old(struct making *m, const struct vhdx_locator *old, bool linkage, bool name,
+	struct vmimg_error *err)
+{
+	for (size_t i = 0; i < old->count; i++) {
+		const struct vhdx_pair *pair = &old->pairs[i];
+		bool is_linkage = !strncmp(pair->key, "parent_linkage", 14);
+		bool is_name = !strcmp(pair->key, "relative_path") ||
+			!strcmp(pair->key, "volume_path") ||
+			!strcmp(pair->key, "absolute_win32_path");
+
+		if ((is_linkage && !linkage) || (is_name && !name))
+			continue;
+		if (add_pair(m, pair->key, pair->value, err))
+			return -1;
+	}
+	return 0;
+}
+
+uint8_t *vmimg_vhdx_make_locator(const struct vhdx_locator *old, const struct vmimg_guid *linkage,
+	const char *name, size_t *len, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) struct making *m = vmimg_new(struct making, err);
+	uint8_t *bytes = NULL;
+
+	if (!m)
+		return NULL;
+	if ((!linkage || !add_linkage(m, linkage, err)) && (!name || !add_name(m, name, err)) &&
+		!add_old(m, old, !linkage, !name, err))
+		bytes = assemble(m, len, err);
+	free(m->bytes);
 	return bytes;
 }

@@ -95,8 +95,8 @@ static int set_parent(
 	vhdx = parent->state;
 	plan->params.disk_id = vhdx->params.disk_id;
 	plan->linkage = vhdx->head.data_write;
-	plan->locator = vmimg_vhdx_make_locator(
-		&plan->linkage, create->parent_name, &plan->locator_len, err);
+	plan->locator = vmimg_vhdx_make_locator(&(struct vhdx_locator){ 0 }, &plan->linkage,
+		create->parent_name, &plan->locator_len, err);
 	return plan->locator ? 0 : -1;
 }
 

@@ -4,8 +4,6 @@
 #include "format/vhdx/change.h"
 #include "util/num.h"
 
-#define BATCH 8192U /* BAT entries read at once */
-
 static bool is_used(const struct vhdx_space *s, uint64_t unit)
 {
 	return unit < s->units && s->used[unit / 8] >> unit % 8 & 1;
@@ -48,41 +46,16 @@ static int mark_region(void *ctx, const struct vhdx_region *region, struct vmimg
 	return 0;
 }
 
-/* Whether the entry at that index holds space, and how much. An entry of a sector bitmap holds one
- * MiB. */
-static uint64_t held(const struct vhdx_change *c, uint64_t index, uint64_t entry)
+/* Places that states without data name are kept clear of as well: other software may go back to
+ * them. A block may reach past the end of the file. */
+static int mark_block(void *ctx, uint64_t index, uint64_t entry, struct vmimg_error *err)
 {
-	const struct vhdx_geometry *g = &c->vhdx->geometry;
+	struct vhdx_change *c = ctx;
+	uint64_t at = VHDX_BAT_AT(entry), len = vmimg_vhdx_held(c, index, entry);
 
-	if (!VHDX_BAT_AT(entry))
-		return 0;
-	return index % (g->ratio + 1) == g->ratio ? VHDX_MIB : c->vhdx->params.block;
-}
-
-static int mark_blocks(struct vhdx_change *c, struct vmimg_error *err)
-{
-	VMIMG_AUTO(free) uint8_t *bytes = vmimg_alloc_buffer(BATCH * 8, err);
-	uint64_t entries = c->vhdx->geometry.entries, count;
-
-	if (!bytes)
+	if (len && need_units(&c->space, (at + len) / VHDX_MIB, err))
 		return -1;
-	for (uint64_t i = 0; i < entries; i += count) {
-		uint64_t at = c->vhdx->bat.at + 8 * i, len = 0;
-		bool hole = false;
-
-		if (at < vmimg_io_size(c->io) && vmimg_io_extent(c->io, at, &hole, &len, err))
-			return -1;
-		count = vmimg_min(hole && len >= 8 ? len / 8 : BATCH, entries - i);
-		if (hole && len >= 8)
-			continue;
-		if (vmimg_io_pread(c->io, bytes, (size_t)count * 8, at, err))
-			return -1;
-		for (uint64_t k = 0; k < count; k++) {
-			uint64_t entry = vmimg_get_le64(bytes + 8 * k);
-
-			mark(&c->space, VHDX_BAT_AT(entry), held(c, i + k, entry), true);
-		}
-	}
+	mark(&c->space, at, at && !len ? c->vhdx->params.block : len, true);
 	return 0;
 }
 
@@ -91,13 +64,15 @@ int vmimg_vhdx_space_load(struct vhdx_change *c, struct vmimg_error *err)
 	const struct vmimg_vhdx *vhdx = c->vhdx;
 	struct vhdx_space *s = &c->space;
 
+	free(s->used);
+	*s = (struct vhdx_space){ 0 };
 	if (need_units(s, vmimg_div_up(vmimg_io_size(c->io), VHDX_MIB), err))
 		return -1;
 	mark(s, 0, VHDX_HEAD_END, true);
 	mark(s, vhdx->head.log_range.at, vhdx->head.log_range.len, true);
 	if (vmimg_vhdx_read_regions(c->io, vhdx->regions_index, mark_region, s, err))
 		return -1;
-	return mark_blocks(c, err);
+	return vmimg_vhdx_walk(c, 0, vhdx->geometry.entries, mark_block, c, err);
 }
 
 bool vmimg_vhdx_space_gap(struct vhdx_change *c, uint64_t len, uint64_t limit, uint64_t *at)
@@ -139,6 +114,11 @@ int vmimg_vhdx_space_take(
 	return 0;
 }
 
+void vmimg_vhdx_space_mark(struct vhdx_change *c, uint64_t at, uint64_t len)
+{
+	mark(&c->space, at, len, true);
+}
+
 int vmimg_vhdx_space_free(struct vhdx_change *c, uint64_t at, uint64_t len, struct vmimg_error *err)
 {
 	struct vhdx_range *last = c->freed_count ? &c->freed[c->freed_count - 1] : NULL;
@@ -170,6 +150,13 @@ int vmimg_vhdx_space_settle(struct vhdx_change *c, struct vmimg_error *err)
 		memset(c->space.cursor, 0, sizeof(c->space.cursor));
 	c->freed_count = 0;
 	return 0;
+}
+
+int vmimg_vhdx_space_fill(struct vhdx_change *c, struct vmimg_error *err)
+{
+	uint64_t end = c->space.units * VHDX_MIB;
+
+	return end > vmimg_io_size(c->io) ? vmimg_io_resize(c->io, end, err) : 0;
 }
 
 int vmimg_vhdx_space_cut(struct vhdx_change *c, struct vmimg_error *err)

@@ -104,15 +104,31 @@ int vmimg_vhdx_read_metadata(struct vmimg_vhdx *vhdx,
  * parent. */
 struct vhdx_geometry vmimg_vhdx_geometry(const struct vhdx_params *params);
 
+/* item.c: items of the metadata region of an io, sound as read_metadata leaves it; changes of them
+ * are written into the io. */
+struct vhdx_item {
+	unsigned index; /* in the table */
+	struct vhdx_metadata_entry entry;
+};
+int vmimg_vhdx_find_item(struct vmimg_io *io, const struct vhdx_range *metadata, const char *guid,
+	struct vhdx_item *item, bool *found, struct vmimg_error *err) VMIMG_CHECKED;
+/* Puts the bytes in its place, or into the first gap that takes them; an item that is not there is
+ * added, with those flags. */
+int vmimg_vhdx_put_item(struct vmimg_io *io, const struct vhdx_range *metadata, const char *guid,
+	uint32_t flags, const void *bytes, size_t len, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vhdx_drop_item(struct vmimg_io *io, const struct vhdx_range *metadata, const char *guid,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
 /* locator.c. bytes is the whole metadata item. */
 int vmimg_vhdx_read_locator(struct vhdx_locator *locator, const uint8_t *bytes, size_t len,
 	struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_vhdx_locator_done(struct vhdx_locator *locator);
 /* NULL: the locator has no such key. */
 const char *vmimg_vhdx_locator_value(const struct vhdx_locator *locator, const char *key);
-/* The item for a new child, in fresh memory. */
-uint8_t *vmimg_vhdx_make_locator(const struct vmimg_guid *linkage, const char *parent_name,
-	size_t *len, struct vmimg_error *err) VMIMG_CHECKED;
+/* Its bytes, in fresh memory, with another identity of the parent and another name of it (NULL:
+ * what old says of that, as it is). */
+uint8_t *vmimg_vhdx_make_locator(const struct vhdx_locator *old, const struct vmimg_guid *linkage,
+	const char *name, size_t *len, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* parent.c */
 int vmimg_vhdx_open_parent(struct vmimg_disk *disk, const struct vmimg_open *options,
@@ -127,6 +143,23 @@ static inline uint64_t vhdx_payload_index(const struct vhdx_geometry *g, uint64_
 static inline uint64_t vhdx_bitmap_index(const struct vhdx_geometry *g, uint64_t c)
 {
 	return c * (g->ratio + 1) + g->ratio;
+}
+
+static inline bool vhdx_is_bitmap_index(const struct vhdx_geometry *g, uint64_t index)
+{
+	return index % (g->ratio + 1) == g->ratio;
+}
+
+/* Of an entry that is no bitmap's. */
+static inline uint64_t vhdx_block_of(const struct vhdx_geometry *g, uint64_t index)
+{
+	return index - index / (g->ratio + 1);
+}
+
+static inline bool vhdx_holds_data(uint64_t entry)
+{
+	return VHDX_BAT_STATE(entry) == VHDX_BLOCK_PRESENT ||
+		VHDX_BAT_STATE(entry) == VHDX_BLOCK_PARTIAL;
 }
 
 /* A new file, planned: where its parts go. The first block is at data_at. */
