@@ -1,23 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Deflate, bare and in a zlib wrapper. libdeflate packs and unpacks: it is the fastest for whole
- * blocks. (ISA-L packs twice as fast as libdeflate's fastest level, but the same block gives
- * different bytes now and then, and outputs have to be the same on every run: release 2.30 finds
- * the same matches and the same code lengths, and writes the latter in one of two ways, which
- * depends on where in memory the program lies.) zlib unpacks what libdeflate will not: a stream
+ * blocks, but for the fast level, which is ISA-L's. zlib unpacks what libdeflate will not: a stream
  * that would go on past the block's end, which QEMU accepts too.
  */
 #include <libdeflate.h>
 #include <string.h>
 #include <zlib.h>
 #include "codec/codec.h"
+#include "codec/deflate_fast.h"
 
 /* libdeflate's levels. The default of each packs at least as well as what QEMU's writer of the same
  * format makes (zlib level 6, with a window of 4 KiB for qcow2 and of 32 KiB for VMDK), as fast as
  * that allows. */
 #define BARE_DEFAULT 2
 #define ZLIB_DEFAULT 5
-#define LEVEL_FAST   1
 #define LEVEL_BEST   9
 
 /* ---- packing ---- */
@@ -50,16 +47,14 @@ static void packer_free(struct vmimg_packer *packer)
 }
 
 static struct vmimg_packer *packer_new(
-	__typeof__(pack_bare) *pack, enum vmimg_level level, int usual, struct vmimg_error *err)
+	__typeof__(pack_bare) *pack, int level, struct vmimg_error *err)
 {
 	struct deflate_packer *p = vmimg_new(struct deflate_packer, err);
 
 	if (!p)
 		return NULL;
 	p->base = (struct vmimg_packer){ pack, packer_free };
-	p->compressor = libdeflate_alloc_compressor(level == VMIMG_LEVEL_BEST ? LEVEL_BEST
-			: level == VMIMG_LEVEL_FAST                           ? LEVEL_FAST
-									      : usual);
+	p->compressor = libdeflate_alloc_compressor(level);
 	if (!p->compressor) {
 		free(p);
 		vmimg_fail_nomem(err);
@@ -70,12 +65,16 @@ static struct vmimg_packer *packer_new(
 
 static struct vmimg_packer *bare_packer_new(enum vmimg_level level, struct vmimg_error *err)
 {
-	return packer_new(pack_bare, level, BARE_DEFAULT, err);
+	if (level == VMIMG_LEVEL_FAST)
+		return vmimg_deflate_fast_packer_new(false, err);
+	return packer_new(pack_bare, level == VMIMG_LEVEL_BEST ? LEVEL_BEST : BARE_DEFAULT, err);
 }
 
 static struct vmimg_packer *zlib_packer_new(enum vmimg_level level, struct vmimg_error *err)
 {
-	return packer_new(pack_zlib, level, ZLIB_DEFAULT, err);
+	if (level == VMIMG_LEVEL_FAST)
+		return vmimg_deflate_fast_packer_new(true, err);
+	return packer_new(pack_zlib, level == VMIMG_LEVEL_BEST ? LEVEL_BEST : ZLIB_DEFAULT, err);
 }
 
 /* ---- unpacking ---- */
