@@ -253,6 +253,7 @@ static int read_product(struct vmimg_bundle *bundle, struct vmimg_machine *machi
 static int read_deployments(struct vmimg_bundle *bundle, struct vmimg_machine *machine,
 	const xmlNode *section, struct vmimg_error *err)
 {
+	struct vmimg_ovf *ovf = bundle->state;
 	bool any_default = false;
 
 	for (const xmlNode *node = vmimg_xml_child(section, "Configuration"); node;
@@ -260,7 +261,7 @@ static int read_deployments(struct vmimg_bundle *bundle, struct vmimg_machine *m
 		const char *standard = vmimg_xml_attr(node, "default");
 		struct vmimg_deployment *d;
 
-		if (machine->deployment_count >= VMIMG_MAX_OVF_ITEMS)
+		if (++ovf->deployment_count > VMIMG_MAX_OVF_ITEMS)
 			return vmimg_fail(err, VMIMG_ELIMIT, "more than %d deployment options",
 				VMIMG_MAX_OVF_ITEMS);
 		d = vmimg_machine_add(machine->deployments, machine->deployment_count,
@@ -306,11 +307,11 @@ static int read_sections(struct vmimg_bundle *bundle, struct vmimg_machine *mach
 
 /* ---- machines ---------------------------------------------------------------------------- */
 
-static int read_machine(struct vmimg_bundle *bundle, const xmlNode *root, const xmlNode *node,
+/* options: of all machines; NULL: there are none. */
+static int read_machine(struct vmimg_bundle *bundle, const xmlNode *options, const xmlNode *node,
 	struct vmimg_error *err)
 {
 	struct vmimg_machine *machine;
-	const xmlNode *options = vmimg_ovf_section(root, NULL, "DeploymentOptionSection");
 
 	if (bundle->machine_count >= VMIMG_MAX_OVF_ITEMS)
 		return vmimg_fail(err, VMIMG_ELIMIT, "more than %d machines", VMIMG_MAX_OVF_ITEMS);
@@ -329,16 +330,16 @@ static int read_machine(struct vmimg_bundle *bundle, const xmlNode *root, const 
 }
 
 /* A system, or a collection of them; the parser has bounded the depth. */
-static int read_content(struct vmimg_bundle *bundle, const xmlNode *root, const xmlNode *parent,
+static int read_content(struct vmimg_bundle *bundle, const xmlNode *options, const xmlNode *parent,
 	struct vmimg_error *err)
 {
 	for (const xmlNode *node = vmimg_xml_child(parent, NULL); node;
 		node = vmimg_xml_next(node, NULL)) {
 		if (vmimg_ovf_is_section(node, "VirtualSystem") &&
-			read_machine(bundle, root, node, err))
+			read_machine(bundle, options, node, err))
 			return -1;
 		if (vmimg_ovf_is_section(node, "VirtualSystemCollection") &&
-			read_content(bundle, root, node, err))
+			read_content(bundle, options, node, err))
 			return -1;
 	}
 	return 0;
@@ -371,7 +372,8 @@ int vmimg_ovf_read(struct vmimg_bundle *bundle, struct vmimg_error *err)
 			err, VMIMG_EFORMAT, "%s is XML, but not an OVF envelope", ovf->name);
 	note_version(bundle, root);
 	if (read_files(bundle, root, err) || read_disks(bundle, root, err) ||
-		read_content(bundle, root, root, err))
+		read_content(
+			bundle, vmimg_ovf_section(root, NULL, "DeploymentOptionSection"), root, err))
 		return -1;
 	if (!bundle->machine_count) {
 		vmimg_bundle_warn(bundle, "it describes no machine");

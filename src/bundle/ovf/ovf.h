@@ -33,6 +33,7 @@ struct vmimg_ovf {
 	size_t file_count, file_cap;
 	struct vmimg_ovf_disk *disks;
 	size_t disk_count, disk_cap;
+	size_t deployment_count; /* of all machines, which have the same: it is their product */
 };
 
 /* descriptor.c: fills state and bundle->machines from the document. */

@@ -211,11 +211,6 @@ int vmimg_qcow2_map(
 	uint64_t l1_entry_at = q->l1_offset + index * 8;
 	uint8_t raw[8];
 
-	if (index >= q->l1_size)
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"the L1 table has %" PRIu32
-			" entries and does not reach guest offset 0x%" PRIx64,
-			q->l1_size, at);
 	if (vmimg_table_read(q->table, raw, sizeof(raw), l1_entry_at, err))
 		return vmimg_within(err, "L1 table");
 	l2 = vmimg_get_be64(raw) & QCOW2_OFFSET;

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every refusal of the readers of archives, descriptors and manifests has an input that meets it."""
+
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import ovf
+from lib import disks, harness, process
+from lib.harness import check
+
+LIMIT, BAD, OTHER, REFUSED, FINE = 6, 4, 4, 5, 0
+OCTAL, BINARY = "%011o\0", bytes
+
+
+def refused(t, name, data, code, says, *words, file="x.ova", env=None):
+    """One input: its exit code, what is said, and the bars."""
+    with t.sub(name), t.folder() as folder:
+        path = ovf.write(f"{folder}/{file}", data)
+        args = [word.replace("@", path).replace("NEW", f"{folder}/new") for word in words or ("info", "@")]
+        result = process.vmimg(*args, extra_env=env)
+        process.check_bars(result, name)
+        check(result.code == code, f"want {code}: {result}")
+        check(re.search(says, result.errors + result.text), f"nothing says {says!r}: {result}")
+        if code:
+            process.check_one_line(result, name)
+        check(not os.path.exists(f"{folder}/new"), "something was left")
+
+
+# ---- tar ---------------------------------------------------------------------------------------
+
+
+def header(name, size=0, kind="0", magic=b"ustar\x0000", changes=()):
+    block = bytearray(512)
+    block[0:len(name)] = name
+    block[100:108], block[108:116], block[116:124] = b"0000644\0", b"0000000\0", b"0000000\0"
+    block[124:136], block[136:148] = (OCTAL % size).encode(), b"00000000000\0"
+    block[156:157], block[257:265] = kind.encode(), magic
+    for at, data in changes:
+        block[at:at + len(data)] = data
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def member(name, data, **how):
+    return header(name, how.pop("size", len(data)), **how) + data + bytes(-len(data) % 512)
+
+
+def pax(**records):
+    text = b""
+    for key, value in records.items():
+        line = f" {key.replace('__', '.')}={value}\n".encode()
+        length = len(line) + 1
+        while len(str(length)) + len(line) != length:
+            length = len(str(length)) + len(line)
+        text += str(length).encode() + line
+    return member(b"pax", text, kind="x")
+
+
+GNU = b"ustar  \0"
+END = bytes(1024)
+
+
+def gnu(*entries, real=b"00000001000\0"):
+    changes = [(386 + 24 * i, entry) for i, entry in enumerate(entries)]
+    return member(b"sparse", b"x" * 512, kind="S", magic=GNU, changes=[*changes, (483, real)])
+
+
+def sparse(text, size=None):
+    """Version 1.0: the map is at the start of the data."""
+    return pax(GNU__sparse__major=1, GNU__sparse__minor=0, GNU__sparse__name="s", GNU__sparse__realsize=512) + \
+        member(b"s", text, size=size if size is not None else -(-len(text) // 512) * 512)
+
+
+def test_tar(t):
+    first = member(b"a.ovf", ovf.descriptor())
+    many = ",".join(["0,0"] * 600000)
+    rows = [
+        ("extended header of 5 MiB", header(b"x", 5 << 20, kind="x") + bytes(5 << 20), LIMIT, "bytes of extended header"),
+        ("a million stretches", pax(GNU__sparse__map=many, GNU__sparse__size=0) + member(b"a", b"") +
+         pax(GNU__sparse__map=many, GNU__sparse__size=0) + member(b"b", b""), LIMIT, "stretches of sparse files"),
+        ("a sparse entry that is no number", gnu(b"0000000000x\0" + b"00000001000\0"), BAD, "sparse map is no number"),
+        ("a sparse size that is no number", gnu(real=b"0000000000x\0"), BAD, "size of a sparse file is no number"),
+        ("a sparse map with a letter", pax(GNU__sparse__map="1,x", GNU__sparse__size=0) + member(b"a", b""), BAD, "malformed"),
+        ("a sparse map without a count", sparse(b"x\n"), BAD, "no count"),
+        ("a sparse map that ends early", sparse(b"5\n0\n1\n"), BAD, "cut short"),
+        ("a sparse map longer than its file", sparse(b"1\n0\n0\n", size=8), BAD, "cut short"),
+        ("a name of 5,000 bytes", member(b"././@LongLink", b"n" * 5000 + b"\0", kind="L", magic=GNU) + member(b"n", b""), LIMIT,
+         "a name of 5000 bytes"),
+        ("65,537 members", b"".join(header(b"f%d" % i) for i in range(65537)), LIMIT, "more than 65536 members"),
+        ("a checksum", first + header(b"b", changes=[(0, b"b")])[:511] + b"\1", BAD, "checksum is wrong"),
+        ("66 extended headers in a row", pax(comment="x") * 66 + member(b"b", b""), BAD, "too many extended headers"),
+    ]
+    for name, data, code, says in rows:
+        refused(t, name, (first if not data.startswith(first) else b"") + data + END, code, says)
+    refused(t, "no disk", member(b"a.ovf", ovf.descriptor()) + END, BAD, "no disk with a file", "convert", "-O", "raw", "@", "NEW")
+    refused(t, "said to be an OVA", member(b"a.txt", b"") + END, BAD, "is not", "info", "-f", "ova", "@", file="x.tar")
+
+
+# ---- XML, OVF ------------------------------------------------------------------------------------
+
+
+def test_xml(t):
+    good = ovf.descriptor()
+    body = good[good.index(b"<Envelope"):]
+    rows = [
+        ("a declaration without end", b"<?xml version='1.0'" + b" " * 70, BAD, "no element begins"),
+        ("an encoding of its own", b'<?xml version="1.0" encoding="EBCDIC-US"?>' + body, BAD, "its encoding is not"),
+        ("not well-formed", body[:-9], BAD, "line 1: "),
+        ("no element", b'<?xml version="1.0"?> nothing', BAD, "no element begins"),
+        ("5 MiB", body.replace(b"<References>", b"<References>" + b" " * (5 << 20)), LIMIT, "of which 4194304 are read"),
+        ("another root", b"<Other/>", BAD, "not an OVF envelope"),
+    ]
+    for name, data, code, says in rows:
+        refused(t, name, data, code, says, file="x.ovf")
+
+
+def repeated(part, count=10001):
+    """A descriptor in which an element that may be there often is there too often."""
+    text = ovf.descriptor().decode()
+    parts = {"disks": ("<DiskSection>", '<Disk ovf:diskId="d" ovf:capacity="1"/>'),
+             "machines": ("</References>", '<VirtualSystem ovf:id="a"/>'),
+             "items": ("<VirtualHardwareSection>", "<Item/>"),
+             "properties": ("</VirtualHardwareSection>", '<ProductSection>%s</ProductSection>'),
+             "deployment options": ("</References>", "<DeploymentOptionSection>%s</DeploymentOptionSection>")}
+    after, element = parts[part]
+    inner = {"properties": '<Property ovf:key="k"/>', "deployment options": '<Configuration ovf:id="c"/>'}.get(part)
+    return text.replace(after, after + (element % (inner * count) if inner else element * count)).encode()
+
+
+def test_ovf(t):
+    for part in "disks", "machines", "items", "properties", "deployment options":
+        refused(t, f"10,001 {part}", repeated(part), LIMIT, f"more than 10000 {part}", file="x.ovf")
+    wide = ovf.descriptor().replace(b"</References>", b"</References>" + b'<VirtualSystem ovf:id="a"/>' * 9000 + b"<X/>" * 900000)
+    refused(t, "9,000 machines among a million elements", wide, FINE, "machine: a", file="x.ovf")
+    options = repeated("deployment options", 100).replace(b"<VirtualSystem ", b'<VirtualSystem ovf:id="a"/>' * 101 + b"<VirtualSystem ")
+    refused(t, "100 deployment options of 101 machines", options, LIMIT, "more than 10000 deployment options", file="x.ovf")
+    one = ovf.descriptor(("d.raw", "", "1048576")).decode()
+    memory = "<Item><rasd:AllocationUnits>%s</rasd:AllocationUnits><rasd:InstanceID>1</rasd:InstanceID>" \
+        "<rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>512</rasd:VirtualQuantity></Item>"
+    rows = [
+        ("a unit that is none", one.replace('ovf:capacity="', 'ovf:capacityAllocationUnits="furlong" ovf:capacity="'), "furlong"),
+        ("a capacity to be chosen", one.replace('"1048576"', '"${size}"'), "the user is to choose"),
+        ("memory without a unit", ovf.descriptor(items=memory.replace("<rasd:AllocationUnits>%s</rasd:AllocationUnits>", "")).decode(),
+         "memory without a unit"),
+        ("memory in a unit that is none", ovf.descriptor(items=memory % "furlong").decode(), "is no unit of memory"),
+    ]
+    for name, text, says in rows:
+        refused(t, name, text.encode(), FINE, says, file="x.ovf")
+    rows = [
+        ("a name of 5,000 bytes", ovf.descriptor(("n" * 5000, "", "1048576")), REFUSED, "too long a name"),
+        ("a file in a million chunks", ovf.descriptor(("d", 'ovf:size="1000000" ovf:chunkSize="1"', "1048576")), LIMIT, "chunks"),
+        ("chunks without a size", ovf.descriptor(("d", 'ovf:chunkSize="100"', "1048576")), BAD, "size is not said"),
+        ("a packing of its own", ovf.descriptor(("x.ovf", 'ovf:compression="rar"', "1048576")), OTHER, "something else than gzip"),
+        ("an empty disk of 2^63 bytes", ovf.descriptor(("", "", str(2**63))), BAD, "an empty disk of|no disk"),
+    ]
+    for name, data, code, says in rows:
+        refused(t, name, data, code, says, "convert", "-O", "raw", "@", "NEW", file="x.ovf")
+
+
+def test_manifest(t):
+    """More digests than there may be files."""
+    line = b"SHA256(f)= " + b"0" * 64 + b"\n"
+    data = member(b"a.ovf", ovf.descriptor()) + member(b"a.mf", line * 10002) + END
+    refused(t, "10,002 lines", data, LIMIT, "a manifest of more than", "ovf", "verify", "@")
+
+
+# ---- EC2, UEC --------------------------------------------------------------------------------------
+
+
+def ec2(**changes):
+    values = {"version": "2007-10-10", "cipher": "AES-128-CBC", "hash": "SHA1", "parts": '<parts count="0"></parts>', **changes}
+    image = (f'<image><name>i</name><user>1</user><type>machine</type><digest algorithm="{values["hash"]}">{"0" * 40}</digest>'
+             f'<size>1024</size><bundled_size>512</bundled_size><user_encrypted_key algorithm="{values["cipher"]}">{"0" * 512}'
+             f'</user_encrypted_key><user_encrypted_iv>{"0" * 512}</user_encrypted_iv>{values["parts"]}</image>')
+    return (f"<?xml version='1.0'?><manifest><version>{values['version']}</version><bundler><name>t</name></bundler>"
+            f"<machine_configuration/>{values.get('image', image)}<signature>00</signature></manifest>").encode()
+
+
+def test_ec2(t):
+    rows = [
+        ("another digest", ec2(hash="MD5"), BAD, "another algorithm than SHA1"),
+        ("another cipher", ec2(cipher="DES"), BAD, "another cipher than AES"),
+        ("parts without a count", ec2(parts="<parts></parts>"), BAD, "count of parts"),
+        ("no image", ec2(image=""), BAD, "has no image"),
+        ("5 MiB", ec2() + b" " * (5 << 20), LIMIT, "bytes, of which"),
+    ]
+    for name, data, code, says in rows:
+        refused(t, name, data, code, says, file="x.manifest.xml")
+
+
+def test_uec(t):
+    kernel = bytearray(4096)
+    kernel[0:2], kernel[0x1fe:0x200], kernel[0x202:0x206] = b"MZ", b"\x55\xaa", b"HdrS"
+    data = member(b"i-vmlinuz-virtual", bytes(kernel)) + member(b"i-initrd-virtual", b"x") + member(b"i.img", b"") + END
+    refused(t, "an archive without an image", data.replace(member(b"i.img", b""), b""), BAD, "has no image|not|no known",
+            "info", "-f", "uec", "@", file="x.tar")
+
+
+if __name__ == "__main__":
+    harness.main()
