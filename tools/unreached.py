@@ -8,7 +8,8 @@ finding or warn, and whose line a coverage build never ran.
 
 BUILD (build-cov) is configured with -Db_coverage=true, and its tests were run; words choose among the files. `make
 coverage` does it all. A refusal is a call of one of the functions below, or of a function of the same file
-that does nothing but word such a call. Errors of memory and of system calls are not counted: tests/fault has those.
+that does nothing but word such a call. Errors of memory and of system calls are not counted (tests/fault has those),
+neither are those of the command line, and what a comment calls a second line of defence.
 """
 
 import collections
@@ -27,8 +28,9 @@ ROOMS = ("src/format", "src/bundle", "src/inspect", "src/disk")
 WRITES = re.compile(r"/(sink\w*|create|write|\w+_write|change|update|edit\w*|settings|amend|squeeze|shift|"
                     r"resize|relate|space|plan|rewrite|options|table|qcow2/(single|commit|cut|head|clusters)|"
                     r"vmdk/(entries|tables|text)|iso_(tree|records)|refit|join)\.c$|/bundle/boot/|/ovf/(edit|adapt)")
-
-MISUSE = re.compile("VMIMG_E(INVAL|EXIST|NOMEM)")  # of the command line, not of what is read
+# Of the command line or the machine, not of what is read.
+MISUSE = re.compile("VMIMG_E(INVAL|EXIST|NOMEM)|cannot be loaded|which needs lib")
+DEFENCE = "second line of defence"  # says a comment where something else refuses first, and it is good to be sure
 
 
 def sources(words):
@@ -59,10 +61,12 @@ def refusals(path):
     for name, lines in wording(text):
         own.add(name)
         bodies.update(lines)
-    call = re.compile(r"(?<![\w>])(?:%s)\(" % "|".join({*REFUSING, *own}))
+    own.update(re.findall(r"#define (\w+)\([^\n]*\\\n\s*(?:%s)\(" % "|".join(REFUSING), text))
+    call = re.compile(r"(?<![\w>])(?:%s)\((?!\(w\))" % "|".join({*REFUSING, *own}))
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
-        if number not in bodies and call.search(line) and line[:1] in "\t " and not MISUSE.search(line + lines[number]):
+        if number not in bodies and call.search(line) and line[:1] in "\t " and not MISUSE.search(line + lines[number]) \
+                and DEFENCE not in "".join(lines[max(0, number - 4):number]):
             yield number, line.strip()
 
 

@@ -187,6 +187,7 @@ static int parse(
 		XML_PARSE_NONET | XML_PARSE_NOBLANKS | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
 	if (!xml->doc || !vmimg_xml_root(xml))
 		return fail_parse(lib, err);
+	/* a second line of defence: what comes before the root was looked at above */
 	if (lib->xmlGetIntSubset(xml->doc))
 		return vmimg_fail(err, VMIMG_EREFUSED, "it has a document type (DOCTYPE)");
 	return check_depth(vmimg_xml_root(xml), err);
@@ -199,6 +200,7 @@ static int parse_any(struct vmimg_xml *xml, const char *bytes, size_t len, struc
 	bool little = len >= 2 && !memcmp(bytes, "\xff\xfe", 2);
 	VMIMG_AUTO(free) char *text = NULL;
 
+	/* a second line of defence: those who call read no more */
 	if (len > VMIMG_MAX_XML)
 		return vmimg_fail(err, VMIMG_ELIMIT, "it is larger than %d bytes", VMIMG_MAX_XML);
 	if (!big && !little)

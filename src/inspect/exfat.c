@@ -245,6 +245,7 @@ static int read_boot(struct exfat *exfat, struct vmimg_error *err)
 
 	if (vmimg_io_pread(exfat->io, s, sizeof(s), 0, err))
 		return -1;
+	/* a second line of defence: it is not recognised otherwise */
 	if (s[108] < 9 || s[108] > 12 || s[109] > 25 - s[108])
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"the boot sector has sectors of 2^%u bytes and clusters of 2^%u sectors",

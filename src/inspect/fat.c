@@ -202,6 +202,7 @@ struct vmimg_fs *vmimg_fat_open(struct vmimg_io *io, struct vmimg_error *err)
 		fat_close(&fat->fs);
 		return NULL;
 	}
+	/* a second line of defence: it is not recognised otherwise */
 	if (!vmimg_fat_parse(sector, &fat->shape)) {
 		vmimg_fail(err, VMIMG_EFORMAT, "no FAT file system");
 		fat_close(&fat->fs);

@@ -284,6 +284,7 @@ static int read_record_at(struct iso *iso, uint64_t at, struct record *r, struct
 
 	if (read_record(iso, &at, at + 256, r, &none, err))
 		return -1;
+	/* a second line of defence: it was there when the folder was listed */
 	return none ? vmimg_fail(err, VMIMG_ECORRUPT, "a folder's record has gone") : 0;
 }
 
@@ -311,6 +312,7 @@ static int read_extents(struct iso *iso, const struct vmimg_node *node, uint8_t 
 		len -= step;
 		at = 0;
 	}
+	/* a second line of defence: the file's size is their sum */
 	return len ? vmimg_fail(err, VMIMG_ECORRUPT, "a file's extents are too short") : 0;
 }
 

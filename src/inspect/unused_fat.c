@@ -115,6 +115,7 @@ int vmimg_unused_fat(struct vmimg_io *io, struct vmimg_unused_sink *sink, struct
 		return -1;
 	t.other = memory + CHUNK_BYTES;
 	t.bits = t.other + CHUNK_BYTES;
+	/* a second line of defence: it is not recognised otherwise */
 	if (!vmimg_fat_parse(sector, &t.shape))
 		return vmimg_fail(err, VMIMG_EFORMAT, "no FAT file system");
 	if (!vmimg_range_inside(0, t.shape.size, vmimg_io_size(io)))
