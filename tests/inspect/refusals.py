@@ -4,6 +4,7 @@ What the readers of partition tables, volumes and file systems refuse or warn of
 the right exit code, and the bars hold.
 """
 
+import mmap
 import os
 import re
 import shutil
@@ -18,9 +19,11 @@ import exfat
 import gate
 import images
 import lvm
-from lib import harness, process
+import ntfs
+from lib import disks, harness, process
 from lib.harness import check
 from lib.process import vmimg, vmimg_ok
+from lib.recipe import crc32c
 
 MIB, SECTOR = 1 << 20, 2048
 
@@ -219,6 +222,239 @@ def test_fat(t):
         reserved = struct.unpack_from("<H", data, 14)[0] * 512
         says(copied_out(t, spoilt(t, image, (name + 28, b"\xff\xff\xff\x7f"),
                                   (reserved + 2 * first, struct.pack("<H", first)))), "longer than the volume|limit|chain|max-output")
+
+
+# ---- XFS -------------------------------------------------------------------------------------------
+
+
+class Xfs:
+    """What lies where in an image of XFS version 5 with inodes of 512 bytes and blocks of 4 KiB."""
+
+    def __init__(self, t):
+        tree = t.path("xfs-tree")
+        common.put(tree, "file", b"x" * 20000)
+        for i in range(60):
+            common.put(tree, f"folder/a-file-with-a-name-of-some-length-{i}", "x")
+        os.symlink("a-target", f"{tree}/link")
+        self.path = common.mkxfs(t.path("xfs"), tree, 300 * MIB)
+        with open(self.path, "rb") as file:
+            self.data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            ranges = list(disks.data_ranges(file.fileno()))
+        self.inodes, self.root = {}, struct.unpack_from(">Q", self.data, 56)[0]
+        for at in (at for start, end in ranges for at in range(start - start % 512, end, 512)):
+            if self.data[at:at + 2] == b"IN" and self.data[at + 4] == 3:
+                self.inodes[struct.unpack_from(">Q", self.data, at + 152)[0]] = at
+
+    def of(self, kind, form):
+        """An inode of a kind (the top of its mode) whose content is kept in that form, and has content."""
+        return next(at for number, at in self.inodes.items() if number > self.root + 2 and self.data[at + 5] == form
+                    and struct.unpack_from(">H", self.data, at + 2)[0] >> 12 == kind
+                    and struct.unpack_from(">Q", self.data, at + 56)[0])
+
+
+def record(first, start, count):
+    return struct.pack(">QQ", first << 9 | start >> 43, (start << 21 & (1 << 64) - 1) | count)
+
+
+def test_xfs(t):
+    xfs = Xfs(t)
+    root, file, link, folder = xfs.inodes[xfs.root], xfs.of(8, 2), xfs.of(10, 1), xfs.of(4, 2)
+    block = xfs.data.find(b"XDB3")
+    tree = struct.pack(">HH", 1, 1) + bytes(8)  # level, count, the first key
+    middle = 176 + 4 + (512 - 176 - 4) // 16 * 8  # of the fork: where the tree's places begin, with a fork to the end
+    alone = [(file + 82, b"\0")]  # no attributes
+    rows = [
+        ("an inode past the end", [(56, struct.pack(">Q", 1 << 40))], "there is no inode"),
+        ("no magic number", [(root, b"XX")], "has no magic number"),
+        ("no room", [(file + 82, b"\xff")], "no room for its content"),
+        ("on another device", [(file + 90, b"\0\1")], "realtime device"),
+        ("a long link", [(link + 56, struct.pack(">Q", 1000))], "longer than it may be"),
+        ("a feature", [(216, b"\x40\0\0\0")], "is not read here"),
+        ("a super block", [(84, bytes(4))], "contradicts itself|no file system"),
+        ("a root that is a file", [(root + 2, b"\x81\xa4")], "root of XFS is no folder"),
+        ("a root without names", [(root + 176, b"\xff")], "longer than it may be|past its end"),
+        ("a count of hashes", [(block + 4088, b"\xff\xff\xff\xff")], "hashes"),
+        ("a block that is none", [(block, b"XXXX")], "no magic number"),
+        ("a gap", [(block + 64, b"\xff\xff\0\7")], "a gap of 7 bytes"),
+        ("an entry without a name", [(block + 64 + 8, b"\0")], "past its end"),
+        ("half a block", [(192, b"\1")], "half of a folder's block|no magic|hashes|past"),
+        ("an extent past the end", [(file + 176, record(0, 1 << 40, 5))], "past the end of the file system"),
+        ("more extents than room", [(file + 76, struct.pack(">I", 1000))], "more extents than room"),
+        ("no extents", [(file + 5, b"\1"), (file + 56, struct.pack(">Q", 100000))], "has no extents|longer"),
+        ("a tree without room", [(file + 5, b"\3"), (file + 82, b"\1")], "no room for its (extent tree|content)"),
+        ("a tree of no levels", [*alone, (file + 5, b"\3"), (file + 176, bytes(4))], "makes no sense"),
+        ("a tree past the end", [*alone, (file + 5, b"\3"), (file + 176, tree), (file + middle, b"\xff" * 8)], "past the end"),
+        ("a tree without blocks", [*alone, (file + 5, b"\3"), (file + 176, tree), (file + middle, bytes(8))], "makes no sense"),
+        ("an empty block of a tree", [*alone, (file + 5, b"\3"), (file + 176, struct.pack(">HH", 2, 1) + bytes(8)),
+                                      (file + middle, struct.pack(">Q", 1000)), (1000 * 4096, b"BMA3\0\1\0\0")], "is empty"),
+        ("a folder of 2 GiB", [(folder + 76, struct.pack(">I", 1)), (folder + 176, record(0, block // 4096, 1 << 19)),
+                               (folder + 56, struct.pack(">Q", 1 << 31))], "more than [0-9]+ MiB|no magic number|past"),
+    ]
+    for name, changes, pattern in rows:
+        with t.sub(name):
+            says(copied_out(t, spoilt(t, xfs.path, *changes)), pattern)
+
+
+# ---- NTFS -------------------------------------------------------------------------------------------
+
+
+def fixed(record):
+    """A record with check numbers that fit: the last two bytes of each sector are kept apart."""
+    at, count = struct.unpack_from("<HH", record, 4)
+    for i in range(1, count):
+        record[at + 2 * i:at + 2 * i + 2] = record[512 * i - 2:512 * i]
+        record[512 * i - 2:512 * i] = record[at:at + 2]
+    return record
+
+
+def unfixed(record):
+    at, count = struct.unpack_from("<HH", record, 4)
+    for i in range(1, count):
+        record[512 * i - 2:512 * i] = record[at + 2 * i:at + 2 * i + 2]
+    return record
+
+
+def test_ntfs(t):
+    harness.need("mkntfs", "ntfscp")
+    image = ntfs.make(t.path("ntfs"), 8 << 20)
+    common.tool("ntfscp", "-f", image, common.put(t.tmp, "data", b"0123456789" * 10000), "data")
+    mft = ntfs.mft_at(image)
+    with open(image, "rb") as file:
+        data = file.read()
+    node = next(at for at in range(0, len(data), 512) if data[at:at + 4] == b"INDX" and "data".encode("utf-16-le") in data[at:at + 4096])
+    first = node + 24 + struct.unpack_from("<I", data, node + 24)[0]
+
+    def change(number, act):
+        """The pokes that make a record what act makes of it."""
+        with open(image, "rb") as file:
+            file.seek(mft + number * 1024)
+            record = unfixed(bytearray(file.read(1024)))
+        act(record)
+        return [(mft + number * 1024, bytes(fixed(record)))]
+
+    def put(kind, at, data):
+        def act(record):
+            place = ntfs.attribute(record, kind) + at
+            record[place:place + len(data)] = data
+        return act
+
+    def value(kind, at, data):
+        def act(record):
+            place = ntfs.attribute(record, kind)
+            place += struct.unpack_from("<H", record, place + 20)[0] + at
+            record[place:place + len(data)] = data
+        return act
+
+    def words(at, data):
+        def act(record):
+            record[at:at + len(data)] = data
+        return act
+    rows = [
+        ("a record that was another", change(64, words(16, b"\x99\x99")), "earlier"),
+        ("no data", change(64, put(0x80, 16, b"\5")), "has no data"),
+        ("encrypted", change(64, put(0x80, 13, b"\x40")), "encrypted"),
+        ("clusters of 3 sectors", [(13, b"\3")], "clusters of|no file system"),
+        ("a root that is a file", change(5, words(22, b"\1\0")), "root of NTFS is no folder"),
+        ("a table of capitals", change(10, put(0x80, 48, struct.pack("<Q", 1000))), "table of capitals"),
+        ("an entry past the end of its node", [(first + 10, b"\xff\xff")], "past its end"),
+        ("a node with other check numbers", [(node + 510, b"\x99\x99")], "check numbers do not fit"),
+        ("a node past the end", [(first + 12, b"\1"), (first + struct.unpack_from("<H", data, first + 8)[0] - 8, b"\xff" * 8)],
+         "points past its end|has a loop|past its end"),
+        ("a node that is too long", change(5, value(0x90, 16 + 4, b"\xff\xff\xff\0")), "longer than it may be"),
+        ("an entry of no length", change(5, value(0x90, 32 + 8, b"\1\0")), "impossible length"),
+        ("no root", change(5, put(0x90, 16, b"\4\0\0\0")), "has no root|past its end"),
+        ("an attribute past the end", change(64, put(0x30, 16, b"\xff\xff\0\0")), "reaches past its end"),
+        ("units of 2^9 clusters", change(64, put(0x80, 34, b"\x09")), "units of"),
+        ("the first record", [(mft + 510, b"\x99\x99")], "first MFT record"),
+        ("an MFT without a place", change(0, put(0x80, 0, b"\x70")), "does not say where it lies|attribute"),
+    ]
+    for name, changes, pattern in rows:
+        with t.sub(name):
+            path = spoilt(t, image, *changes)
+            with open(t.path("both"), "w", encoding="utf-8") as said:  # by whoever gets there
+                for command in ("cat", f"{path}:/data"), ("cat", f"{path}:/DATA"), ("cp", f"{path}:/", t.path("out")):
+                    result = vmimg(*command)
+                    process.check_bars(result)
+                    said.write(result.errors)
+            shutil.rmtree(t.path("out"), ignore_errors=True)
+            with open(t.path("both"), encoding="utf-8") as said:
+                text = said.read()
+            check(re.search(pattern, text), f"nothing says {pattern!r}: {text}")
+
+
+# ---- btrfs -------------------------------------------------------------------------------------------
+
+INODE, DIR_ITEM, DIR_INDEX, EXTENT_DATA, CHUNK = 1, 84, 96, 108, 228
+SUPER = 64 << 10
+
+
+class Btrfs:
+    """The items of the leaves of an image; what is changed is summed anew."""
+
+    def __init__(self, t):
+        tree = t.path("btrfs-tree")
+        common.put(tree, "long", os.urandom(100000))
+        common.put(tree, "short", "x" * 100)
+        self.path = common.mkbtrfs(t.path("btrfs"), tree, 120 * MIB, "-m", "single", "-n", "4096", "-s", "4096")
+        with open(self.path, "rb") as file:
+            self.data = file.read()
+        fsid = self.data[SUPER + 32:SUPER + 48]
+        newest, self.items = {}, {}
+        for at in range(MIB, len(self.data), 4096):
+            if self.data[at + 32:at + 48] == fsid and self.data[at + 100] == 0:
+                generation, tree_id = struct.unpack_from("<QQ", self.data, at + 80)
+                first = self.data[at + 101:at + 118]
+                if newest.get((tree_id, first), (0, 0))[0] <= generation:
+                    newest[tree_id, first] = (generation, at)
+        for (tree_id, _), (_, at) in newest.items():
+            for i in range(struct.unpack_from("<I", self.data, at + 96)[0]):
+                item = at + 101 + 25 * i
+                number, kind, _, where, size = struct.unpack_from("<QBQII", self.data, item)
+                self.items.setdefault((tree_id, kind), []).append((number, at, item, at + 101 + where, size))
+
+    def item(self, tree_id, kind, fits=lambda number, size: True):
+        """(its leaf, the item, its data)"""
+        return next(found[1:4] for found in self.items[tree_id, kind] if fits(found[0], found[4]))
+
+    def change(self, block, at, data):
+        """Pokes of a leaf or the super block, with the sum."""
+        raw = bytearray(self.data[block:block + 4096])
+        raw[at - block:at - block + len(data)] = data
+        raw[0:4] = struct.pack("<I", crc32c(bytes(raw[32:])))
+        return [(block, bytes(raw))]
+
+
+def test_btrfs(t):
+    disk = Btrfs(t)
+    leaf, item, data = disk.item(5, EXTENT_DATA, lambda number, size: size == 53)
+    small, small_item, _ = disk.item(5, EXTENT_DATA, lambda number, size: size != 53)
+    index, _, name = disk.item(5, DIR_INDEX)
+    root, _, inode = disk.item(5, INODE, lambda number, size: number == 256)
+    chunks, chunk = next((at, data) for _, at, _, data, _ in disk.items[3, CHUNK] if disk.data[data + 24] & 1)  # of data
+    lookup, _, hashed = disk.item(5, DIR_ITEM)
+    rows = [
+        ("packed in an unknown way", disk.change(leaf, data + 16, b"\x09"), "packed in a way"),
+        ("encrypted", disk.change(leaf, data + 17, b"\1"), "is encrypted"),
+        ("a short extent", disk.change(leaf, item + 21, b"\x0a\0\0\0"), "makes no sense"),
+        ("nothing inside", disk.change(small, small_item + 21, b"\x15\0\0\0"), "makes no sense"),
+        ("a kind of its own", disk.change(leaf, data + 20, b"\7"), "makes no sense"),
+        ("an extent without end", disk.change(leaf, data + 45, b"\xff" * 8), "makes no sense"),
+        ("a packed extent of nothing", disk.change(leaf, data + 16, b"\1" + disk.data[data + 17:data + 29] + bytes(8)),
+         "a packed extent of btrfs has"),
+        ("a name past its item", disk.change(index, name + 27, b"\xff\xff"), "folder"),
+        ("a feature", disk.change(SUPER, SUPER + 188, b"\xff" * 8), "is not read here"),
+        ("a sum", [(SUPER, b"\x99" * 4)], "wrong checksum"),
+        ("a root that is a file", disk.change(root, inode + 52, struct.pack("<I", 0o100644)), "is no folder"),
+        ("a chunk of RAID 5", disk.change(chunks, chunk + 24, struct.pack("<Q", 0x81)), "the chunk of btrfs"),
+        ("a chunk past the end", disk.change(chunks, chunk + 56, b"\xff" * 8), "past the end"),
+        ("an item past its leaf", disk.change(leaf, item + 17, b"\xff\xff\xff\0"), "item past its end|makes no sense"),
+    ]
+    for number, changes, pattern in rows:
+        with t.sub(number):
+            says(copied_out(t, spoilt(t, disk.path, *changes)), pattern)
+    with t.sub("a name past its item, looked up"):
+        says(vmimg("cat", f"{spoilt(t, disk.path, *disk.change(lookup, hashed + 27, bytes([255, 255])))}:/long"),
+             "folder|no such")
 
 
 if __name__ == "__main__":
