@@ -445,8 +445,8 @@ def test_btrfs(t):
         ("a feature", disk.change(SUPER, SUPER + 188, b"\xff" * 8), "is not read here"),
         ("a sum", [(SUPER, b"\x99" * 4)], "wrong checksum"),
         ("a root that is a file", disk.change(root, inode + 52, struct.pack("<I", 0o100644)), "is no folder"),
-        ("a chunk of RAID 5", disk.change(chunks, chunk + 24, struct.pack("<Q", 0x81)), "the chunk of btrfs"),
-        ("a chunk past the end", disk.change(chunks, chunk + 56, b"\xff" * 8), "past the end"),
+        ("a chunk on another device", disk.change(chunks, chunk + 48, struct.pack("<Q", 9)), "is on another device"),
+        ("a chunk past the end", disk.change(chunks, chunk + 56, struct.pack("<Q", (1 << 64) - 4096)), "past the end"),
         ("an item past its leaf", disk.change(leaf, item + 17, b"\xff\xff\xff\0"), "item past its end|makes no sense"),
     ]
     for number, changes, pattern in rows:
