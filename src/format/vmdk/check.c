@@ -285,6 +285,13 @@ static void check_header(struct walk *w)
 			"%s: the header says a capacity of %" PRIu64
 			" bytes, the descriptor %" PRIu64,
 			w->name, g->capacity, stated);
+	if (g->line_ends_bad)
+		CORRUPT(w, "line-ends", 73,
+			"%s: the line ends in the header are damaged, as by a text-mode transfer",
+			w->name);
+	if (w->disk->rebuilt)
+		CORRUPT(w, "stream-end", VMIMG_NOWHERE,
+			"%s: the stream's footer or its directory is lost", w->name);
 	if (g->through_rgd)
 		CORRUPT(w, "directory-damaged", VMIMG_NOWHERE,
 			"%s: the grain directory is damaged; the redundant one is used", w->name);

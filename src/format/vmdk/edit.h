@@ -7,9 +7,6 @@
 #include "disk/edit.h"
 #include "format/vmdk/vmdk.h"
 
-/* Bytes of the largest grain table of a hosted extent, and of every one that is added. */
-#define VMIMG_VMDK_TABLE_MOST 2048U
-
 /* The text, NUL-terminated, of a descriptor with one extent, for a disk of so many sectors. The
  * caller frees it. */
 char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text, uint64_t sectors,

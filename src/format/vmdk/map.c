@@ -5,7 +5,7 @@
  * windows through one cache, so nothing here depends on what a header claims.
  */
 #include <inttypes.h>
-#include "format/vmdk/vmdk.h"
+#include "format/vmdk/repair.h"
 #include "util/num.h"
 
 #define WINDOW 4096U /* bytes of table looked at in one go */
@@ -59,22 +59,23 @@ static bool grain_inside(const struct vmdk_extent *e, uint64_t at, uint64_t len)
 }
 
 /* What the redundant directory knows of the grain at guest offset `inside`: for recovery. */
-static bool ask_redundant(const struct vmdk *v, const struct vmdk_extent *e, uint64_t inside,
-	uint64_t need, uint64_t *at)
+static enum vmdk_entry_kind ask_redundant(const struct vmdk *v, const struct vmdk_extent *e,
+	uint64_t inside, uint64_t need, uint64_t *at)
 {
 	const struct vmdk_grains *g = &e->g;
 	uint64_t span = vmimg_vmdk_table_span(g), one = 1, table;
+	enum vmdk_entry_kind kind;
 	struct vmimg_error unused;
 	uint8_t window[WINDOW];
 
 	if (!v->lenient || !g->rgd_at || g->through_rgd)
-		return false;
+		return VMDK_ENTRY_BAD;
 	if (read_entries(v, e, g->rgd_at, inside / span, &one, window, &unused) ||
-		vmimg_vmdk_directory_entry(g, window, &table) != VMDK_ENTRY_AT)
-		return false;
-	return !read_entries(v, e, table, inside % span / g->grain, &one, window, &unused) &&
-		vmimg_vmdk_grain_entry(g, window, at) == VMDK_ENTRY_AT &&
-		grain_inside(e, *at, need);
+		vmimg_vmdk_directory_entry(g, window, &table) != VMDK_ENTRY_AT ||
+		read_entries(v, e, table, inside % span / g->grain, &one, window, &unused))
+		return VMDK_ENTRY_BAD;
+	kind = vmimg_vmdk_grain_entry(g, window, at);
+	return kind == VMDK_ENTRY_AT && !grain_inside(e, *at, need) ? VMDK_ENTRY_BAD : kind;
 }
 
 /* How many of the count entries in window, from the first on, are of kind; for those that point at
@@ -112,10 +113,10 @@ static int map_grains(const struct vmdk *v, const struct vmdk_extent *e, uint64_
 		return vmimg_within(err, "grain table");
 	kind = vmimg_vmdk_grain_entry(g, window, &at);
 	if ((kind == VMDK_ENTRY_BAD || (kind == VMDK_ENTRY_AT && !grain_inside(e, at, need)))) {
-		if (!ask_redundant(v, e, inside, need, &at))
+		kind = ask_redundant(v, e, inside, need, &at);
+		if (kind == VMDK_ENTRY_BAD)
 			return fail_entry(
 				e, "grain table", table, first, raw_entry(g, window), err);
-		kind = VMDK_ENTRY_AT;
 		count = 1;
 	}
 	if (kind == VMDK_ENTRY_AT && g->packed) {
@@ -160,6 +161,27 @@ static int tables_in_hole(const struct vmdk_extent *e, const uint8_t *window, ui
 	return 0;
 }
 
+static bool table_inside(const struct vmdk_extent *e, uint64_t index, uint64_t at)
+{
+	return vmimg_range_inside(at, vmimg_vmdk_table_len(&e->g, index), vmimg_io_size(e->io));
+}
+
+/* For recovery: the table that the redundant directory has instead, or that the layout would have. */
+static bool find_table(
+	const struct vmdk *v, const struct vmdk_extent *e, uint64_t index, uint64_t *table)
+{
+	struct vmimg_error unused;
+	uint8_t window[WINDOW];
+	uint64_t one = 1;
+
+	if (!v->lenient || !e->g.rgd_at || e->g.through_rgd)
+		return false;
+	return (!read_entries(v, e, e->g.rgd_at, index, &one, window, &unused) &&
+		       vmimg_vmdk_directory_entry(&e->g, window, table) == VMDK_ENTRY_AT &&
+		       table_inside(e, index, *table)) ||
+		vmimg_vmdk_lost_table(&e->g, e->io, index, table);
+}
+
 static int map_sparse(const struct vmdk *v, const struct vmdk_extent *e, uint64_t inside,
 	struct vmimg_run *run, struct vmimg_error *err)
 {
@@ -177,10 +199,9 @@ static int map_sparse(const struct vmdk *v, const struct vmdk_extent *e, uint64_
 	if (read_entries(v, e, g->gd_at, first, &count, window, err))
 		return vmimg_within(err, "grain directory");
 	kind = vmimg_vmdk_directory_entry(g, window, &table);
-	if (kind == VMDK_ENTRY_BAD ||
-		(kind == VMDK_ENTRY_AT &&
-			!vmimg_range_inside(
-				table, vmimg_vmdk_table_len(g, first), vmimg_io_size(e->io)))) {
+	if (kind == VMDK_ENTRY_BAD || (kind == VMDK_ENTRY_AT && !table_inside(e, first, table))) {
+		if (find_table(v, e, first, &table))
+			return map_grains(v, e, table, inside, run, err);
 		run->len = span - inside % span;
 		return fail_entry(e, "grain directory", g->gd_at, first, raw_entry(g, window), err);
 	}
@@ -202,6 +223,23 @@ static int map_sparse(const struct vmdk *v, const struct vmdk_extent *e, uint64_
 	return 0;
 }
 
+/* A run that ends where the next unknown range begins need not be cut: there are no grains in that.
+ */
+static bool is_unknown(
+	const struct vmdk *v, uint64_t inside, struct vmimg_run *run, struct vmimg_error *err)
+{
+	uint64_t end;
+
+	if (!vmimg_vmdk_is_unknown(v->rebuilt, inside, &end))
+		return false;
+	run->len = end - inside;
+	(void)!vmimg_fail(err, VMIMG_ECORRUPT,
+		"the stream is damaged: what it had from guest offset 0x%" PRIx64 " to 0x%" PRIx64
+		" is not known",
+		inside, end);
+	return true;
+}
+
 int vmimg_vmdk_map(
 	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
 {
@@ -221,6 +259,8 @@ int vmimg_vmdk_map(
 		run->at = e->at + inside;
 		return 0;
 	}
+	if (v->rebuilt && is_unknown(v, inside, run, err))
+		return -1;
 	if (map_sparse(v, e, inside, run, err))
 		return -1;
 	run->len = vmimg_min(run->len, e->len - inside);

@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <strings.h>
-#include "format/vmdk/vmdk.h"
+#include "format/vmdk/repair.h"
 #include "io/file.h"
 #include "util/num.h"
 #include "util/text.h"
@@ -141,6 +141,14 @@ static int fail_missing(
 	return -1;
 }
 
+/* The file at hand as an extent. The caller gives it back. */
+static struct vmimg_io *own_io(const struct vmimg_disk *disk)
+{
+	const struct vmdk *v = vmdk_of(disk);
+
+	return vmimg_io_ref(v->rebuilt ? v->rebuilt->io : disk->io);
+}
+
 /* The extents of the descriptor's lines. Line number self (SIZE_MAX: none) is the file at hand,
  * whose tables are own. */
 static int open_lines(struct vmimg_disk *disk, const struct vmimg_open *options, size_t self,
@@ -164,7 +172,7 @@ static int open_lines(struct vmimg_disk *disk, const struct vmimg_open *options,
 			vmimg_disk_warn(
 				disk, "extent %zu is marked NOACCESS: it reads as zeroes", i);
 		if (i == self) {
-			e->io = vmimg_io_ref(disk->io);
+			e->io = own_io(disk);
 			e->g = *own;
 			if (check_capacity(disk, e, options->lenient, err))
 				return -1;
@@ -187,7 +195,7 @@ static int open_single(
 		return -1;
 	v->extent_count = 1;
 	v->extents[0] = (struct vmdk_extent){ .len = own->capacity, .sparse = true, .g = *own };
-	v->extents[0].io = vmimg_io_ref(disk->io);
+	v->extents[0].io = own_io(disk);
 	disk->size = own->capacity;
 	return 0;
 }
@@ -288,6 +296,20 @@ static size_t find_self(const struct vmimg_disk *disk)
 	return first;
 }
 
+/* A stream that has lost its directory, for the lenient. */
+static int rebuild(struct vmimg_disk *disk, struct vmdk_grains *own, struct vmimg_error *err)
+{
+	struct vmdk *v = vmdk_of(disk);
+
+	if (!own->lost || !own->packed || !(own->flags & VMDK_FLAG_MARKERS))
+		return 0;
+	v->rebuilt = vmimg_vmdk_rebuild(own, disk->io, err);
+	if (!v->rebuilt)
+		return -1;
+	vmimg_disk_warn(disk, "%" PRIu64 " grains were found by their markers", v->rebuilt->grains);
+	return 0;
+}
+
 static int open_sparse(
 	struct vmimg_disk *disk, const struct vmimg_open *options, struct vmimg_error *err)
 {
@@ -295,7 +317,8 @@ static int open_sparse(
 	struct vmdk_grains own;
 	size_t self;
 
-	if (vmimg_vmdk_grains_read(&own, disk, disk->io, options->lenient, err))
+	if (vmimg_vmdk_grains_read(&own, disk, disk->io, options->lenient, err) ||
+		rebuild(disk, &own, err))
 		return -1;
 	if (!own.descriptor_at)
 		return open_extent(disk, options, &own, err);
@@ -433,6 +456,7 @@ void vmimg_vmdk_close(struct vmimg_disk *disk)
 	for (size_t i = 0; i < v->extent_count; i++)
 		vmimg_io_unref(v->extents[i].io);
 	free(v->extents);
+	vmimg_vmdk_rebuilt_free(v->rebuilt);
 	vmimg_table_free(v->table);
 	vmimg_vmdk_descriptor_done(&v->descriptor);
 	free(v);

@@ -105,6 +105,19 @@ static int directory_sound(const struct vmdk_grains *g, struct vmimg_io *io, uin
 	return 0;
 }
 
+static int lose_directory(struct vmdk_grains *g, struct vmimg_disk *disk, struct vmimg_io *io,
+	struct vmimg_error *err)
+{
+	g->lost = true;
+	vmimg_disk_warn(disk, "the grain directory at 0x%" PRIx64 " is damaged", g->gd_at);
+	if (directory_inside(g, g->gd_at, io) &&
+		vmimg_vmdk_regular(g, io, g->gd_at, &g->regular, err))
+		return -1;
+	return g->rgd_at && directory_inside(g, g->rgd_at, io)
+		? vmimg_vmdk_regular(g, io, g->rgd_at, &g->regular_rgd, err)
+		: 0;
+}
+
 /*
  * A first directory with entries that cannot be gives way to a sound redundant one. When the header
  * places it outside the file the header itself is not to be trusted, its other offset included:
@@ -122,10 +135,8 @@ static int choose_directory(struct vmdk_grains *g, struct vmimg_disk *disk, stru
 		return 0;
 	if (!g->rgd_at || (!lenient && !directory_inside(g, g->gd_at, io)) ||
 		directory_sound(g, io, g->rgd_at, &other_sound, &unused, err) || !other_sound) {
-		if (lenient) /* otherwise reading it will be the error */
-			vmimg_disk_warn(
-				disk, "the grain directory at 0x%" PRIx64 " is damaged", g->gd_at);
-		return 0;
+		/* but for the lenient, reading it will be the error */
+		return lenient ? lose_directory(g, disk, io, err) : 0;
 	}
 	vmimg_disk_warn(disk,
 		"entry %" PRIu64 " of the grain directory at 0x%" PRIx64
@@ -136,12 +147,17 @@ static int choose_directory(struct vmdk_grains *g, struct vmimg_disk *disk, stru
 	return 0;
 }
 
-static int check_header(const struct vmdk_header *h, struct vmimg_error *err)
+static bool line_ends_bad(const struct vmdk_header *h)
+{
+	return (h->flags & VMDK_FLAG_NEWLINE) && memcmp(h->line_ends, VMDK_LINE_ENDS, 4);
+}
+
+static int check_header(const struct vmdk_header *h, bool lenient, struct vmimg_error *err)
 {
 	if (h->version < 1 || h->version > 3)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"header: version %" PRIu32 " (1 to 3 are known)", h->version);
-	if ((h->flags & VMDK_FLAG_NEWLINE) && memcmp(h->line_ends, VMDK_LINE_ENDS, 4))
+	if (line_ends_bad(h) && !lenient)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"header: the line ends at offset 73 are %02x %02x %02x %02x, not 0a 20 0d "
 			"0a: damaged by a text-mode transfer? copy it again in binary mode",
@@ -172,7 +188,7 @@ static int read_footer(struct vmdk_header *h, struct vmimg_io *io, struct vmimg_
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"no footer at 0x%" PRIx64 ": the stream is cut short, or more was added",
 			size - 2 * VMDK_SECTOR);
-	if (check_header(&footer, err))
+	if (check_header(&footer, false, err))
 		return vmimg_within(err, "footer");
 	if (footer.capacity != h->capacity || footer.grain_size != h->grain_size ||
 		footer.entries_per_table != h->entries_per_table)
@@ -183,6 +199,22 @@ static int read_footer(struct vmdk_header *h, struct vmimg_io *io, struct vmimg_
 	if (footer.gd_offset == VMDK_GD_AT_END)
 		return vmimg_fail(err, VMIMG_ECORRUPT, "footer: no grain directory");
 	h->gd_offset = footer.gd_offset;
+	return 0;
+}
+
+/* Without the footer a stream may still say in its markers what is where: for the lenient. */
+static int find_directory(struct vmdk_grains *g, struct vmdk_header *h, struct vmimg_disk *disk,
+	struct vmimg_io *io, bool lenient, struct vmimg_error *err)
+{
+	const uint32_t stream = VMDK_FLAG_PACKED | VMDK_FLAG_MARKERS;
+
+	if (!read_footer(h, io, err))
+		return 0;
+	if (!lenient || err->status != VMIMG_ECORRUPT || (h->flags & stream) != stream)
+		return -1;
+	vmimg_disk_warn(disk, "%s", err->text);
+	h->gd_offset = 0;
+	g->lost = true;
 	return 0;
 }
 
@@ -221,11 +253,15 @@ static int read_hosted(struct vmdk_grains *g, struct vmimg_disk *disk, struct vm
 	if (vmimg_io_pread(io, bytes, sizeof(bytes), 0, err))
 		return -1;
 	vmdk_header_decode(&h, bytes);
-	if (check_header(&h, err) ||
+	if (check_header(&h, lenient, err) ||
 		set_shape(g, h.capacity, h.grain_size, h.entries_per_table, err))
 		return -1;
-	if (h.gd_offset == VMDK_GD_AT_END && read_footer(&h, io, err))
+	g->at_end = h.gd_offset == VMDK_GD_AT_END;
+	if (g->at_end && find_directory(g, &h, disk, io, lenient, err))
 		return -1;
+	g->line_ends_bad = line_ends_bad(&h);
+	if (g->line_ends_bad)
+		vmimg_disk_warn(disk, "the line ends in the header are damaged");
 	g->kind = VMDK_HOSTED;
 	g->version = h.version;
 	g->flags = h.flags;
@@ -233,7 +269,9 @@ static int read_hosted(struct vmdk_grains *g, struct vmimg_disk *disk, struct vm
 	g->packed = h.flags & VMDK_FLAG_PACKED;
 	g->zeroed = h.flags & VMDK_FLAG_ZEROED;
 	g->unclean = h.unclean;
-	return place_hosted(g, &h, io, err) || choose_directory(g, disk, io, lenient, err) ? -1 : 0;
+	if (place_hosted(g, &h, io, err))
+		return -1;
+	return g->lost ? 0 : choose_directory(g, disk, io, lenient, err);
 }
 
 /* ---- COWD ---- */

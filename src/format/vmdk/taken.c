@@ -14,24 +14,31 @@ int vmimg_vmdk_taken_init(struct vmdk_taken *taken, uint64_t size, struct vmimg_
 	return taken->bits ? 0 : -1;
 }
 
+/* The bits of [first, end) that lie in the word of first. Moves first on. */
+static uint64_t next_mask(uint64_t *first, uint64_t end)
+{
+	uint64_t bit = *first % 64, count = vmimg_min(64 - bit, end - *first);
+
+	*first += count;
+	return (count == 64 ? UINT64_MAX : (UINT64_C(1) << count) - 1) << bit;
+}
+
 bool vmimg_vmdk_take(struct vmdk_taken *taken, uint64_t at, uint64_t len)
 {
-	uint64_t first = vmimg_div_up(at, taken->unit), end = (at + len) / taken->unit;
-	bool vacant = true;
+	bool fine = taken->unit == VMDK_SECTOR;
+	uint64_t first = fine ? at / taken->unit : vmimg_div_up(at, taken->unit);
+	uint64_t end = fine ? vmimg_div_up(at + len, taken->unit) : (at + len) / taken->unit;
 
-	if (taken->unit == VMDK_SECTOR) {
-		first = at / taken->unit;
-		end = vmimg_div_up(at + len, taken->unit);
+	for (uint64_t i = first, word; i < end;) {
+		word = i / 64;
+		if (taken->bits[word] & next_mask(&i, end))
+			return false;
 	}
-	while (first < end) {
-		uint64_t bit = first % 64, count = vmimg_min(64 - bit, end - first);
-		uint64_t mask = (count == 64 ? UINT64_MAX : (UINT64_C(1) << count) - 1) << bit;
-
-		vacant &= !(taken->bits[first / 64] & mask);
-		taken->bits[first / 64] |= mask;
-		first += count;
+	for (uint64_t i = first, word; i < end;) {
+		word = i / 64;
+		taken->bits[word] |= next_mask(&i, end);
 	}
-	return vacant;
+	return true;
 }
 
 void vmimg_vmdk_taken_done(struct vmdk_taken *taken)

@@ -26,6 +26,7 @@ const struct vmimg_format vmimg_vmdk = {
 	.describe = vmimg_vmdk_describe,
 	.identity = vmimg_vmdk_identity,
 	.check = vmimg_vmdk_check,
+	.repair = vmimg_vmdk_repair,
 	.create = vmimg_vmdk_create,
 	.measure = vmimg_vmdk_measure,
 	.edit = &vmimg_vmdk_edit,

@@ -15,6 +15,8 @@
 #define VMDK_MAX_EXTENTS    4096
 #define VMDK_MAX_DESCRIPTOR (UINT64_C(1) << 20)
 #define VMDK_NO_PARENT      UINT32_C(0xffffffff)
+/* Bytes of the largest grain table of a hosted extent, and of every one that is added. */
+#define VMIMG_VMDK_TABLE_MOST 2048U
 
 /* ---- descriptor.c: the text -------------------------------------------------------------- */
 
@@ -86,7 +88,12 @@ struct vmdk_grains {
 	uint64_t data_at;                       /* seSparse: the first grain */
 	uint64_t descriptor_at, descriptor_len; /* 0: none inside */
 	bool packed, zeroed, unclean;
+	bool at_end;      /* a footer says where the directory is */
 	bool through_rgd; /* gd_at is the redundant directory's place, for the first is bad */
+	/* what only the lenient put up with */
+	bool line_ends_bad;
+	bool lost; /* neither directory is sound */
+	uint64_t regular, regular_rgd; /* where the tables of each would begin; 0: not known */
 };
 
 enum vmdk_file_kind { VMDK_FILE_OTHER, VMDK_FILE_SPARSE, VMDK_FILE_TEXT };
@@ -118,6 +125,17 @@ enum vmdk_entry_kind vmimg_vmdk_directory_entry(
 enum vmdk_entry_kind vmimg_vmdk_grain_entry(
 	const struct vmdk_grains *g, const uint8_t *entry, uint64_t *at);
 
+/* regular.c: where the first table of the directory at directory_at would lie if all lay one behind
+ * the other, as most do; 0: not known. */
+int vmimg_vmdk_regular(const struct vmdk_grains *g, struct vmimg_io *io, uint64_t directory_at,
+	uint64_t *first, struct vmimg_error *err) VMIMG_CHECKED;
+/* Where the table of that index lies then; 0: not in a file of size bytes. */
+uint64_t vmimg_vmdk_regular_place(
+	const struct vmdk_grains *g, uint64_t size, uint64_t first, uint64_t index);
+/* The table that neither directory leads to any more, found by the layout (g->regular). */
+bool vmimg_vmdk_lost_table(
+	const struct vmdk_grains *g, struct vmimg_io *io, uint64_t index, uint64_t *at);
+
 /* The compressed grain whose marker lies at `at`: where its data lie, and how many bytes. */
 int vmimg_vmdk_packed_grain(const struct vmdk_grains *g, struct vmimg_io *io, uint64_t at,
 	uint64_t inside, uint64_t *data_at, uint32_t *size, struct vmimg_error *err) VMIMG_CHECKED;
@@ -141,6 +159,8 @@ struct vmdk {
 	size_t extent_count;
 	struct vmimg_table *table; /* one cache for the tables of all extents */
 	bool lenient;
+	struct vmdk_rebuilt *rebuilt; /* repair.h: the one extent, a stream, whose directory was
+				       * lost; the lenient only. NULL: none */
 	bool missing;        /* some extents are not there, and that was put up with */
 	bool header_differs; /* the header was believed, not the descriptor inside */
 };
@@ -165,6 +185,9 @@ int vmimg_vmdk_describe(
 	struct vmimg_disk *disk, struct vmimg_info *info, struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_vmdk_identity(const struct vmimg_disk *disk, struct vmimg_identity *identity);
 int vmimg_vmdk_check(struct vmimg_disk *disk, struct vmimg_report *report,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
+int vmimg_vmdk_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_report *fixed,
 	struct vmimg_error *err) VMIMG_CHECKED;
 
 /* ---- settings.c, sink.c
