@@ -4,9 +4,7 @@ read then, and what is left of a change that was cut off."""
 
 import hashlib
 import os
-import struct
 import subprocess
-import uuid
 
 from lib import disks, env, harness, layers, libvhdi, process, qemu, vhdx
 from lib.harness import check, equal
@@ -158,6 +156,119 @@ def test_old_places(t):
     all_agree(path, hashlib.sha256(want).hexdigest(), t.tmp)
     vmimg_ok("compact", path)
     all_agree(path, hashlib.sha256(want).hexdigest(), t.tmp)
+    check(all(not place or state == vhdx.PRESENT for state, place in vhdx.Reader(path).blocks), "places of blocks given up")
+
+
+def test_squeezed(t):
+    raw = t.path("full.raw")
+    with open(raw, "wb") as file:
+        for i in range(10):
+            file.write(bytes([i + 1]) * MIB)
+    path = t.path("a.vhdx")
+    vmimg_ok("convert", *SMALL, raw, path)
+    qemu.io(path, "write -P 0 2M 4M", fmt="vhdx")
+    layers.change(raw, raw + ".z", (2 * MIB, bytes(4 * MIB)))
+    vmimg_ok("compact", path)
+    equal(os.path.getsize(path), 10 * MIB, "size")
+    all_agree(path, disks.sha256(raw + ".z"), t.tmp)
+    qemu.io(path, "write -P 9 3M 1M", fmt="vhdx")  # a peer goes on with it
+    layers.change(raw + ".z", raw, (3 * MIB, b"\x09" * MIB))
+    all_agree(path, disks.sha256(raw), t.tmp)
+    with t.sub("a BAT that had moved"):
+        vmimg_ok("resize", path, str(200 << 30))
+        vmimg_ok("resize", "--shrink", path, str(10 * MIB))
+        qemu.io(path, "write -P 0 0 4M", fmt="vhdx")
+        layers.change(raw, raw + ".z", (0, bytes(4 * MIB)))
+        before = vhdx.Reader(path).regions[vhdx.BAT_ID]
+        vmimg_ok("compact", path)
+        after = vhdx.Reader(path).regions[vhdx.BAT_ID]
+        check(after[0] < before[0] and after[1] == before[1], f"the BAT's place: {before}, {after}")
+        equal(os.path.getsize(path), 4 * MIB + after[1] - MIB + 4 * MIB, "size")
+        all_agree(path, disks.sha256(raw + ".z"), t.tmp)
+
+
+def test_squeezed_child(t):
+    """Bitmaps move as well; of two chunks here, with blocks of 64 MiB."""
+    size, base, child = 5 << 30, t.path("base.vhdx"), t.path("child.vhdx")
+    options = "-o", "block_size=64M"
+    with open(t.path("m0.raw"), "wb") as file:
+        file.truncate(size)
+        for at in range(0, 5120, 512):
+            file.seek(at * MIB)
+            file.write(b"\x77" * 70000)
+    vmimg_ok("convert", *options, t.path("m0.raw"), base)
+    vmimg_ok("create", *options, "-b", "base.vhdx", child)
+    for commands in (["write -P 1 0 64k", "write -P 2 600M 64k", "write -P 3 4200M 1M"],
+                     ["write -z 0 64M", "write -z 576M 64M", "write -P 4 5000M 64k"]):
+        overlay = t.path("over.qcow2")
+        qemu.img("create", "-q", "-f", "qcow2", "-b", "m0.raw", "-F", "raw", overlay)
+        qemu.io(overlay, *commands, fmt="qcow2")
+        qemu.img("rebase", "-q", "-u", "-b", "child.vhdx", "-F", "vhdx", overlay)
+        vmimg_ok("commit", "-d", overlay)
+    before, digest = vhdx.Reader(child), process.guest_sha256(child)
+    equal(os.path.getsize(child), (4 + 64 * 4 + 2) * MIB, "size before")
+    vmimg_ok("compact", "--no-fs", child)
+    after = vhdx.Reader(child)
+    equal(os.path.getsize(child), (4 + 64 * 2 + 2) * MIB, "size")
+    check(max(after.bitmaps) < max(before.bitmaps), f"bitmaps: {before.bitmaps}, {after.bitmaps}")
+    layers.sound(child, "compacted")
+    equal(process.guest_sha256(child), digest, "content")
+
+
+def test_settings(t):
+    raw, changed = chain(t.tmp)
+    base, child = t.path("base.vhdx"), t.path("child.vhdx")
+    text = vmimg_ok("set", base).text
+    check(all(f"  {key}=<" in text for key in (
+        "uuid", "data-write-guid", "parent", "parent-linkage", "physical_sector_size", "creator")), text)
+    one, two = "01234567-89ab-cdef-0123-456789abcdef", "11111111-2222-3333-4444-555555555555"
+    vmimg_ok("set", base, f"uuid={one}", f"data-write-guid={two}", "physical_sector_size=512", "creator=d2v é")
+    reader = vhdx.Reader(base)
+    equal((str(reader.disk_id), reader.physical, str(reader.head["data_write"])), (one, 512, two), "settings")
+    equal(reader.file[8:24], "d2v é\0\0\0".encode("utf-16-le"), "creator")
+    info = vmimg_ok("info", "--json", base).json()
+    equal((info["identity"]["uuid"], info["creator"]), (one, "d2v é"), "as info tells them")
+    check(one in process.run("vhdiinfo", base).text or two in process.run("vhdiinfo", base).text, "as vhdiinfo tells them")
+    all_agree(base, disks.sha256(raw), t.tmp)
+    equal(vmimg("convert", "-O", "raw", child, t.path("no.raw")).code, 4, "its child knows another")
+    vmimg_ok("set", child, f"parent-linkage={two}")
+    all_agree(child, disks.sha256(changed), t.tmp, base)
+    os.rename(base, t.path("elsewhere, and longer.vhdx"))
+    vmimg_ok("set", child, "parent=elsewhere, and longer.vhdx")
+    equal(vhdx.Reader(child).pairs, {"parent_linkage": "{%s}" % two, "relative_path": ".\\elsewhere, and longer.vhdx"}, "pairs")
+    all_agree(child, disks.sha256(changed), t.tmp, t.path("elsewhere, and longer.vhdx"))
+    os.rename(t.path("elsewhere, and longer.vhdx"), base)
+    before = disks.sha256(base)
+    for words in ["uuid=12"], ["parent=x"], [f"parent-linkage={one}"], ["physical_sector_size=1024"], ["geometry=auto"], \
+            ["creator=" + 252 * "x"], ["data-write-guid=00000000-0000-0000-0000-000000000000"], ["uuid"]:
+        equal(vmimg("set", base, *words).code, 2, words[0])
+        equal(disks.sha256(base), before, f"the image after {words[0]}")
+    for creator in "x" * 251, "short":
+        vmimg_ok("set", base, "creator=" + creator)
+        equal(vmimg_ok("info", "--json", base).json()["creator"], creator, "creator")
+    vmimg_ok("set", base, "uuid=new")
+    check(one not in str(vhdx.Reader(base).disk_id), "the same uuid")
+    check(str(vhdx.Reader(base).head["data_write"]) != two, "children go on knowing a disk that the guest does not")
+    all_agree(base, disks.sha256(raw), t.tmp)
+
+
+def test_pairs_stay(t):
+    """What a locator says beside the names and the identity is kept."""
+    raw, _ = chain(t.tmp)
+    base = t.path("base.vhdx")
+    linkage = "{%s}" % vhdx.Reader(base).head["data_write"]
+    child = vhdx.Image(SIZE, pairs=[("parent_linkage", "{%s}" % vhdx.LOG_ID), ("parent_linkage2", linkage),
+                                    ("relative_path", "gone.vhdx"), ("volume_path", "\\\\?\\Volume\\base.vhdx"),
+                                    ("absolute_win32_path", "D:\\x\\base.vhdx"), ("some_key", "kept")])
+    path = child.write(t.path("pairs.vhdx"))
+    equal(process.guest_sha256(path), disks.sha256(raw), "content")
+    os.rename(base, t.path("new.vhdx"))
+    vmimg_ok("set", path, "parent=new.vhdx")
+    equal(vhdx.Reader(path).pairs, {"parent_linkage": "{%s}" % vhdx.LOG_ID, "parent_linkage2": linkage,
+                                    "relative_path": ".\\new.vhdx", "some_key": "kept"}, "by name")
+    all_agree(path, disks.sha256(raw), t.tmp, t.path("new.vhdx"))
+    vmimg_ok("chain", "relink", path, "new.vhdx")
+    equal(vhdx.Reader(path).pairs, {"parent_linkage": linkage, "relative_path": ".\\new.vhdx", "some_key": "kept"}, "relinked")
 
 
 def test_children_resize(t):
@@ -179,7 +290,7 @@ def test_cut_off(t):
     for name in "base.vhdx", "child.vhdx":
         os.rename(t.path(name), t.path("f/" + name))
     both = disks.sha256(changed), disks.sha256(raw)
-    for words in (["rebase", "-u", "-b", "base.vhdx", "IMAGE"], ["rebase", "--threads=1", "-b", "", "IMAGE"],
+    for words in (["set", "IMAGE", "uuid=new", "physical_sector_size=512", "parent=base.vhdx"], ["rebase", "-u", "-b", "base.vhdx", "IMAGE"], ["rebase", "--threads=1", "-b", "", "IMAGE"],
                   ["compact", "--threads=1", "IMAGE"]):
         with t.sub(" ".join(words)):
             layers.cut_off(t.path("f"), "child.vhdx", both[:1], *words)

@@ -130,7 +130,8 @@ static inline void fake_lay_over(const struct fake *fake, uint8_t *guest)
 			memcpy(guest + start, fake->bytes + start, (size_t)(fake->ends[i] - start));
 }
 
-/* The fake's runs, into the image that is there. */
+/* The fake's runs, into the image that is there. A granule that they have in part is read from it.
+ */
 static inline int image_patch(
 	struct vmimg_disk *disk, struct fake *fake, bool same_content, struct vmimg_error *err)
 {
@@ -141,6 +142,10 @@ static inline int image_patch(
 		.disk = &fake->disk, .sink = sink, .layer = true, .how = { .threads = 1 }
 	};
 	struct vmimg_converted done;
+	int failed;
 
-	return sink ? vmimg_convert_run(&convert, &done, err) : -1;
+	fake->disk.parent = disk;
+	failed = !sink || vmimg_convert_run(&convert, &done, err);
+	fake->disk.parent = NULL;
+	return failed ? -1 : 0;
 }

@@ -124,3 +124,8 @@ struct vmimg_sink *vmimg_vhdx_update(
 int vmimg_vhdx_empty(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vhdx_change_parent(struct vmimg_disk *disk, const struct vmimg_parent *parent,
 	struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vhdx_squeeze(
+	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vhdx_set(struct vmimg_disk *disk, const struct vmimg_options *options,
+	struct vmimg_error *err) VMIMG_CHECKED;
+extern const struct vmimg_option_spec vmimg_vhdx_settings[];

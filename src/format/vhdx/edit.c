@@ -172,4 +172,7 @@ const struct vmimg_edit_ops vmimg_vhdx_edit = {
 	.update = vmimg_vhdx_update,
 	.empty = vmimg_vhdx_empty,
 	.set_parent = vmimg_vhdx_change_parent,
+	.squeeze = vmimg_vhdx_squeeze,
+	.set = vmimg_vhdx_set,
+	.settings = vmimg_vhdx_settings,
 };
