@@ -43,6 +43,31 @@ int cli_change_open(struct cli_image *image, const char *path, const struct cli_
 	return cli_change_open_with(image, path, common, NULL, err);
 }
 
+/* With a lock of its own: what the image is can be told only afterwards. */
+static int undo(const char *path, const struct cli_common *common, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = vmimg_file_open(path, true, err);
+	VMIMG_AUTO(vmimg_journal_close) struct vmimg_journal *journal = NULL;
+	bool done;
+
+	if (!io || vmimg_io_lock(io, VMIMG_LOCK_WRITE, err))
+		return -1;
+	if (io->is_device)
+		return 0;
+	journal = vmimg_journal_open(path, io, err);
+	if (!journal || vmimg_journal_roll_back(journal, &done, err))
+		return -1;
+	if (done && !common->quiet)
+		cli_warn("%s: a change that was interrupted was undone first", vmimg_io_name(io));
+	return 0;
+}
+
+int cli_change_open_undone(struct cli_image *image, const char *path,
+	const struct cli_common *common, struct vmimg_error *err)
+{
+	return undo(path, common, err) ? -1 : cli_change_open(image, path, common, err);
+}
+
 int cli_change_open_alone(struct cli_image *image, const char *path,
 	const struct cli_common *common, struct vmimg_error *err)
 {

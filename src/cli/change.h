@@ -14,6 +14,9 @@ int cli_change_open_with(struct cli_image *image, const char *path, const struct
 /* The image without its parents, which may be missing. */
 int cli_change_open_alone(struct cli_image *image, const char *path,
 	const struct cli_common *common, struct vmimg_error *err) VMIMG_CHECKED;
+/* The same as cli_change_open, but a change that was cut off is undone first. */
+int cli_change_open_undone(struct cli_image *image, const char *path,
+	const struct cli_common *common, struct vmimg_error *err) VMIMG_CHECKED;
 /* For an operation that the format does not have. */
 int cli_change_unsupported(
 	const struct cli_image *image, const char *what, struct vmimg_error *err);

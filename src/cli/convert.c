@@ -347,7 +347,8 @@ static const struct cli_option options[] = {
 		cli_set_nothing, 0 },
 	{ 0, "digest", "NAME", "a digest of the disk as well: sha256, tree ...", cli_set_text,
 		offsetof(struct args, digest) },
-	{ 0, "in-place", NULL, "the data stays where it is: between raw, fixed VHD and flat VMDK",
+	{ 0, "in-place", NULL, "the data stays where it is: between raw, fixed VHD and flat VMDK; raw to qcow2, "
+		"vhdx, vdi",
 		cli_set_flag, offsetof(struct args, in_place) },
 	{ 0, "keep-chain", NULL,
 		"every layer becomes a file of its own beside DST, and they are linked",

@@ -2,7 +2,7 @@
 /*
  * A sink that is given nothing but absence writes what its format has around the data: a footer, or
  * a descriptor. Where the data has to change its name it gets the new one first, and loses the old
- * one last.
+ * one last. Formats that begin where the data does adopt it (engine/adopt.h).
  */
 #include "cli/convert_in_place.h"
 #include <errno.h>
@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 #include "cli/change.h"
+#include "cli/progress.h"
+#include "engine/adopt.h"
 #include "engine/blank.h"
 #include "io/file.h"
 
@@ -55,6 +57,17 @@ static int rename_data(const char *from, const char *to, struct vmimg_error *err
 	return vmimg_file_sync_folder(to, err);
 }
 
+static int read_options(
+	const struct job *job, struct vmimg_options *list, struct vmimg_error *err)
+{
+	const struct vmimg_options *given = &job->args->options.list;
+
+	for (size_t i = 0; i < given->count; i++)
+		if (vmimg_options_set(list, given->items[i].key, given->items[i].value, err))
+			return -1;
+	return 0;
+}
+
 /* ---- formats around the data in the same file ---- */
 
 static int wrap(struct job *job, struct vmimg_io *io, struct vmimg_siblings *siblings,
@@ -65,11 +78,8 @@ static int wrap(struct job *job, struct vmimg_io *io, struct vmimg_siblings *sib
 		.size = job->size, .options = &list, .siblings = siblings, .unique = true
 	}; /* identities that come from the content would have to read it */
 	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = NULL;
-	int failed = 0;
+	int failed = read_options(job, &list, err);
 
-	for (size_t i = 0; !failed && i < job->args->options.list.count; i++)
-		failed = vmimg_options_set(&list, job->args->options.list.items[i].key,
-			job->args->options.list.items[i].value, err);
 	if (!failed)
 		failed = vmimg_options_set(
 			&list, "subformat", siblings ? "monolithicFlat" : "fixed", err);
@@ -91,6 +101,49 @@ static int to_vhd(struct job *job, const char *from, struct vmimg_error *err)
 		return -1;
 	}
 	return rename_data(from, job->to, err);
+}
+
+/* ---- formats whose head lies where the data begins ---- */
+
+/* A command that was cut off may be given again as it was, when its work was done. */
+static int refuse_twice(struct job *job, struct vmimg_error *err)
+{
+	struct vmimg_error unused;
+
+	if (vmimg_disk_probe(job->data, &unused) != job->format)
+		return 0;
+	return vmimg_fail(err, VMIMG_EREFUSED, "%s is %s already: it is not made one twice",
+		vmimg_io_name(job->data), job->format->title);
+}
+
+static int check_file(struct job *job, struct vmimg_error *err)
+{
+	if (job->data != job->image.io || job->size != vmimg_io_size(job->data))
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "make it raw first");
+	if (job->data->is_device)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"%s is a device, which cannot grow: convert it into a new image",
+			vmimg_io_name(job->data));
+	return refuse_twice(job, err);
+}
+
+static int adopt(struct job *job, const char *from, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_journal_close) struct vmimg_journal *journal = NULL;
+	struct vmimg_options list = { 0 };
+	struct vmimg_adopt how = { .raw = job->image.disk,
+		.format = job->format,
+		.options = &list,
+		.how = { .cancel = cli_catch_signals() } };
+	int failed;
+
+	if (check_file(job, err))
+		return -1;
+	journal = vmimg_journal_open(from, job->data, err);
+	how.journal = journal;
+	failed = !journal || read_options(job, &list, err) || vmimg_adopt_run(&how, err);
+	vmimg_options_done(&list);
+	return failed ? -1 : rename_data(from, job->to, err);
 }
 
 /* ---- a descriptor beside the data ---- */
@@ -189,12 +242,22 @@ int cli_convert_in_place(const char *from, const char *to, const struct vmimg_fo
 	struct vmimg_error *err)
 {
 	struct job job = { .to = to, .format = format, .args = args };
-	int failed = cli_change_open(&job.image, from, common, err) || find_data(&job, err);
+	bool there = false;
+	int failed = cli_change_open_undone(&job.image, from, common, err);
+
+	if (!failed)
+		there = to && job.image.disk->format == format && format->adopts;
+	if (!failed && !there)
+		failed = find_data(&job, err);
 
 	if (!failed && to && !access(to, F_OK))
 		failed = vmimg_fail(err, VMIMG_EEXIST, "%.80s exists", to);
 	if (failed)
 		failed = -1;
+	else if (there) /* all that an earlier call had left to do */
+		failed = rename_data(from, to, err);
+	else if (format->adopts)
+		failed = adopt(&job, from, err);
 	else if (!strcmp(format->name, "raw"))
 		failed = to_raw(&job, from, err);
 	else if (!strcmp(format->name, "vhd"))
@@ -203,7 +266,7 @@ int cli_convert_in_place(const char *from, const char *to, const struct vmimg_fo
 		failed = to_vmdk(&job, from, err);
 	else
 		failed = vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"format %s has its tables before the data: convert into a new image",
+			"format %s has its tables among the data: convert into a new image",
 			format->name);
 	cli_image_close(&job.image);
 	return failed ? -1 : CLI_OK;

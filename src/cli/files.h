@@ -7,7 +7,7 @@
 #include "io/lock.h"
 
 /* The warning that goes with cut_off. */
-#define CLI_CUT_OFF "a repair of it was cut off: vmimg repair --in-place undoes that"
+#define CLI_CUT_OFF "a change of it in place was cut off: vmimg repair --in-place undoes that"
 
 struct cli_file_id {
 	uint64_t id[2]; /* as in struct vmimg_io */

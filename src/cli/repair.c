@@ -206,7 +206,7 @@ static void print_human(const struct job *job)
 	bool dry = job->args->dry_run;
 
 	if (job->rolled_back)
-		printf("A repair that was interrupted was undone first.\n");
+		printf("A change that was interrupted was undone first.\n");
 	if (cli_findings_count(&repair->fixed))
 		printf("%s\n", dry ? "To be fixed:" : "Fixed:");
 	cli_print_findings(&repair->fixed);

@@ -30,11 +30,19 @@ static int find_format(struct cli_image *image, const struct cli_common *common,
 	return 0;
 }
 
+static bool has_repair(const char *name)
+{
+	const struct vmimg_format *format = vmimg_format_find(name);
+
+	return !format || format->repair;
+}
+
 int cli_repair_in_place(struct cli_image *image, const char *path, const struct cli_common *common,
 	struct cli_repair *repair, const struct vmimg_run_how *how, struct vmimg_error *err)
 {
 	VMIMG_AUTO(vmimg_journal_close) struct vmimg_journal *journal = NULL;
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *stage = NULL;
+	bool cut_off;
 
 	if (open_file(image, path, common, !repair->dry_run, err))
 		return -1;
@@ -42,11 +50,15 @@ int cli_repair_in_place(struct cli_image *image, const char *path, const struct 
 		return -1;
 	if (common->sandbox && cli_sandbox_enter(common->sandbox, common->untrusted, err))
 		return -1;
+	cut_off = journal && vmimg_journal_left(image->io);
 	if (journal && vmimg_journal_roll_back(journal, &repair->rolled_back, err))
 		return -1;
 	stage = vmimg_stage_open(image->io, err);
-	if (!stage || find_format(image, common, repair, err) ||
-		vmimg_repair_run(stage, repair->format, how, &repair->did, err))
+	if (!stage || find_format(image, common, repair, err))
+		return -1;
+	if (cut_off && !has_repair(repair->format)) /* a raw disk, as it was */
+		return 0;
+	if (vmimg_repair_run(stage, repair->format, how, &repair->did, err))
 		return -1;
 	repair->held_back = repair->leaks && repair->did.fixed.count[VMIMG_FINDING_CORRUPTION];
 	return journal && !repair->held_back ? vmimg_journal_apply(journal, stage, err) : 0;

@@ -77,6 +77,7 @@ struct vmimg_format {
 	const char *title;
 	const char *suffixes; /* of file names, "qcow2 qcow"; NULL: none */
 	bool snapshots;       /* open heeds vmimg_open.snapshot */
+	bool adopts;          /* create heeds vmimg_create.adopt */
 	/* Pure. How sure it is, 0 to 100; 50 and above is a strong match. */
 	int (*probe)(const struct vmimg_probe *);
 	/* Fills disk->size, ->block, ->parent, ->state …, or fails, leaving what it has made for

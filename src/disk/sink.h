@@ -25,7 +25,8 @@ enum vmimg_piece_kind {
 struct vmimg_piece {
 	enum vmimg_piece_kind kind;
 	uint32_t size;        /* bytes: the granule (less at the disk's end), or the packed size */
-	const uint8_t *bytes; /* DATA: in chunk->data; PACKED: the packed bytes */
+	const uint8_t *bytes; /* DATA: in chunk->data, or NULL: they lie where they shall (see
+			       * vmimg_create.adopt); PACKED: the packed bytes */
 };
 
 /* One write that the engine shall do. Bytes stay valid until the chunk is done. */
@@ -73,6 +74,10 @@ struct vmimg_sink {
 	const struct vmimg_codec *codec; /* takes blocks of this codec, one granule each, as they
 					  * are packed in the source; NULL: none */
 	enum vmimg_level level;          /* of the packers the engine makes */
+	/* With vmimg_create.adopt: */
+	uint64_t moved; /* bytes of the disk, from 0 on, that cannot stay where they lie: a multiple
+			 * of granule, at which a chunk ends */
+	uint64_t overlaid; /* bytes of the file, from 0 on, that are written over; at most moved */
 };
 
 struct vmimg_sink_ops {
@@ -112,6 +117,13 @@ struct vmimg_create {
 	bool dry;       /* nothing will be put into it: what takes time can be left out */
 	bool unique;    /* random identities instead of derived ones */
 	uint64_t epoch; /* seconds: what is written where a time must be */
+	/*
+	 * The io holds the disk already, byte for byte, and from here on is zero or ends; 0: it is
+	 * empty. For formats that adopt. Up to here each byte of the disk stays at its own offset
+	 * in the io, but for the first sink->moved ones: chunks below that come as always and are
+	 * stored behind, along with the tables; the data of the others comes without bytes.
+	 */
+	uint64_t adopt;
 };
 
 /* What a device held is no image any more when this returns; unless it fails for the options. */

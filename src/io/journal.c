@@ -17,7 +17,7 @@
 
 #define SUFFIX      ".vmimg-undo"
 #define PAGE        VMIMG_STAGE_PAGE
-#define VERSION     1U
+#define VERSION     2U /* 1 had no "zero_from" */
 #define HEAD_SIZE   512U
 #define RECORD_HEAD 16U
 #define RECORD      (RECORD_HEAD + PAGE)
@@ -28,7 +28,8 @@
 	F(le64, inode, 16)                       \
 	F(le64, before, 24) /* bytes of image */ \
 	F(le64, after, 32)                       \
-	F(le64, count, 40)
+	F(le64, count, 40)                       \
+	F(le64, zero_from, 48)
 VMIMG_LAYOUT(undo_head, HEAD_SIZE, HEAD);
 #define RECORD_LAYOUT(F, B) F(le64, at, 0) F(le32, sum, 8)
 VMIMG_LAYOUT(undo_record, RECORD_HEAD, RECORD_LAYOUT);
@@ -137,8 +138,9 @@ static int is_whole(
 	if (vmimg_io_pread(undo, bytes, HEAD_SIZE, 0, err))
 		return -1;
 	undo_head_decode(head, bytes);
-	if (memcmp(head->magic, head_magic, sizeof(head_magic)) || head->version != VERSION ||
-		!vmimg_mul(head->count, RECORD, &records) || records != size - HEAD_SIZE - END_SIZE)
+	if (memcmp(head->magic, head_magic, sizeof(head_magic)) || !head->version ||
+		head->version > VERSION || !vmimg_mul(head->count, RECORD, &records) ||
+		records != size - HEAD_SIZE - END_SIZE)
 		return 0;
 	sum = vmimg_crc32c(0, bytes, HEAD_SIZE);
 	for (uint64_t i = 0; i < head->count; i++) {
@@ -158,13 +160,19 @@ static int is_whole(
 	return 0;
 }
 
+/* From where on the image was zero before the change. */
+static uint64_t zero_from(const struct undo_head *head)
+{
+	return head->version > 1 ? vmimg_min(head->zero_from, head->before) : head->before;
+}
+
 /* An undo file must not be poured over another image that came to have the same name. */
 static int check_same(
 	struct vmimg_journal *j, const struct undo_head *head, struct vmimg_error *err)
 {
 	uint64_t size = vmimg_io_size(j->image);
 
-	if (j->image->id[1] == head->inode && size >= vmimg_min(head->before, head->after) &&
+	if (j->image->id[1] == head->inode && size >= vmimg_min(zero_from(head), head->after) &&
 		size <= vmimg_max(head->before, head->after))
 		return 0;
 	return vmimg_fail(err, VMIMG_EREFUSED,
@@ -195,16 +203,20 @@ int vmimg_journal_refuse(struct vmimg_io *io, struct vmimg_error *err)
 	if (!vmimg_journal_left(io))
 		return 0;
 	return vmimg_fail(err, VMIMG_ECORRUPT,
-		"%s: a repair was cut off, and what undoes it is in the file beside it that ends "
-		"in " SUFFIX ": vmimg repair --in-place first",
+		"%s: a change in place was cut off, and what undoes it is in the file beside it "
+		"that ends in " SUFFIX ": vmimg repair --in-place first",
 		vmimg_io_name(io));
 }
 
 static int restore(struct vmimg_journal *j, struct vmimg_io *undo, const struct undo_head *head,
 	struct vmimg_error *err)
 {
+	uint64_t keep = zero_from(head);
 	uint8_t bytes[RECORD];
 
+	if (keep < head->before && vmimg_io_size(j->image) > keep &&
+		vmimg_io_resize(j->image, keep, err))
+		return -1;
 	for (uint64_t i = 0; i < head->count; i++) {
 		struct undo_record record;
 		uint64_t len;
@@ -260,15 +272,16 @@ static int write_record(struct vmimg_journal *j, struct vmimg_io *undo, uint64_t
 	return vmimg_io_pwrite(undo, bytes, RECORD, place, err);
 }
 
-static int write_undo(struct vmimg_journal *j, struct vmimg_io *undo, uint64_t after,
-	const struct vmimg_stage_page *pages, size_t count, struct vmimg_error *err)
+static int write_undo(struct vmimg_journal *j, struct vmimg_io *undo,
+	const struct vmimg_journal_change *change, struct vmimg_error *err)
 {
 	uint8_t bytes[HEAD_SIZE] = { 0 }, last[END_SIZE] = { 0 };
 	struct undo_head head = { .version = VERSION,
 		.inode = j->image->id[1],
 		.before = vmimg_io_size(j->image),
-		.after = after,
-		.count = count };
+		.after = change->after,
+		.count = change->count,
+		.zero_from = change->zero_from };
 	struct undo_end end;
 	uint64_t place = HEAD_SIZE;
 	uint32_t sum;
@@ -278,8 +291,8 @@ static int write_undo(struct vmimg_journal *j, struct vmimg_io *undo, uint64_t a
 	sum = vmimg_crc32c(0, bytes, sizeof(bytes));
 	if (vmimg_io_pwrite(undo, bytes, sizeof(bytes), 0, err))
 		return -1;
-	for (size_t i = 0; i < count; i++, place += RECORD)
-		if (write_record(j, undo, place, pages[i].at, &sum, err))
+	for (size_t i = 0; i < change->count; i++, place += RECORD)
+		if (write_record(j, undo, place, change->pages[i].at, &sum, err))
 			return -1;
 	memcpy(end.magic, end_magic, sizeof(end_magic));
 	end.sum = sum;
@@ -289,53 +302,65 @@ static int write_undo(struct vmimg_journal *j, struct vmimg_io *undo, uint64_t a
 	return sync_folder(j, err);
 }
 
-static int write_image(struct vmimg_journal *j, uint64_t after,
-	const struct vmimg_stage_page *pages, size_t count, struct vmimg_error *err)
+int vmimg_journal_begin(struct vmimg_journal *j, const struct vmimg_journal_change *change,
+	struct vmimg_error *err)
 {
-	for (size_t i = 0; i < count; i++) {
-		uint64_t len = vmimg_min(PAGE, after - pages[i].at);
+	struct vmimg_io *undo = open_file(j, O_RDWR | O_CREAT | O_EXCL, err);
+	struct vmimg_error unused;
+	int failed;
 
-		if (vmimg_io_pwrite(j->image, pages[i].bytes, (size_t)len, pages[i].at, err))
-			return -1;
-	}
-	if (vmimg_io_size(j->image) < after && vmimg_io_resize(j->image, after, err))
+	if (!undo)
 		return -1;
-	return vmimg_io_sync(j->image, err);
+	failed = write_undo(j, undo, change, err);
+	vmimg_io_unref(undo);
+	if (failed)
+		(void)!remove_file(j, &unused); /* what is not whole is passed over anyway */
+	return failed;
 }
 
-/* The change failed with err: back to before it. */
-static int go_back(struct vmimg_journal *j, struct vmimg_error *err)
+int vmimg_journal_end(struct vmimg_journal *j, struct vmimg_error *err)
+{
+	return vmimg_io_sync(j->image, err) ? vmimg_journal_go_back(j, err) : remove_file(j, err);
+}
+
+int vmimg_journal_go_back(struct vmimg_journal *j, struct vmimg_error *err)
 {
 	struct vmimg_error why;
 	bool done;
 
 	if (vmimg_journal_roll_back(j, &done, &why))
-		return vmimg_within(err, "half done (repair again: %.80s undoes it)", j->name);
+		return vmimg_within(
+			err, "half done (%.80s undoes it: vmimg repair --in-place)", j->name);
 	return vmimg_within(err, "undone");
+}
+
+static int write_image(struct vmimg_journal *j, const struct vmimg_journal_change *change,
+	struct vmimg_error *err)
+{
+	for (size_t i = 0; i < change->count; i++) {
+		const struct vmimg_stage_page *page = &change->pages[i];
+		uint64_t len = vmimg_min(PAGE, change->after - page->at);
+
+		if (vmimg_io_pwrite(j->image, page->bytes, (size_t)len, page->at, err))
+			return -1;
+	}
+	return vmimg_io_size(j->image) < change->after
+		? vmimg_io_resize(j->image, change->after, err)
+		: 0;
 }
 
 int vmimg_journal_apply(
 	struct vmimg_journal *j, const struct vmimg_io *stage, struct vmimg_error *err)
 {
-	size_t count;
-	const struct vmimg_stage_page *pages = vmimg_stage_pages(stage, &count);
-	uint64_t after = atomic_load(&stage->size);
-	struct vmimg_io *undo;
-	struct vmimg_error unused;
-	int failed;
+	struct vmimg_journal_change change = {
+		.after = atomic_load(&stage->size), .zero_from = vmimg_io_size(j->image)
+	};
 
-	if (!count)
+	change.pages = vmimg_stage_pages(stage, &change.count);
+	if (!change.count)
 		return 0;
-	undo = open_file(j, O_RDWR | O_CREAT | O_EXCL, err);
-	if (!undo)
+	if (vmimg_journal_begin(j, &change, err))
 		return -1;
-	failed = write_undo(j, undo, after, pages, count, err);
-	vmimg_io_unref(undo);
-	if (failed) {
-		(void)!remove_file(j, &unused); /* what is not whole is passed over anyway */
-		return -1;
-	}
-	if (write_image(j, after, pages, count, err))
-		return go_back(j, err);
-	return remove_file(j, err);
+	return write_image(j, &change, err) ? vmimg_journal_go_back(j, err)
+					    : vmimg_journal_end(j, err);
 }

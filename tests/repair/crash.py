@@ -81,7 +81,7 @@ def test_others_notice(t):
     for words in readers(t, image):
         with t.sub(" ".join(words).replace(t.tmp + "/", "")):
             errors = process.vmimg(*words).errors
-            equal(errors.count("a repair of it was cut off"), 1, f"warnings in {errors!r}")
+            equal(errors.count("a change of it in place was cut off"), 1, f"warnings in {errors!r}")
     for words in ["check", image], ["map", image], ["digest", image]:
         check("cut off" not in process.vmimg(words[0], "-q", *words[1:]).errors, "a warning with -q")
     with t.sub("chain show"):

@@ -97,6 +97,11 @@ static int check_combination(
 		problem = "an external data file cannot hold compressed clusters";
 	else if (create->compress && wish->prealloc != PREALLOC_OFF)
 		problem = "preallocation and compression do not go together";
+	else if (create->adopt &&
+		(create->parent_name || create->compress || wish->data_file ||
+			wish->prealloc != PREALLOC_OFF))
+		problem = "data that stays where it is takes no backing file, no data file, no "
+			  "preallocation and no compression";
 	else if (wish->data_raw && !wish->data_file)
 		problem = "data_file_raw needs data_file";
 	else if (create->parent_name && strlen(create->parent_name) > QCOW2_MAX_BACKING)
@@ -166,7 +171,9 @@ static void fill_sink(
 		.chunk = chunk > granule ? chunk : granule,
 		.keeps_absent = create->parent_name,
 		.splits_zeroes = wish->prealloc != PREALLOC_FULL,
-		.level = create->level };
+		.level = create->level,
+		.moved = create->adopt ? wish->cluster : 0,
+		.overlaid = create->adopt ? wish->cluster : 0 };
 	if (create->compress) {
 		s->sink.codec = wish->zstd ? &vmimg_codec_zstd : &vmimg_codec_deflate;
 		s->sink.pack_room = s->sink.chunk;
@@ -197,10 +204,20 @@ static int take_names(struct vmimg_qcow2_sink *s, const struct vmimg_create *cre
 	return s->data ? 0 : -1;
 }
 
-static int make_tables(struct vmimg_qcow2_sink *s, struct vmimg_error *err)
+int vmimg_qcow2_take_l1(struct vmimg_qcow2_sink *s, struct vmimg_error *err)
+{
+	return vmimg_qcow2_tail_clusters(&s->tail,
+		vmimg_div_up(s->header.l1_size * UINT64_C(8), s->cluster), &s->header.l1_offset,
+		err);
+}
+
+/* Behind an adopted disk the L1 table comes last: nothing is written before the first chunk. */
+static int make_tables(
+	struct vmimg_qcow2_sink *s, const struct vmimg_create *create, struct vmimg_error *err)
 {
 	uint64_t entries = vmimg_div_up(s->sink.size, (uint64_t)s->cluster << s->l2_bits);
-	uint64_t clusters;
+	uint64_t base = vmimg_div_up(create->adopt, s->cluster);
+	unsigned order = s->header.refcount_order;
 
 	if (entries * 8 > MAX_L1_BYTES)
 		return vmimg_fail(err, VMIMG_EINVAL,
@@ -211,11 +228,14 @@ static int make_tables(struct vmimg_qcow2_sink *s, struct vmimg_error *err)
 	s->header.l1_size = (uint32_t)entries;
 	s->l1 = vmimg_alloc_array(entries, 8, err);
 	s->l2 = vmimg_alloc_array(s->cluster, 1, err);
-	if (!s->l1 || !s->l2 ||
-		vmimg_qcow2_tail_init(&s->tail, s->io, s->cluster, s->header.refcount_order, err))
+	if (!s->l1 || !s->l2)
 		return -1;
-	clusters = vmimg_div_up(entries * 8, s->cluster);
-	return vmimg_qcow2_tail_clusters(&s->tail, clusters, &s->header.l1_offset, err);
+	if (create->adopt)
+		return vmimg_qcow2_tail_adopt(&s->tail, s->io, s->cluster, order, base, err);
+	return vmimg_qcow2_tail_init(&s->tail, s->io, s->cluster, order, err) ||
+			vmimg_qcow2_take_l1(s, err)
+		? -1
+		: 0;
 }
 
 struct vmimg_sink *vmimg_qcow2_create(
@@ -237,7 +257,7 @@ struct vmimg_sink *vmimg_qcow2_create(
 	s->io = vmimg_io_ref(io);
 	fill_header(s, create, &wish);
 	fill_sink(s, create, &wish);
-	if (take_names(s, create, &wish, err) || make_tables(s, err) ||
+	if (take_names(s, create, &wish, err) || make_tables(s, create, err) ||
 		vmimg_qcow2_sink_crypt(s, create, &wish.crypt, err)) {
 		vmimg_sink_close(&s->sink);
 		return NULL;

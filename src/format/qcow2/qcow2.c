@@ -244,6 +244,7 @@ const struct vmimg_format vmimg_qcow2 = {
 	.title = "a QCOW2 image",
 	.suffixes = "qcow2 qcow",
 	.snapshots = true,
+	.adopts = true,
 	.probe = qcow2_probe,
 	.open = qcow2_open,
 	.close = qcow2_close,

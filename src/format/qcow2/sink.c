@@ -50,6 +50,23 @@ static int l2_entry(
 	return 0;
 }
 
+/* An adopted disk's data lies where it shall. */
+static bool stays(const struct vmimg_qcow2_sink *s, uint64_t guest)
+{
+	return s->sink.moved && guest >= s->sink.moved;
+}
+
+static int take_cluster(
+	struct vmimg_qcow2_sink *s, uint64_t guest, uint64_t *at, struct vmimg_error *err)
+{
+	bool kept = stays(s, guest);
+
+	if (!s->external && !kept)
+		return vmimg_qcow2_tail_cluster(&s->tail, at, err);
+	*at = vmimg_align_down(guest, s->cluster);
+	return kept ? vmimg_qcow2_tail_keep(&s->tail, *at / s->cluster, err) : 0;
+}
+
 /* Gives the cluster a place, if it has none, and says where. */
 static int host_cluster(struct vmimg_qcow2_sink *s, uint8_t *entry, uint64_t guest, uint64_t *at,
 	struct vmimg_error *err)
@@ -61,9 +78,7 @@ static int host_cluster(struct vmimg_qcow2_sink *s, uint8_t *entry, uint64_t gue
 		return 0;
 	}
 	s->tail.packed_at = 0;
-	if (s->external)
-		*at = vmimg_align_down(guest, s->cluster);
-	else if (vmimg_qcow2_tail_cluster(&s->tail, at, err))
+	if (take_cluster(s, guest, at, err))
 		return -1;
 	vmimg_put_be64(entry, *at | QCOW2_COPIED);
 	return 0;
@@ -92,7 +107,7 @@ static int place_data(struct vmimg_qcow2_sink *s, struct vmimg_chunk *chunk,
 	if (s->extended)
 		mark_subclusters(s, entry, guest,
 			vmimg_div_up((uint64_t)unit * QCOW2_SUBCLUSTERS, s->cluster), false);
-	if (piece) {
+	if (piece->bytes) {
 		struct vmimg_store store = vmimg_qcow2_sealed_store(s, at + guest % s->cluster,
 			guest, piece->bytes, s->external ? piece->size : unit);
 
@@ -237,6 +252,8 @@ static int qcow2_pack(struct vmimg_sink *sink, struct vmimg_chunk *chunk,
 
 static int write_l1(struct vmimg_qcow2_sink *s, struct vmimg_error *err)
 {
+	if (!s->header.l1_offset && vmimg_qcow2_take_l1(s, err))
+		return -1;
 	return vmimg_io_pwrite(
 		s->io, s->l1, (size_t)s->header.l1_size * 8, s->header.l1_offset, err);
 }
@@ -246,7 +263,8 @@ static int settle_size(struct vmimg_qcow2_sink *s, struct vmimg_error *err)
 {
 	uint64_t end = s->tail.next * s->cluster;
 
-	if (!s->io->is_device && vmimg_io_size(s->io) < end && vmimg_io_resize(s->io, end, err))
+	if (!s->io->is_device && (vmimg_io_size(s->io) < end || s->sink.moved) &&
+		vmimg_io_resize(s->io, end, err))
 		return -1;
 	if (s->external && !s->data->is_device && vmimg_io_size(s->data) < s->sink.size &&
 		vmimg_io_resize(s->data, s->sink.size, err))

@@ -29,6 +29,8 @@ struct vmimg_qcow2_sink {
 	struct vmimg_qcow2_crypto crypto;     /* length 0: no header of LUKS */
 };
 
+/* create.c: gives the L1 table its place. */
+int vmimg_qcow2_take_l1(struct vmimg_qcow2_sink *s, struct vmimg_error *err) VMIMG_CHECKED;
 /* sink.c */
 extern const struct vmimg_sink_ops vmimg_qcow2_sink_ops;
 /* sink_bitmaps.c */

@@ -58,7 +58,10 @@ static int check_combination(
 		return vmimg_fail(err, VMIMG_EINVAL, "%s needs encrypt.format=luks", stray);
 	if (method == QCOW2_CRYPT_NONE)
 		return 0;
-	if (create->compress)
+	if (create->adopt)
+		problem = "data that stays where it is stays unencrypted: convert it into a new "
+			  "image";
+	else if (create->compress)
 		problem = "qcow2 leaves compressed clusters unencrypted: compression would give "
 			  "the data away";
 	else if (vmimg_options_bool(create->options, "data_file_raw", false))

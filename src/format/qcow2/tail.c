@@ -15,7 +15,9 @@ static uint64_t block_cluster(const struct vmimg_qcow2_tail *tail, uint64_t grou
 		if (group >= stretch->group && group - stretch->group < stretch->count)
 			return stretch->blocks + (group - stretch->group);
 	}
-	return group ? group * tail->group_len : 1;
+	if (group < tail->base / tail->group_len)
+		return tail->low[group];
+	return group == tail->base / tail->group_len ? tail->base : group * tail->group_len;
 }
 
 static uint64_t count_max(const struct vmimg_qcow2_tail *tail)
@@ -35,21 +37,42 @@ static void set_count(struct vmimg_qcow2_tail *tail, uint64_t index, uint64_t co
 	vmimg_qcow2_set_refcount(tail->block, index, tail->refcount_order, count);
 }
 
+static int write_block_of(struct vmimg_qcow2_tail *tail, const uint8_t *block, uint64_t group,
+	struct vmimg_error *err)
+{
+	return vmimg_io_pwrite(tail->io, block, tail->cluster,
+		block_cluster(tail, group) * tail->cluster, err);
+}
+
 static int write_block(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
 {
-	uint64_t group = (tail->next - 1) / tail->group_len;
+	return write_block_of(tail, tail->block, (tail->next - 1) / tail->group_len, err);
+}
 
-	return vmimg_io_pwrite(tail->io, tail->block, tail->cluster,
-		block_cluster(tail, group) * tail->cluster, err);
+/* The block in memory is done with; but data before the tail may still be counted in the first. */
+static int leave_group(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
+{
+	if (tail->kept && !tail->base_block) {
+		uint8_t *block = vmimg_alloc_array(tail->cluster, 1, err);
+
+		if (!block)
+			return -1;
+		tail->base_block = tail->block;
+		tail->block = block;
+		return 0;
+	}
+	if (write_block(tail, err))
+		return -1;
+	memset(tail->block, 0, tail->cluster);
+	return 0;
 }
 
 /* The tail has come to a new group: its first cluster is for its refcounts, unless a table covers
  * it. */
 static int enter_group(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
 {
-	if (write_block(tail, err))
+	if (leave_group(tail, err))
 		return -1;
-	memset(tail->block, 0, tail->cluster);
 	tail->packed_at = 0;
 	if (block_cluster(tail, tail->next / tail->group_len) != tail->next)
 		return 0;
@@ -64,6 +87,7 @@ int vmimg_qcow2_tail_init(struct vmimg_qcow2_tail *tail, struct vmimg_io *io, ui
 	*tail = (struct vmimg_qcow2_tail){ .io = io,
 		.cluster = cluster,
 		.refcount_order = refcount_order,
+		.base = 1,
 		.next = 2,
 		.group_len = ((uint64_t)cluster * 8) >> refcount_order };
 	tail->block = vmimg_alloc_array(cluster, 1, err);
@@ -74,9 +98,62 @@ int vmimg_qcow2_tail_init(struct vmimg_qcow2_tail *tail, struct vmimg_io *io, ui
 	return 0;
 }
 
+int vmimg_qcow2_tail_adopt(struct vmimg_qcow2_tail *tail, struct vmimg_io *io, uint32_t cluster,
+	unsigned refcount_order, uint64_t base, struct vmimg_error *err)
+{
+	if (vmimg_qcow2_tail_init(tail, io, cluster, refcount_order, err))
+		return -1;
+	memset(tail->block, 0, cluster);
+	tail->base = base;
+	tail->next = base + 1;
+	tail->kept = vmimg_alloc_array(cluster, 1, err);
+	tail->low = vmimg_alloc_array((size_t)(base / tail->group_len + 1), 8, err);
+	if (!tail->kept || !tail->low)
+		return -1;
+	set_count(tail, base % tail->group_len, 1);
+	return vmimg_qcow2_tail_keep(tail, 0, err); /* the header */
+}
+
+/* Gives the group that was passed its block, in the tail. */
+static int leave_kept(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
+{
+	uint64_t at;
+
+	if (!tail->kept_used)
+		return 0;
+	if (vmimg_qcow2_tail_cluster(tail, &at, err))
+		return -1;
+	tail->low[tail->kept_group] = at / tail->cluster;
+	if (write_block_of(tail, tail->kept, tail->kept_group, err))
+		return -1;
+	memset(tail->kept, 0, tail->cluster);
+	tail->kept_used = false;
+	return 0;
+}
+
+int vmimg_qcow2_tail_keep(struct vmimg_qcow2_tail *tail, uint64_t index, struct vmimg_error *err)
+{
+	uint64_t group = index / tail->group_len;
+	uint8_t *block = tail->kept;
+
+	if (group == tail->base / tail->group_len) {
+		block = tail->base_block ? tail->base_block : tail->block;
+	} else {
+		if (group != tail->kept_group && leave_kept(tail, err))
+			return -1;
+		tail->kept_group = group;
+		tail->kept_used = true;
+	}
+	vmimg_qcow2_set_refcount(block, index % tail->group_len, tail->refcount_order, 1);
+	return 0;
+}
+
 void vmimg_qcow2_tail_done(struct vmimg_qcow2_tail *tail)
 {
 	free(tail->block);
+	free(tail->base_block);
+	free(tail->kept);
+	free(tail->low);
 }
 
 int vmimg_qcow2_tail_cluster(struct vmimg_qcow2_tail *tail, uint64_t *at, struct vmimg_error *err)
@@ -157,9 +234,12 @@ int vmimg_qcow2_tail_packed(
 int vmimg_qcow2_tail_finish(
 	struct vmimg_qcow2_tail *tail, uint64_t *table, uint32_t *clusters, struct vmimg_error *err)
 {
-	uint64_t per_cluster = tail->cluster / 8, count = 0, groups, used = tail->next;
+	uint64_t per_cluster = tail->cluster / 8, count = 0, groups, used;
 	VMIMG_AUTO(free) uint8_t *raw = NULL;
 
+	if (leave_kept(tail, err))
+		return -1;
+	used = tail->next;
 	do { /* the table counts itself, and may enter groups of its own */
 		count++;
 		groups = vmimg_div_up(used + count + vmimg_div_up(count, tail->group_len) + 1,
@@ -167,7 +247,9 @@ int vmimg_qcow2_tail_finish(
 			1;
 		count = vmimg_max(count, vmimg_div_up(groups, per_cluster));
 	} while (count * per_cluster < groups);
-	if (vmimg_qcow2_tail_clusters(tail, count, table, err) || write_block(tail, err))
+	if (vmimg_qcow2_tail_clusters(tail, count, table, err) || write_block(tail, err) ||
+		(tail->base_block && write_block_of(tail, tail->base_block,
+					     tail->base / tail->group_len, err)))
 		return -1;
 	groups = vmimg_div_up(tail->next, tail->group_len);
 	raw = vmimg_alloc_array(tail->cluster, 1, err);

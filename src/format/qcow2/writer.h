@@ -5,7 +5,9 @@
  * memory while the tail is in it, and written when the tail leaves; the block lies in the first
  * cluster of its group (the second in group 0, behind the header), so that the refcount table is
  * known at the end without having been kept. Tables in a row may cover the beginnings of groups,
- * whose blocks then follow behind the table.
+ * whose blocks then follow behind the table. Where the tail begins behind data that was there
+ * before (an adopted disk), the blocks of groups of that data lie in the tail, where it happened to
+ * be when the group was passed.
  */
 #pragma once
 #include "format/qcow2/qcow2.h"
@@ -26,10 +28,23 @@ struct vmimg_qcow2_tail {
 	} stretches[3];                /* L1 table, LUKS header, refcount table */
 	unsigned stretch_count;
 	uint8_t *block; /* the refcounts of the group that next - 1 is in: one cluster */
+	/* Of a file that has data before the tail begins: */
+	uint64_t base;       /* the first cluster of the tail, its group's block; else 1 */
+	uint8_t *base_block; /* the refcounts of that group, when the tail has left it; else NULL */
+	uint64_t *low;       /* of the groups before: the cluster of each one's block; 0: none */
+	uint8_t *kept;       /* the refcounts of the group among those that is being passed */
+	uint64_t kept_group; /* which */
+	bool kept_used;      /* it has any */
 };
 
 int vmimg_qcow2_tail_init(struct vmimg_qcow2_tail *tail, struct vmimg_io *io, uint32_t cluster,
 	unsigned refcount_order, struct vmimg_error *err) VMIMG_CHECKED;
+/* The same where the clusters before base may hold data: those that do are named, in order, by
+ * vmimg_qcow2_tail_keep. */
+int vmimg_qcow2_tail_adopt(struct vmimg_qcow2_tail *tail, struct vmimg_io *io, uint32_t cluster,
+	unsigned refcount_order, uint64_t base, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_qcow2_tail_keep(
+	struct vmimg_qcow2_tail *tail, uint64_t index, struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_qcow2_tail_done(struct vmimg_qcow2_tail *tail);
 /* One cluster; *at is its offset. Contiguous calls give contiguous clusters, but for refcount
  * blocks. */

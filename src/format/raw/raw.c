@@ -45,6 +45,7 @@ static int raw_map(
 
 	if (vmimg_io_extent(disk->io, at, &hole, &run->len, err))
 		return -1;
+	run->len = vmimg_min(run->len, disk->size - at); /* the file may grow meanwhile */
 	run->kind = hole ? VMIMG_RUN_ZERO : VMIMG_RUN_DATA;
 	run->io = disk->io;
 	run->at = at;

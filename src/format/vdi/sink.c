@@ -29,6 +29,7 @@ struct vdi_sink {
 	bool unique, has_uuid;
 	struct vmimg_guid uuid; /* given, when has_uuid */
 	struct vmimg_identity parent;
+	uint64_t kept;    /* adopted: where the disk's blocks that stay end in the file; else 0 */
 	uint64_t content; /* folded digests */
 	uint64_t block;   /* being filled */
 	uint32_t number;  /* its number in the file; VMIMG_VDI_ABSENT: none is being filled */
@@ -39,7 +40,7 @@ struct vdi_sink {
 /* Options, understood. */
 struct wish {
 	uint32_t type, block_size;
-	uint64_t size, data_at;
+	uint64_t size, data_at, kept;
 };
 
 static struct vdi_sink *sink_of(struct vmimg_sink *sink)
@@ -144,11 +145,33 @@ static int place_data(struct vdi_sink *s, struct vmimg_chunk *chunk, struct vmim
 	return 0;
 }
 
+/*
+ * Of an adopted disk every block that is in the file is the block of that number in the image, but
+ * for those that header and map lie over: holes as well, for a place in the file that no block has
+ * would be a wrong count.
+ */
+static int keep_blocks(
+	struct vdi_sink *s, const struct vmimg_chunk *chunk, struct vmimg_error *err)
+{
+	uint64_t lost = s->data_at / s->block_size;
+	uint64_t i = vmimg_max(chunk->guest, s->data_at) / s->block_size;
+	uint64_t end = vmimg_min(chunk->guest + chunk->len, s->kept);
+
+	for (end = vmimg_div_up(end, s->block_size); i < end; i++)
+		if (set_entry(s, i, (uint32_t)(i - lost), err))
+			return -1;
+	return 0;
+}
+
 static int vdi_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
 {
 	struct vdi_sink *s = sink_of(sink);
 
 	s->content += chunk->digest;
+	if (s->kept && keep_blocks(s, chunk, err))
+		return -1;
+	if (s->kept && chunk->guest >= s->data_at)
+		return 0;
 	if (chunk->kind == VMIMG_PIECE_DATA)
 		return place_data(s, chunk, err);
 	if (s->type == VMIMG_VDI_DIFFERENCING && chunk->kind == VMIMG_PIECE_ZERO)
@@ -176,7 +199,7 @@ static int set_uuids(
 
 static int write_header(struct vdi_sink *s, struct vmimg_error *err)
 {
-	uint8_t bytes[VMIMG_VDI_HEADER1_SIZE] = { 0 };
+	uint8_t bytes[MAP_AT] = { 0 };
 	struct vmimg_vdi_pre pre = {
 		.text = "<<< vmimg Virtual Disk Image >>>\n",
 		.magic = VMIMG_VDI_MAGIC,
@@ -207,7 +230,11 @@ static int vdi_finish(struct vmimg_sink *sink, struct vmimg_error *err)
 {
 	struct vdi_sink *s = sink_of(sink);
 
+	uint64_t map_end = MAP_AT + UINT64_C(4) * s->entries;
+
 	if (fill_up(s, s->entries, err) || write_rest(s, err))
+		return -1;
+	if (s->kept && vmimg_io_zero(s->io, map_end, s->data_at - map_end, err))
 		return -1;
 	if (!s->io->is_device && vmimg_io_resize(s->io, place_of(s, s->allocated), err))
 		return -1;
@@ -253,6 +280,9 @@ static int choose_type(const struct vmimg_create *create, uint32_t *type, struct
 			child ? "a %s VDI has no parent (subformat=differencing has)"
 			      : "a %s VDI needs a parent, named with -b",
 			name);
+	if (create->adopt && *type != VMIMG_VDI_DYNAMIC)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"data that stays where it is becomes a dynamic VDI without a parent");
 	if (create->compress)
 		return vmimg_fail(err, VMIMG_EINVAL, "a VDI cannot be compressed");
 	return 0;
@@ -275,7 +305,10 @@ static int read_wish(const struct vmimg_create *create, struct wish *wish, struc
 			"%" PRIu64 " bytes are more than %" PRIu32 " blocks of %" PRIu64
 			" (a larger block_size would do)",
 			create->size, VMIMG_VDI_MAX_BLOCKS, block);
-	wish->data_at = vmimg_align_up(MAP_AT + 4 * entries, ALIGN);
+	wish->data_at = vmimg_align_up(MAP_AT + 4 * entries, create->adopt ? block : ALIGN);
+	wish->kept = create->adopt
+		? vmimg_max(vmimg_align_up(create->adopt, block), wish->data_at)
+		: 0;
 	return 0;
 }
 
@@ -316,22 +349,26 @@ static int set_identity(
 static int set_sink(
 	struct vdi_sink *s, struct vmimg_io *io, const struct wish *wish, struct vmimg_error *err)
 {
-	bool child = wish->type == VMIMG_VDI_DIFFERENCING;
+	bool child = wish->type == VMIMG_VDI_DIFFERENCING, whole = child || wish->kept;
 
 	s->io = vmimg_io_ref(io);
 	s->type = wish->type;
 	s->block_size = wish->block_size;
 	s->entries = (uint32_t)vmimg_div_up(wish->size, wish->block_size);
 	s->data_at = wish->data_at;
+	s->kept = wish->kept;
+	s->allocated = wish->kept ? (uint32_t)((wish->kept - wish->data_at) / wish->block_size) : 0;
 	s->number = VMIMG_VDI_ABSENT;
 	s->sink = (struct vmimg_sink){ .ops = &vdi_sink_ops,
 		.size = wish->size,
-		.granule = child ? wish->block_size : GRANULE,
-		.chunk = (uint32_t)vmimg_max(CHUNK, child ? wish->block_size : 0),
+		.granule = whole ? wish->block_size : GRANULE,
+		.chunk = (uint32_t)vmimg_max(CHUNK, whole ? wish->block_size : 0),
 		.unit = wish->block_size,
 		.keeps_absent = child,
 		.splits_zeroes = true,
-		.clone_io = io };
+		.clone_io = io,
+		.moved = wish->kept ? wish->data_at : 0,
+		.overlaid = wish->kept ? wish->data_at : 0 };
 	s->map = vmimg_alloc_buffer((size_t)WINDOW * 4, err);
 	if (!s->map)
 		return -1;

@@ -31,6 +31,7 @@ const struct vmimg_format vmimg_vdi = {
 	.name = "vdi",
 	.title = "a VDI image",
 	.suffixes = "vdi",
+	.adopts = true,
 	.probe = vdi_probe,
 	.open = vmimg_vdi_open,
 	.close = vmimg_vdi_close,

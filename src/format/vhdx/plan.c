@@ -8,9 +8,18 @@
 #define LOG_DEFAULT VHDX_MIB
 #define LOG_LARGEST (4095 * VHDX_MIB) /* its length has 32 bits */
 
-/* Small disks get small blocks, large ones a small BAT: the steps that QEMU takes. */
-static uint64_t default_block(uint64_t size)
+#define ADOPTED_BLOCKS (UINT64_C(1) << 20) /* a BAT of 8 MiB */
+
+/* Small disks get small blocks, large ones a small BAT: the steps that QEMU takes. Of an adopted
+ * disk a whole block has to be moved, so it gets the smallest until the BAT is of that size. */
+static uint64_t default_block(const struct vmimg_create *create)
 {
+	uint64_t size = create->size, block = VHDX_BLOCK_MIN;
+
+	while (create->adopt && size / block > ADOPTED_BLOCKS)
+		block *= 2;
+	if (create->adopt)
+		return block;
 	if (size > UINT64_C(32) << 40)
 		return 64 * VHDX_MIB;
 	if (size > UINT64_C(100) << 30)
@@ -23,7 +32,7 @@ static int set_block(
 {
 	uint64_t block = vmimg_options_size(create->options, "block_size", 0);
 
-	block = block ? block : default_block(create->size);
+	block = block ? block : default_block(create);
 	if (!vmimg_is_pow2(block) || block < VHDX_BLOCK_MIN || block > VHDX_BLOCK_MAX)
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"block_size=%" PRIu64 " is not a power of two from 1M to 256M", block);
@@ -71,6 +80,9 @@ static int set_params(
 			create->size);
 	params->leave_allocated = !strcmp(subformat, "fixed");
 	params->has_parent = create->parent_name;
+	if (create->adopt && (params->leave_allocated || params->has_parent))
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"data that stays where it is becomes a dynamic disk without a parent");
 	if (params->has_parent && params->leave_allocated)
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"a disk with a parent cannot be fixed (subformat=fixed)");
@@ -110,7 +122,10 @@ static int set_layout(
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"log_size=%" PRIu64 " is not 1M to 4095M, whole MiB", log);
 	plan->geometry = vmimg_vhdx_geometry(&plan->params);
-	plan->log = (struct vhdx_range){ VHDX_HEAD_END, log };
+	plan->log = (struct vhdx_range){ vmimg_max(VHDX_HEAD_END,
+						 vmimg_align_up(create->adopt,
+							 plan->params.block)),
+		log };
 	plan->metadata = (struct vhdx_range){ plan->log.at + log, VHDX_MIB };
 	plan->bat = (struct vhdx_range){ plan->metadata.at + plan->metadata.len,
 		vmimg_max(vmimg_align_up(plan->geometry.entries * 8, VHDX_MIB), VHDX_MIB) };

@@ -84,6 +84,17 @@ static int allocate(struct vhdx_sink *vhdx, uint64_t len, uint64_t *at, struct v
 	return 0;
 }
 
+/* An adopted disk's blocks are where they shall be. */
+static int place_block(struct vhdx_sink *vhdx, uint64_t guest, struct vmimg_error *err)
+{
+	uint32_t size = vhdx->plan.params.block;
+
+	if (!vhdx->sink.moved || guest < vhdx->sink.moved)
+		return allocate(vhdx, size, &vhdx->block_at, err);
+	vhdx->block_at = vmimg_align_down(guest, size);
+	return 0;
+}
+
 static int flush_bitmap(struct vhdx_sink *vhdx, struct vmimg_error *err)
 {
 	uint64_t at;
@@ -172,8 +183,7 @@ static int pass(struct vhdx_sink *vhdx, enum vmimg_piece_kind kind, uint64_t at,
 
 	if (!(at % size) && enter_chunk(vhdx, at / size, err))
 		return -1;
-	if (kind == VMIMG_PIECE_DATA && !vhdx->block_at &&
-		allocate(vhdx, size, &vhdx->block_at, err))
+	if (kind == VMIMG_PIECE_DATA && !vhdx->block_at && place_block(vhdx, at, err))
 		return -1;
 	*to = vhdx->block_at + at % size;
 	if (vhdx->bitmap && kind != VMIMG_PIECE_ABSENT)
@@ -223,7 +233,7 @@ static int place_data(struct vhdx_sink *vhdx, struct vmimg_chunk *chunk, struct 
 
 		if (pass(vhdx, piece->kind, at, piece->size, &to, err))
 			return -1;
-		if (piece->kind == VMIMG_PIECE_DATA)
+		if (piece->kind == VMIMG_PIECE_DATA && piece->bytes)
 			vmimg_chunk_store(chunk, vhdx->io, to, piece->bytes, piece->size);
 		at += piece->size;
 	}
@@ -265,6 +275,8 @@ static int write_head(struct vhdx_sink *vhdx, struct vmimg_error *err)
 		return -1;
 	if (!params->has_parent &&
 		vmimg_guid_make(&params->disk_id, vhdx->unique, content, "vhdx disk", err))
+		return -1;
+	if (vhdx->sink.moved && vmimg_io_zero(vhdx->io, 0, VHDX_HEAD_END, err))
 		return -1;
 	return vmimg_vhdx_write_head(vhdx->io, &vhdx->plan, &file_write, &data_write, err);
 }
@@ -343,6 +355,8 @@ struct vmimg_sink *vmimg_vhdx_create(
 		.keeps_absent = vhdx->bitmap,
 		.wants_digest = !create->unique,
 		.splits_zeroes = true,
-		.clone_io = io };
+		.clone_io = io,
+		.moved = create->adopt ? vhdx->plan.params.block : 0,
+		.overlaid = create->adopt ? VHDX_HEAD_END : 0 };
 	return &vhdx->sink;
 }

@@ -37,6 +37,7 @@ const struct vmimg_format vmimg_vhdx = {
 	.name = "vhdx",
 	.title = "a VHDX disk",
 	.suffixes = "vhdx avhdx",
+	.adopts = true,
 	.probe = probe,
 	.open = vmimg_vhdx_open,
 	.close = vmimg_vhdx_close,
