@@ -90,11 +90,9 @@ static int change(const struct args *args, const char *path, struct vmimg_error 
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
 	bool sized = vmimg_options_text(list, "size", NULL); /* then the parent matters */
 	const struct vmimg_edit_ops *edit;
-	struct cli_common keyless = args->common;
 
-	keyless.secrets = NULL;
-	if (sized ? cli_change_open(&image, path, &keyless, err)
-		  : cli_change_open_alone(&image, path, &keyless, err))
+	if (sized ? cli_change_open(&image, path, &args->common, err)
+		  : cli_change_open_alone(&image, path, &args->common, err))
 		return -1;
 	edit = image.disk->format->edit;
 	if (!edit || !edit->amend)

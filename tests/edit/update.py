@@ -200,7 +200,7 @@ def test_amend(t):
     equal(vmimg_ok("info", "--json", path).json()["virtual-size"], SIZE + (64 << 20), "size")
     qemu.img("snapshot", "-a", "one", path)
     equal(content(t, path), first, "the snapshot, which knows its size")
-    for options, code in ("compat=0.10", 4), ("data_file=x", 2), ("data_file_raw=on", 4), ("cluster_size=4k", 2), ("encrypt.x=1", 2):
+    for options, code in ("data_file=x", 2), ("data_file_raw=on", 4), ("cluster_size=4k", 2), ("encrypt.x=1", 2):
         digest = disks.sha256(path)
         equal(vmimg("amend", "-o", options, path).code, code, options)
         equal(disks.sha256(path), digest, f"the image after {options}")

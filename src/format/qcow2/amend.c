@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How an image is kept, changed by one write of the header: its version, the names in it, lazy
- * refcounts, and the size. */
+/* How an image is kept: the names in it, lazy refcounts and the size, the width of refcounts, and
+ * its version. Each step is made by one write of the header, and leaves an image with the same
+ * content. */
 #include <inttypes.h>
 #include <string.h>
 #include "disk/edit.h"
-#include "format/qcow2/change.h"
+#include "format/qcow2/amend.h"
 #include "util/num.h"
 
 const struct vmimg_option_spec vmimg_qcow2_amendable[] = {
-	{ "compat", VMIMG_OPTION_CHOICE, "1.1|v3|0.10|v2", "the version: from 0.10 to 1.1 only" },
+	{ "compat", VMIMG_OPTION_CHOICE, "1.1|v3|0.10|v2",
+		"the version; to 0.10 only what that can say" },
 	{ "size", VMIMG_OPTION_SIZE, NULL, "the guest's, as resize does" },
 	{ "backing_file", VMIMG_OPTION_TEXT, NULL, "another backing file; empty: none" },
 	{ "backing_fmt", VMIMG_OPTION_TEXT, NULL, "the backing file's format" },
@@ -16,81 +18,16 @@ const struct vmimg_option_spec vmimg_qcow2_amendable[] = {
 	{ "data_file_raw", VMIMG_OPTION_BOOL, NULL,
 		"off: the data file need not be the disk as it is any more" },
 	{ "lazy_refcounts", VMIMG_OPTION_BOOL, NULL, "refcounts need not be written at once" },
+	{ "refcount_bits", VMIMG_OPTION_SIZE, NULL, "1 to 64, a power of 2" },
 	{ 0 },
 };
 
-/* ---- version 2 to 3 ---- */
-
-/* Bit 0 has no meaning in version 2, and is the zero flag in version 3. */
-static int check_l2(struct vmimg_qcow2_change *c, uint64_t at, uint8_t *l2, struct vmimg_error *err)
-{
-	if (vmimg_qcow2_read_l2(c, at, l2, err))
-		return -1;
-	for (uint32_t i = 0; i < c->q->cluster; i += 8) {
-		uint64_t entry = vmimg_get_be64(l2 + i);
-
-		if (!(entry & QCOW2_COMPRESSED) && entry & QCOW2_ZERO)
-			return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-				"the L2 entry at 0x%" PRIx64
-				" has a bit set that would mean zeroes in compat=1.1: convert it",
-				at + i);
-	}
-	return 0;
-}
-
-static int check_tree(
-	struct vmimg_qcow2_change *c, uint64_t at, uint32_t entries, struct vmimg_error *err)
-{
-	VMIMG_AUTO(free) uint8_t *l2 = vmimg_alloc_buffer(c->q->cluster, err);
-	VMIMG_AUTO(free) uint8_t *l1 = NULL;
-
-	if (entries > QCOW2_MAX_L1_ENTRIES)
-		return vmimg_fail(
-			err, VMIMG_ECORRUPT, "an L1 table of %" PRIu32 " entries", entries);
-	if (!l2 || vmimg_qcow2_read_l1(c, at, entries, &l1, err))
-		return -1;
-	for (uint64_t i = 0; i < entries; i++) {
-		uint64_t table = vmimg_get_be64(l1 + i * 8) & QCOW2_OFFSET;
-
-		if (table && check_l2(c, table, l2, err))
-			return -1;
-	}
-	return 0;
-}
-
-/* Snapshots get the fields that version 3 asks for. */
-static int upgrade(struct vmimg_qcow2_change *c, struct vmimg_error *err)
-{
-	const struct vmimg_qcow2 *q = c->q;
-
-	if (check_tree(c, q->header.l1_offset, q->header.l1_size, err))
-		return -1;
-	for (size_t i = 0; i < q->snapshot_count; i++)
-		if (check_tree(
-			    c, q->snapshots[i].entry.l1_offset, q->snapshots[i].entry.l1_size, err))
-			return -1;
-	c->header.version = 3;
-	c->new_head = true;
-	return q->snapshot_count ? vmimg_qcow2_write_snapshots(c, NULL, NULL, err) : 0;
-}
-
-static int set_version(
-	struct vmimg_qcow2_change *c, const struct vmimg_options *options, struct vmimg_error *err)
-{
-	const char *compat = vmimg_options_text(options, "compat", NULL);
-	uint32_t wanted = !compat                                 ? c->header.version
-		: !strcmp(compat, "1.1") || !strcmp(compat, "v3") ? 3
-								  : 2;
-
-	if (wanted == c->header.version)
-		return 0;
-	return wanted == 3 ? upgrade(c, err)
-			   : vmimg_fail(err, VMIMG_EUNSUPPORTED,
-				     "compat=0.10 cannot be made of compat=1.1 in place: convert "
-				     "it (-o compat=0.10)");
-}
-
-/* ---- the rest ---- */
+/* What is asked for. */
+struct wish {
+	const struct vmimg_options *options;
+	uint32_t version;
+	unsigned order; /* of refcounts */
+};
 
 static int set_flags(
 	struct vmimg_qcow2_change *c, const struct vmimg_options *options, struct vmimg_error *err)
@@ -104,8 +41,6 @@ static int set_flags(
 	if (!vmimg_options_bool(options, "data_file_raw", raw))
 		c->header.autoclear &= ~QCOW2_AUTOCLEAR_RAW_DATA;
 	lazy = vmimg_options_bool(options, "lazy_refcounts", lazy);
-	if (lazy && c->header.version < 3)
-		return vmimg_fail(err, VMIMG_EINVAL, "lazy_refcounts needs compat=1.1");
 	c->header.compatible &= ~QCOW2_COMPATIBLE_LAZY;
 	c->header.compatible |= lazy ? QCOW2_COMPATIBLE_LAZY : 0;
 	return 0;
@@ -130,29 +65,114 @@ static int set_names(
 	return vmimg_qcow2_check_names(c, err);
 }
 
-static int act(
-	struct vmimg_qcow2_change *c, const struct vmimg_options *options, struct vmimg_error *err)
-{
-	uint64_t size = vmimg_options_size(options, "size", c->header.size);
+/* ---- steps, each a change that is made as a whole ---- */
 
-	if (set_version(c, options, err) || set_flags(c, options, err) ||
-		set_names(c, options, err))
+static int change_rest(
+	struct vmimg_qcow2_change *c, const struct wish *wish, struct vmimg_error *err)
+{
+	uint64_t size = vmimg_options_size(wish->options, "size", c->header.size);
+
+	if ((wish->version > c->header.version && vmimg_qcow2_upgrade(c, err)) ||
+		set_flags(c, wish->options, err) || set_names(c, wish->options, err))
 		return -1;
 	if (size != c->header.size &&
 		(vmimg_qcow2_check_resize(c->disk, size, err) ||
 			vmimg_qcow2_change_size(c, size, err)))
 		return -1;
-	return vmimg_qcow2_change_commit(c, err);
+	return 0;
 }
 
-int vmimg_qcow2_amend(
-	struct vmimg_disk *disk, const struct vmimg_options *options, struct vmimg_error *err)
+static int change_down(
+	struct vmimg_qcow2_change *c, const struct wish *wish, struct vmimg_error *err)
+{
+	(void)wish;
+	return vmimg_qcow2_downgrade(c, err);
+}
+
+static int make_change(struct vmimg_disk *disk, const struct wish *wish,
+	int (*step)(struct vmimg_qcow2_change *, const struct wish *, struct vmimg_error *),
+	struct vmimg_error *err)
 {
 	struct vmimg_qcow2_change c;
 	int failed = vmimg_qcow2_change_begin(&c, disk, err);
 
 	if (!failed)
-		failed = act(&c, options, err) || vmimg_qcow2_give_back(&c, err);
+		failed = step(&c, wish, err) || vmimg_qcow2_change_commit(&c, err) ||
+			vmimg_qcow2_give_back(&c, err);
 	vmimg_qcow2_change_done(&c);
 	return failed ? -1 : 0;
+}
+
+/* What is known of the disk is out of date after a step: then it is opened anew. */
+static struct vmimg_disk *open_anew(
+	struct vmimg_disk *disk, struct vmimg_disk **opened, struct vmimg_error *err)
+{
+	struct vmimg_open options = { .format = "qcow2", .alone = true };
+
+	vmimg_disk_close(*opened);
+	return *opened = vmimg_disk_open(disk->io, &options, err);
+}
+
+/* ---- the wish ---- */
+
+static int read_wish(struct wish *wish, const struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2_header *h = &vmimg_qcow2_of(disk)->header;
+	const char *compat = vmimg_options_text(wish->options, "compat", NULL);
+	uint64_t bits = vmimg_options_size(
+		wish->options, "refcount_bits", UINT64_C(1) << h->refcount_order);
+
+	wish->version = !compat                                   ? h->version
+		: !strcmp(compat, "1.1") || !strcmp(compat, "v3") ? 3
+								  : 2;
+	if (!bits || bits > 64 || bits & (bits - 1))
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"Refcount width must be a power of two and may not exceed 64 bits");
+	wish->order = vmimg_log2(bits);
+	if (wish->version < 3 && bits != 16)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"Refcount widths other than 16 bits require compatibility level 1.1 or "
+			"above (use compat=1.1 or greater)");
+	if (wish->version < 3 && vmimg_options_bool(wish->options, "lazy_refcounts", false))
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"Lazy refcounts only supported with compatibility level 1.1 and above "
+			"(use compat=1.1 or greater)");
+	return wish->version < h->version
+		? vmimg_qcow2_check_downgrade(
+			  disk, vmimg_options_size(wish->options, "size", h->size), err)
+		: 0;
+}
+
+/* Whether there is more to do than the width of refcounts, and a lower version. */
+static bool asks_more(const struct wish *wish, const struct vmimg_qcow2_header *h)
+{
+	for (size_t i = 0; i < wish->options->count; i++)
+		if (strcmp(wish->options->items[i].key, "compat") != 0 &&
+			strcmp(wish->options->items[i].key, "refcount_bits") != 0)
+			return true;
+	return wish->version > h->version;
+}
+
+int vmimg_qcow2_amend(
+	struct vmimg_disk *disk, const struct vmimg_options *options, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2_header old = vmimg_qcow2_of(disk)->header;
+	struct wish wish = { .options = options };
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *opened = NULL;
+	struct vmimg_disk *now = disk;
+
+	if (read_wish(&wish, disk, err))
+		return -1;
+	if (asks_more(&wish, &old)) {
+		if (make_change(disk, &wish, change_rest, err) ||
+			vmimg_qcow2_settle_size(
+				disk, vmimg_options_size(options, "size", old.size), err) ||
+			!(now = open_anew(disk, &opened, err)))
+			return -1;
+	}
+	if (wish.order != old.refcount_order &&
+		(vmimg_qcow2_set_width(now, wish.order, err) ||
+			!(now = open_anew(disk, &opened, err))))
+		return -1;
+	return wish.version < old.version ? make_change(now, &wish, change_down, err) : 0;
 }

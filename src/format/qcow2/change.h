@@ -159,8 +159,12 @@ int vmimg_qcow2_squeeze(
 extern const struct vmimg_option_spec vmimg_qcow2_amendable[];
 int vmimg_qcow2_amend(struct vmimg_disk *disk, const struct vmimg_options *options,
 	struct vmimg_error *err) VMIMG_CHECKED;
-/* edit.c: whether the size can be changed, and the change of it. */
+/* resize.c: entries that an L1 table needs for a disk of that size. */
+uint32_t vmimg_qcow2_l1_entries(const struct vmimg_qcow2 *q, uint64_t size);
+/* Whether the size can be changed, the change of it, and what is left to do when it is made. */
 int vmimg_qcow2_check_resize(
 	const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_qcow2_change_size(
 	struct vmimg_qcow2_change *change, uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_qcow2_settle_size(
+	struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Resizing and internal snapshots: each is a change of refcounts, a new active tree, a new header.
- */
+/* Internal snapshots, and what else is a change of refcounts, a new active tree, a new header. */
 #include "disk/edit.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,15 +7,7 @@
 #include "format/qcow2/bitmaps.h"
 #include "format/qcow2/crypt.h"
 #include "io/file.h"
-#include "util/limits.h"
 #include "util/num.h"
-
-static uint32_t l1_entries_for(const struct vmimg_qcow2 *q, uint64_t size)
-{
-	uint64_t needed = vmimg_div_up(size, (uint64_t)q->cluster << q->l2_bits);
-
-	return (uint32_t)vmimg_min(needed ? needed : 1, UINT32_MAX);
-}
 
 /* ---- the snapshot table ---- */
 
@@ -101,27 +92,6 @@ struct request {
 	uint32_t nsec;
 };
 
-int vmimg_qcow2_change_size(struct vmimg_qcow2_change *c, uint64_t size, struct vmimg_error *err)
-{
-	const struct vmimg_qcow2 *q = c->q;
-	uint32_t entries = l1_entries_for(q, size);
-
-	if (size < q->header.size && vmimg_qcow2_check_singles(c, err))
-		return -1;
-	if (size > q->header.size)
-		entries = (uint32_t)vmimg_max(entries, q->header.l1_size);
-	c->header.size = size;
-	c->cut = vmimg_min(size, q->header.size);
-	c->cut = c->cut % q->cluster ? c->cut : 0;
-	if (vmimg_qcow2_resize_bitmaps(c, false, err))
-		return -1;
-	if (!c->cut && size > q->header.size && entries <= q->header.l1_size)
-		return 0; /* the table reaches far enough as it is */
-	if (vmimg_qcow2_rebuild(c, q->header.l1_offset, q->header.l1_size, entries, err))
-		return -1;
-	return vmimg_qcow2_free_l1(c, q->header.l1_offset, q->header.l1_size, err);
-}
-
 static int do_resize(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
 {
 	return vmimg_qcow2_change_size(c, r->size, err);
@@ -184,7 +154,7 @@ static int do_apply(struct vmimg_qcow2_change *c, const struct request *r, struc
 	if (find(c, r->name, &s, err))
 		return -1;
 	c->header.size = s->extra.disk_size ? s->extra.disk_size : q->header.size;
-	entries = (uint32_t)vmimg_max(l1_entries_for(q, c->header.size), s->entry.l1_size);
+	entries = (uint32_t)vmimg_max(vmimg_qcow2_l1_entries(q, c->header.size), s->entry.l1_size);
 	/* first up, then down: what both states use never comes to nothing */
 	if (vmimg_qcow2_resize_bitmaps(c, true, err) ||
 		vmimg_qcow2_count_tree(c, s->entry.l1_offset, s->entry.l1_size, 1, err) ||
@@ -228,45 +198,21 @@ static int change(struct vmimg_disk *disk, const struct request *request,
 	return result;
 }
 
-int vmimg_qcow2_check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
-{
-	const struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
-	bool grows = size > disk->size;
-
-	if (size > VMIMG_MAX_DISK || l1_entries_for(q, size) > QCOW2_MAX_L1_ENTRIES)
-		return vmimg_fail(err, VMIMG_EINVAL,
-			"%" PRIu64 " bytes are too many for clusters of %" PRIu32, size,
-			q->cluster);
-	if (q->external)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "its data is in another file");
-	if (q->snapshot_count && q->header.version == 2)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"it has snapshots, and compat=0.10 cannot say how large each is");
-	if (grows && q->backing_name && !disk->parent)
-		return vmimg_fail(err, VMIMG_EREFUSED,
-			"whether the backing file would show through is not known: "
-			"let it be opened (--refs)");
-	if (grows && disk->parent && disk->parent->size > disk->size)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"the backing file is larger (%" PRIu64 " bytes), and would show through",
-			disk->parent->size);
-	return 0;
-}
-
 static int qcow2_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
 {
 	struct request request = { .size = size };
 
 	if (size == disk->size)
 		return 0;
-	return vmimg_qcow2_check_resize(disk, size, err) ? -1
-							 : change(disk, &request, do_resize, err);
+	if (vmimg_qcow2_check_resize(disk, size, err) || change(disk, &request, do_resize, err))
+		return -1;
+	return vmimg_qcow2_settle_size(disk, size, err);
 }
 
 static int do_empty(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
 {
 	const struct vmimg_qcow2_header *h = &c->q->header;
-	uint32_t entries = l1_entries_for(c->q, h->size);
+	uint32_t entries = vmimg_qcow2_l1_entries(c->q, h->size);
 	VMIMG_AUTO(free) uint8_t *l1 = vmimg_alloc_array(entries, 8, err);
 
 	(void)r;

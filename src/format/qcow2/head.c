@@ -204,7 +204,12 @@ int vmimg_qcow2_write_head(struct vmimg_qcow2_change *c, struct vmimg_error *err
 	const struct vmimg_qcow2_header *now = &c->q->header;
 	VMIMG_AUTO(free) uint8_t *old = vmimg_alloc_array(c->q->cluster, 1, err);
 	VMIMG_AUTO(free) uint8_t *page = vmimg_alloc_array(c->q->cluster, 1, err);
-	struct head h = { .c = c, .old = old, .page = page, .cap = c->q->cluster, .rest = SECTOR };
+	struct head h = { .c = c,
+		.old = old,
+		.page = page,
+		.cap = c->q->cluster,
+		.rest = SECTOR,
+		.no_names = c->header.version == 2 };
 	size_t len = (size_t)vmimg_min(h.cap, vmimg_io_size(c->io));
 
 	if (!old || !page || vmimg_io_pread(c->io, old, len, 0, err) ||
