@@ -88,6 +88,28 @@ def test_packed(t):
                 break
 
 
+# Images that have checksums, and at least how many of them.
+SUMMED = {"inspect": {"btrfs": 5, "ntfs": 20, "exfat-False": 3, "exfat-True": 3, "lvm": 1, "gpt": 2},
+          "vhd": {"written-dynamic": 3}, "vhdx": {"written-dynamic": 4, "logged": 6}}
+
+
+def test_sums(t):
+    """The mutator sets checksums as those who write the images do: of a sound one, none becomes another."""
+    for target, least in SUMMED.items():
+        with t.sub(target), t.folder() as folder:
+            seen = set()
+            for name, path in seeds.of(target, folder):
+                if name.startswith(f"{target}-") and not name.startswith(f"{target}-good"):
+                    continue
+                seeds.pack(path, t.path("packed"))
+                done = process.run(REPLAY, "--sums", t.path("packed"))
+                check(done.code == 0, f"{name}: {done}")
+                count = int(done.text.rsplit(": ", 1)[1].split()[0])
+                check(count >= least.get(name, 0), f"{name}: {count} sums are known, of {least.get(name)}")
+                seen.add(name)
+            equal(sorted(set(least) - seen), [], "images that were not made")
+
+
 def make(folder, target):
     """Writes the packed images (of texts: the texts) into one flat folder."""
     folder = os.path.abspath(folder)

@@ -12,7 +12,10 @@ import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "inspect"))
 import exfat
+import lvm
+import windows
 from lib import disks, env, process, variants, vhdx
+from lib.hive import Hive
 from lib.recipe import Recipe
 
 VECTORS = os.path.join(env.SOURCE, "tests", "vectors")
@@ -190,6 +193,8 @@ def file_systems(folder):
             yield name, path
     yield from tool(folder, "gpt", "sgdisk", "-o", "-n", "1:40:1400", "-c", "1:name", "@", size=1 << 20)
     yield from tables(folder)
+    if os.path.exists(f"{folder}/ext4"):
+        yield from volume_group(folder)
 
 
 def ntfs(folder, root):
@@ -275,6 +280,29 @@ def texts(folder):
         yield name, os.path.join(folder, name)
 
 
+def hives(folder):
+    """The two that are asked, with lists of each kind."""
+    for label, how in (("lf", {}), ("lh", {"lists": "lh", "wide": True}), ("ri", {"lists": "ri"})):
+        for name, tree in ("software", windows.SOFTWARE), ("system", windows.SYSTEM):
+            path = os.path.join(folder, f"{name}-{label}")
+            with open(path, "wb") as file:
+                file.write(Hive(tree, **how).bytes())
+            yield f"{name}-{label}", path
+
+
+def volume_group(folder):
+    """A logical volume in two stretches of a physical one."""
+    path = os.path.join(folder, "lvm")
+    text = lvm.group("vg", (4,), [lvm.volume("root", [lvm.segment(1, 0, 1, [("pv0", 2)]), lvm.segment(2, 1, 1, [("pv0", 0)])])])
+    with open(path, "wb") as file:
+        file.write(lvm.label(0, lvm.START + 4 * lvm.EXTENT, text))
+        file.truncate(lvm.START + 4 * lvm.EXTENT)
+        file.seek(lvm.START + 2 * lvm.EXTENT)
+        with open(f"{folder}/ext4", "rb") as content:
+            file.write(content.read(lvm.EXTENT))
+    yield "lvm", path
+
+
 def formats():
     """Formats that have recipes and are in this build."""
     known = process.formats()
@@ -282,7 +310,7 @@ def formats():
 
 
 def targets():
-    return [*formats(), "probe", "inspect", "bundle", "repair", "texts"]
+    return [*formats(), "probe", "inspect", "hive", "bundle", "repair", "texts"]
 
 
 def of(target, folder):
@@ -301,4 +329,4 @@ def of(target, folder):
             yield from recipes(fmt, folder, "damaged")
             yield from recipes(fmt, folder, "good")
     else:
-        yield from {"inspect": file_systems, "bundle": bundles, "texts": texts}[target](folder)
+        yield from {"inspect": file_systems, "hive": hives, "bundle": bundles, "texts": texts}[target](folder)

@@ -84,8 +84,10 @@ static void fix_gpt_entries(uint8_t *input, size_t len, uint64_t at)
 	free(block);
 }
 
-static void fix_at(uint8_t *input, size_t len, uint64_t at, const uint8_t *bytes, size_t there)
+static unsigned fix_at(uint8_t *input, size_t len, uint64_t at, const uint8_t *bytes, size_t there)
 {
+	unsigned fixed = 0;
+
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(list); i++) {
 		size_t magic = strlen(list[i].magic);
 
@@ -94,20 +96,28 @@ static void fix_at(uint8_t *input, size_t len, uint64_t at, const uint8_t *bytes
 		if (list[i].sum == gpt)
 			fix_gpt_entries(input, len, at);
 		fix(input, len, at, &list[i]);
+		fixed++;
 	}
+	return fixed;
 }
 
-void sums_fix(uint8_t *input, size_t len)
+unsigned sums_fix(uint8_t *input, size_t len)
 {
+	struct sums_volumes volumes;
 	struct packed_part part;
 	size_t next = PACKED_HEAD;
+	unsigned fixed = 0;
 
+	sums_volumes_find(&volumes, input, len);
 	while (packed_next(input, len, &next, &part)) {
 		uint32_t first = (uint32_t)(-part.at % 512);
 
 		if (part.at > PACKED_MAX)
 			continue;
 		for (uint32_t at = first; at < part.len; at += 512)
-			fix_at(input, len, part.at + at, part.bytes + at, part.len - at);
+			fixed += fix_at(input, len, part.at + at, part.bytes + at, part.len - at) +
+				sums_fix_volume(&volumes, input, len, part.at + at, part.bytes + at,
+					part.len - at);
 	}
+	return fixed;
 }

@@ -12,6 +12,7 @@
 #include "disk/info.h"
 #include "engine/check.h"
 #include "engine/repair.h"
+#include "inspect/hive.h"
 #include "inspect/inspect.h"
 #include "inspect/unused.h"
 #include "io/stage.h"
@@ -243,6 +244,31 @@ static void try_inspect(struct vmimg_io *io)
 	(void)!vmimg_unused_walk(io, &unused, &err);
 }
 
+/* ---- the registry ---- */
+
+/* What is asked of hives, for which Windows has no file but this one. */
+static void try_hive(struct vmimg_io *io)
+{
+	static const char *const keys[] = { "", "Microsoft\\Windows NT\\CurrentVersion", "Select",
+		"ControlSet002\\Services\\viostor", "ControlSet002\\Services\\Tcpip\\Parameters" };
+	static const char *const values[] = { "ProductName", "UBR", "Current", "Start", "Hostname" };
+	VMIMG_AUTO(vmimg_hive_close) struct vmimg_hive *hive = NULL;
+	struct vmimg_error err;
+	uint32_t key, number;
+	char text[100];
+	bool found;
+
+	hive = vmimg_hive_open(io, &err);
+	for (size_t i = 0; hive && i < VMIMG_ARRAY_LEN(keys); i++) {
+		if (vmimg_hive_find(hive, keys[i], &key, &found, &err) || !found)
+			continue;
+		for (size_t k = 0; k < VMIMG_ARRAY_LEN(values); k++) {
+			(void)!vmimg_hive_text(hive, key, values[k], text, sizeof(text), &found, &err);
+			(void)!vmimg_hive_number(hive, key, values[k], &number, &found, &err);
+		}
+	}
+}
+
 /* ---- by name ---- */
 
 static const struct {
@@ -253,6 +279,7 @@ static const struct {
 	{ "repair", try_repair },
 	{ "bundle", try_bundle },
 	{ "inspect", try_inspect },
+	{ "hive", try_hive },
 };
 
 static bool attempt(const char *target, struct vmimg_io *io)
