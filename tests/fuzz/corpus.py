@@ -90,7 +90,8 @@ def test_packed(t):
 
 # Images that have checksums, and at least how many of them.
 SUMMED = {"inspect": {"btrfs": 5, "ntfs": 20, "exfat-False": 3, "exfat-True": 3, "lvm": 1, "gpt": 2},
-          "vhd": {"written-dynamic": 3}, "vhdx": {"written-dynamic": 4, "logged": 6}}
+          "vhd": {"written-dynamic": 3}, "vhdx": {"written-dynamic": 4, "vhdx-good-log-data": 5}}
+TORN = ("logged",)  # entries of a log that shall not count
 
 
 def test_sums(t):
@@ -99,7 +100,7 @@ def test_sums(t):
         with t.sub(target), t.folder() as folder:
             seen = set()
             for name, path in seeds.of(target, folder):
-                if name.startswith(f"{target}-") and not name.startswith(f"{target}-good"):
+                if name in TORN or name.startswith(f"{target}-") and not name.startswith(f"{target}-good"):
                     continue
                 seeds.pack(path, t.path("packed"))
                 done = process.run(REPLAY, "--sums", t.path("packed"))
