@@ -60,12 +60,20 @@ static void judge_references(json_t *root)
 		add_reason(root, "reference", "it has a backing file");
 }
 
-/* Every other variant keeps its data in files beside it. */
+/* Every other variant keeps its data in files beside it. What is passed over here may mean something
+ * to others. */
 static void judge_vmdk(json_t *root)
 {
 	const char *variant = json_string_value(json_object_get(root, "variant"));
+	const json_t *specific = json_object_get(json_object_get(root, "format-specific"), "data");
 	char text[120];
 
+	if (json_object_get(specific, "lines-passed-over"))
+		add_reason(root, "descriptor", "its descriptor has lines that are not understood");
+	if (json_is_true(json_object_get(specific, "beyond-ascii")))
+		add_reason(root, "descriptor", "its descriptor is not plain ASCII");
+	if (json_is_true(json_object_get(specific, "extent-paths")))
+		add_reason(root, "descriptor", "an extent in its descriptor is named by a path");
 	if (variant &&
 		(!strcasecmp(variant, "monolithicSparse") ||
 			!strcasecmp(variant, "streamOptimized")))
@@ -143,7 +151,7 @@ static bool is_boot_sector_of_fs(const uint8_t *sector)
 
 static void judge_mbr(json_t *root, const uint8_t *sector, const struct vmimg_parts *parts)
 {
-	unsigned guards = 0, others = 0, odd = 0;
+	unsigned guards = 0, others = 0, odd = 0, displaced = 0;
 
 	if (sector[510] != 0x55 || sector[511] != 0xaa || is_boot_sector_of_fs(sector)) {
 		if (parts->scheme == VMIMG_SCHEME_GPT)
@@ -155,10 +163,16 @@ static void judge_mbr(json_t *root, const uint8_t *sector, const struct vmimg_pa
 
 		odd += (entry[0] & 0x7f) != 0;
 		guards += entry[4] == VMIMG_MBR_GPT_TYPE;
+		displaced += entry[4] == VMIMG_MBR_GPT_TYPE &&
+			(i || memcmp(entry + 1, "\0\2", 3) || vmimg_get_le32(entry + 8) != 1);
 		others += entry[4] && entry[4] != VMIMG_MBR_GPT_TYPE;
 	}
 	if (odd)
 		add_reason(root, "partition-table", "an MBR entry has an invalid boot flag");
+	if (displaced)
+		add_reason(root, "partition-table", "the guard of the GPT is not where it should be");
+	if (!guards && !others)
+		add_reason(root, "partition-table", "an MBR without partitions");
 	if (parts->scheme == VMIMG_SCHEME_GPT ? guards != 1 || others : guards != 0)
 		add_reason(root, "partition-table",
 			"the MBR and the GPT do not describe the same disk");

@@ -186,8 +186,41 @@ def test_vmdk_descriptors(t):
             equal(vmimg("info", "--json", t.path(f"{number}.vmdk")).json()["safe"], False, "safe")
 
 
-def mbr(*entries):
-    table = b"".join(struct.pack("<B3sB3sII", boot, b"", kind, b"", start, count) for boot, kind, start, count in entries)
+def test_vmdk_embedded(t):
+    """What the descriptor inside a sparse file may say."""
+    vmimg_ok("create", "-q", "-f", "vmdk", t.path("plain.vmdk"), "4M")
+    equal(verdict(t.path("plain.vmdk")), (True, set()))
+    with open(t.path("plain.vmdk"), "rb") as file:
+        data = file.read()
+    text = data[512:512 + 10240].rstrip(b"\0")
+    extent = next(line for line in text.split(b"\n") if line.startswith(b"RW "))
+    rows = {"a line of other words": text + b"strange words here\n", "a key of two words": text + b"strange key = 1\n",
+            "bytes beyond ASCII": text + b"# \xff\xfe\n",
+            "a path": text.replace(extent, extent.split(b'"')[0] + b'"/etc/passwd"'),
+            "a path of Windows": text.replace(extent, extent.split(b'"')[0] + b'"c:\\x"')}
+    for name, words in rows.items():
+        with t.sub(name):
+            check(words != text, "nothing is changed")
+            with open(t.path("changed.vmdk"), "wb") as file:
+                file.write(data[:512] + words.ljust(10240, b"\0") + data[512 + 10240:])
+            unsafe(t.path("changed.vmdk"), "descriptor")
+    vmimg_ok("create", "-q", "-f", "vmdk", "-o", "subformat=streamOptimized", t.path("stream.vmdk"), "4M")
+    for name, at in (("another descriptor in the footer", -1024 + 28), ("a footer's marker", -1536 + 20), ("an end", -512 + 12)):
+        with t.sub(name):
+            with open(t.path("stream.vmdk"), "rb") as file, open(t.path("changed.vmdk"), "wb") as copy:
+                copy.write(file.read())
+            unsafe(poke(t.path("changed.vmdk"), at, b"\7"), "warning")
+
+
+def test_nameless_backing(t):
+    """A place for a name of no bytes: nothing to us, and a backing file to some."""
+    harness.need("qemu-img")
+    qemu.create(t.path("nameless.qcow2"), "qcow2", MIB)
+    unsafe(poke(t.path("nameless.qcow2"), 8, struct.pack(">Q", 512)), "warning")
+
+
+def mbr(*entries, chs=b"\0\2\0"):
+    table = b"".join(struct.pack("<B3sB3sII", boot, chs, kind, b"", start, count) for boot, kind, start, count in entries)
     return bytes(446) + table.ljust(64, b"\0") + b"\x55\xaa"
 
 
@@ -231,6 +264,7 @@ def test_partition_tables(t):
     bad = {
         "an invalid boot flag": mbr((0x80, 0x83, 2048, 2048), (0x11, 0x83, 4096, 2048)),
         "a guard without a GPT": mbr(GUARD),
+        "no partitions": mbr(),
     }
     for name, sector in bad.items():
         with t.sub(name), open(t.path("bad.raw"), "wb") as file:
@@ -241,6 +275,10 @@ def test_partition_tables(t):
         unsafe(gpt_disk(t.path("hybrid.raw"), mbr(GUARD, (0x80, 0x83, 2048, 2048))), "partition-table")
     with t.sub("a GPT without a guard"):
         unsafe(gpt_disk(t.path("bare.raw"), bytes(512)), "partition-table")
+    for name, guard in {"at another place": mbr((0, 0xee, 2, 8190)), "at another cylinder": mbr(GUARD, chs=b"\1\2\0"),
+                        "in another entry": mbr((0, 0, 0, 0), GUARD)}.items():
+        with t.sub(f"a guard {name}"):
+            unsafe(gpt_disk(t.path("guard.raw"), guard), "partition-table")
     with t.sub("a wrong checksum"):
         unsafe(poke(gpt_disk(t.path("sum.raw"), mbr(GUARD)), 512 + 72, b"\x09"), "partition-table")
 

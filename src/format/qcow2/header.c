@@ -248,8 +248,11 @@ static int read_backing_name(struct vmimg_disk *disk, struct vmimg_error *err)
 	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
 	const struct vmimg_qcow2_header *h = &q->header;
 
-	if (!h->backing_offset || !h->backing_size)
+	if (!h->backing_offset || !h->backing_size) {
+		if (h->backing_offset)
+			vmimg_disk_warn(disk, "a place for the name of a backing file, and no name");
 		return 0;
+	}
 	if (h->backing_size > QCOW2_MAX_BACKING ||
 		!vmimg_range_inside(h->backing_offset, h->backing_size, q->cluster))
 		return vmimg_fail(err, VMIMG_ECORRUPT,

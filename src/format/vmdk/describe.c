@@ -70,6 +70,13 @@ static void describe_descriptor(const struct vmdk_descriptor *d, struct vmimg_in
 	vmimg_json_text(info->specific, "hw-version", vmimg_vmdk_ddb(d, "ddb.virtualHWVersion"));
 	vmimg_json_text(info->specific, "tools-version", vmimg_vmdk_ddb(d, "ddb.toolsVersion"));
 	vmimg_json_text(info->specific, "change-track-path", d->track_path);
+	if (d->passed_over)
+		vmimg_json_uint(info->specific, "lines-passed-over", d->passed_over);
+	if (d->foreign)
+		vmimg_json_bool(info->specific, "beyond-ascii", true);
+	for (size_t i = 0; i < d->line_count; i++)
+		if (d->lines[i].name && strpbrk(d->lines[i].name, "/\\"))
+			vmimg_json_bool(info->specific, "extent-paths", true);
 	if (d->ddb_count)
 		json_object_set_new(info->specific, "ddb", ddb_json(d));
 	if (vbox_uuid)

@@ -268,11 +268,14 @@ static int parse_line(struct vmdk_descriptor *d, char *line, struct vmimg_error 
 	if (parse_access(line, &access))
 		return add_extent(d, access, line + strcspn(line, " \t\v\f"), err);
 	equals = strchr(line, '=');
-	if (!equals)
+	if (!equals) {
+		d->passed_over++;
 		return 0;
+	}
 	for (end = equals; end > line && is_blank(end[-1]);)
 		end--;
 	*end = '\0';
+	d->passed_over += strpbrk(line, " \t\v\f") != NULL;
 	return add_key(d, line, unquote(equals + 1), err);
 }
 
@@ -324,6 +327,8 @@ int vmimg_vmdk_descriptor_parse(
 	memcpy(copy, text, len);
 	memset(d, 0, sizeof(*d));
 	d->parent_cid = VMDK_NO_PARENT;
+	for (size_t i = 0; copy[i]; i++)
+		d->foreign |= (copy[i] & 0x80) != 0;
 	rest = strncmp(copy, "\xef\xbb\xbf", 3) ? copy : copy + 3;
 	while (!failed && (line = next_line(&rest)))
 		failed = parse_line(d, line, err);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include "format/vmdk/vmdk.h"
 #include "util/num.h"
+#include "util/zero.h"
 
 /* 2^26 tables are 2 PiB of guest with the usual 64 KiB grains, and a directory of 256 MiB. */
 #define MAX_TABLES (UINT64_C(1) << 26)
@@ -172,9 +173,26 @@ static int check_header(const struct vmdk_header *h, bool lenient, struct vmimg_
 	return 0;
 }
 
+/* A marker has a size of 0, its type, and nothing else. What is not so misleads only those who read
+ * the stream from its start. */
+static int check_marker(struct vmimg_disk *disk, uint64_t at, uint32_t type, const char *what,
+	struct vmimg_error *err)
+{
+	uint8_t bytes[VMDK_SECTOR];
+	struct vmdk_marker marker;
+
+	if (vmimg_io_pread(disk->io, bytes, sizeof(bytes), at, err))
+		return -1;
+	vmdk_marker_decode(&marker, bytes);
+	if (marker.size || marker.type != type || !vmimg_is_zero(bytes + 16, sizeof(bytes) - 16))
+		vmimg_disk_warn(disk, "the marker of %s is damaged", what);
+	return 0;
+}
+
 /* The footer: a second header, before the end-of-stream marker, that knows where the directory is.
  */
-static int read_footer(struct vmdk_header *h, struct vmimg_io *io, struct vmimg_error *err)
+static int read_footer(struct vmdk_header *h, struct vmimg_disk *disk, struct vmimg_io *io,
+	struct vmimg_error *err)
 {
 	uint64_t size = vmimg_io_size(io);
 	struct vmdk_header footer;
@@ -198,6 +216,14 @@ static int read_footer(struct vmdk_header *h, struct vmimg_io *io, struct vmimg_
 			footer.capacity, h->capacity);
 	if (footer.gd_offset == VMDK_GD_AT_END)
 		return vmimg_fail(err, VMIMG_ECORRUPT, "footer: no grain directory");
+	if (footer.version != h->version || footer.descriptor_offset != h->descriptor_offset ||
+		footer.descriptor_size != h->descriptor_size)
+		vmimg_disk_warn(disk, "the footer names another descriptor than the header");
+	if (io == disk->io &&
+		(check_marker(disk, size - 3 * VMDK_SECTOR, VMDK_MARKER_FOOTER, "the footer", err) ||
+			check_marker(disk, size - VMDK_SECTOR, VMDK_MARKER_EOS,
+				"the end of the stream", err)))
+		return -1;
 	h->gd_offset = footer.gd_offset;
 	return 0;
 }
@@ -208,7 +234,7 @@ static int find_directory(struct vmdk_grains *g, struct vmdk_header *h, struct v
 {
 	const uint32_t stream = VMDK_FLAG_PACKED | VMDK_FLAG_MARKERS;
 
-	if (!read_footer(h, io, err))
+	if (!read_footer(h, disk, io, err))
 		return 0;
 	if (!lenient || err->status != VMIMG_ECORRUPT || (h->flags & stream) != stream)
 		return -1;

@@ -53,6 +53,8 @@ struct vmdk_descriptor {
 	size_t line_count, line_cap;
 	struct vmdk_pair *ddb; /* "ddb.adapterType" …, as they came */
 	size_t ddb_count, ddb_cap;
+	size_t passed_over; /* lines that are none of the above, and no comments */
+	bool foreign;       /* bytes that are not ASCII */
 };
 
 /* Whether the text, len bytes from the start of a file, is a descriptor: 0 to 100. */
