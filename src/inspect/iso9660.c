@@ -410,8 +410,10 @@ static int find_rock(struct iso *iso, struct vmimg_error *err)
 
 	if (!rock || read_record(iso, &at, at + iso->fs.root.size, &self, &none, err))
 		return -1;
+	if (none)
+		return 0;
 	area = system_use(&self, &len);
-	if (none || !vmimg_rock_begins(area, len, &iso->skip))
+	if (!vmimg_rock_begins(area, len, &iso->skip))
 		return 0;
 	if (vmimg_rock_read(iso->table, area, len, 0, rock, err))
 		return -1;
