@@ -109,6 +109,31 @@ static int stage_pwrite(
 	return 0;
 }
 
+/* A page that is zero already is not taken, and a hole below is stepped over whole, so that a long
+ * stretch costs what it holds. */
+static int stage_zero(struct vmimg_io *io, uint64_t at, uint64_t len, struct vmimg_error *err)
+{
+	static const uint8_t zero[PAGE];
+	uint8_t bytes[PAGE];
+	uint64_t end = vmimg_min(at + len, vmimg_io_size(io)), step;
+	bool hole;
+
+	for (uint64_t from = at; from < end; from += step) {
+		if (vmimg_io_extent(io, from, &hole, &step, err))
+			return -1;
+		step = vmimg_min(step, end - from);
+		if (hole)
+			continue;
+		step = vmimg_min(step, PAGE - from % PAGE);
+		if (vmimg_io_pread(io, bytes, (size_t)step, from, err))
+			return -1;
+		if (memcmp(bytes, zero, (size_t)step) &&
+			vmimg_io_pwrite(io, zero, (size_t)step, from, err))
+			return -1;
+	}
+	return 0;
+}
+
 /* Whether there are holes below is asked below, as far as nothing is laid over it. */
 static int stage_extent(
 	struct vmimg_io *io, uint64_t at, bool *hole, uint64_t *len, struct vmimg_error *err)
@@ -157,6 +182,7 @@ static const struct vmimg_io_ops stage_ops = {
 	.pread = stage_pread,
 	.pwrite = stage_pwrite,
 	.extent = stage_extent,
+	.zero = stage_zero,
 	.resize = stage_resize,
 	.close = stage_close,
 };

@@ -80,6 +80,17 @@ static void damage_vhd(struct vmimg_io *io)
 	poke(io, 1536 + 4, 0x01000000);
 }
 
+/* A header, the first region table, and entries of the BAT: a state that is none, and a place that
+ * another block has. */
+static void damage_vhdx(struct vmimg_io *io)
+{
+	poke(io, 128 << 10, 0);
+	poke(io, (192 << 10) + 60000, 1);
+	poke(io, 3 << 20, 4);
+	poke(io, (3 << 20) + 8 * 4, (4 << 20) + 6);
+	poke(io, (3 << 20) + 8 * 5, (4 << 20) + 6);
+}
+
 static const struct way {
 	const char *name, *format, *options;
 	void (*damage)(struct vmimg_io *);
@@ -90,6 +101,7 @@ static const struct way {
 	{ "vmdk-stream-directory", "vmdk", "subformat=streamOptimized", damage_directory },
 	{ "vdi", "vdi", NULL, damage_map },
 	{ "vhd", "vhd", NULL, damage_vhd },
+	{ "vhdx", "vhdx", "block_size=1M", damage_vhdx },
 };
 
 /* ---- the image's file, and the undo file beside it ---- */
@@ -134,8 +146,7 @@ struct spy {
 	struct job *job;
 };
 
-static int spy_pread(
-	struct vmimg_io *io, void *buf, size_t len, uint64_t at, struct vmimg_error *e)
+static int spy_pread(struct vmimg_io *io, void *buf, size_t len, uint64_t at, struct vmimg_error *e)
 {
 	return vmimg_io_pread(((struct spy *)io)->inner, buf, len, at, e);
 }
@@ -307,8 +318,8 @@ static void try_way(const struct way *way, const char *folder)
 		states.size = job.old_size;
 		count = states_run(&states);
 		cut_undo(&job);
-		printf("# crash %s: states %ld old %u new %u bad %u\n", way->name, count, job.is_old,
-			job.is_new, job.bad);
+		printf("# crash %s: states %ld old %u new %u bad %u\n", way->name, count,
+			job.is_old, job.is_new, job.bad);
 		CHECK(count > 4 && job.is_new);
 	}
 	vmimg_io_unref(io);

@@ -228,7 +228,7 @@ class Reader:
         items, taken = {}, []
         for n in range(count):
             guid, where, size, _ = struct.unpack_from("<16sIII", raw, 32 + 32 * n)
-            demand(where >= 65536 and where + size <= length, "an item's place")
+            demand(where >= 65536 and where + size <= length or not where + size, "an item's place")
             taken.append((where, where + size))
             items[uuid.UUID(bytes_le=guid)] = raw[where:where + size]
         taken.sort()

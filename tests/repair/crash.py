@@ -8,7 +8,7 @@ from lib import env, harness, process, recipe
 from lib.harness import check, equal, need, skip
 
 VICTIMS = ("qcow2/damaged-l2-entry-past-end", "vhd/damaged-bat-past-end", "vdi/damaged-map-past-end",
-           "vmdk/recovered-directory-entry", "vmdk/bad-footer-cut")
+           "vmdk/recovered-directory-entry", "vmdk/bad-footer-cut", "vhdx/damaged-bat-past-end", "vhdx/good-log-data")
 NO_LEAK_CHECK = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
 
 

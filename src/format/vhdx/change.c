@@ -29,23 +29,9 @@ int vmimg_vhdx_derive(const struct vmimg_guid *old, uint64_t salt, const char *w
 /* What the head says becomes the newer header. */
 static int put_header(struct vhdx_change *c, struct vmimg_error *err)
 {
-	uint8_t bytes[VHDX_HEADER_SIZE] = { 0 };
-	struct vhdx_header header = { .magic = VHDX_HEADER_MAGIC,
-		.sequence = ++c->head.sequence,
-		.log_version = VHDX_LOG_VERSION,
-		.version = VHDX_VERSION,
-		.log_length = (uint32_t)c->head.log_range.len,
-		.log_at = c->head.log_range.at };
-
-	vmimg_guid_put_mixed(&c->head.file_write, header.file_write_guid);
-	vmimg_guid_put_mixed(&c->head.data_write, header.data_write_guid);
-	vmimg_guid_put_mixed(&c->head.log, header.log_guid);
-	vhdx_header_encode(&header, bytes);
-	header.checksum = vmimg_vhdx_checksum(bytes, sizeof(bytes));
-	vhdx_header_encode(&header, bytes);
+	c->head.sequence++;
 	if (vmimg_io_sync(c->io, err) ||
-		vmimg_io_pwrite(
-			c->io, bytes, sizeof(bytes), VHDX_HEADER_AT(1U - c->head_index), err))
+		vmimg_vhdx_put_header(c->io, 1U - c->head_index, &c->head, err))
 		return -1;
 	c->head_index = 1U - c->head_index;
 	c->renamed = false;

@@ -16,12 +16,15 @@
 struct check {
 	struct vmimg_vhdx *vhdx;
 	struct vmimg_report *report;
-	uint8_t *used;            /* a bit for each MiB of the file */
-	uint64_t mibs;            /* bits there are */
-	uint64_t file;            /* bytes of the file */
-	uint64_t expect;          /* where the next block would be, were nothing fragmented */
-	uint64_t chunk;           /* the last one whose bitmap was looked for, plus one */
-	uint64_t noise, reserved; /* entries that are odd */
+	uint8_t *used;              /* a bit for each MiB of the file */
+	uint64_t mibs;              /* bits there are */
+	uint64_t file;              /* bytes of the file */
+	uint64_t expect;            /* where the next block would be, were nothing fragmented */
+	uint64_t chunk;             /* the last one whose bitmap was looked for, plus one */
+	uint64_t noise, reserved;   /* entries that are odd */
+	struct vhdx_mender *mender; /* NULL: what is wrong is told */
+	struct vmimg_error *err;    /* of the mender */
+	bool failed;                /* it has */
 };
 
 static void corrupt(struct check *check, const char *code, uint64_t at, const char *text)
@@ -118,6 +121,17 @@ static void check_regions(struct check *check)
 	}
 }
 
+static void check_metadata(struct check *check)
+{
+	uint64_t at = check->vhdx->metadata.at;
+
+	if (check->vhdx->params.made_up & VHDX_MADE_UP_PHYSICAL)
+		corrupt(check, "physical-sector-size", at,
+			"the metadata has no physical sector size of 512 or 4096");
+	if (check->vhdx->params.made_up & VHDX_MADE_UP_DISK_ID)
+		corrupt(check, "disk-id", at, "the metadata has no virtual disk id");
+}
+
 /* ---- the BAT ------------------------------------------------------------------------------ */
 
 static void bad_entry(
@@ -125,6 +139,12 @@ static void bad_entry(
 {
 	uint64_t at = check->vhdx->bat.at + index * 8;
 
+	if (check->mender) {
+		if (!check->failed)
+			check->failed = check->mender->mend(
+				check->mender, code, index, entry, what, check->err);
+		return;
+	}
 	vmimg_report_add(check->report, VMIMG_FINDING_CORRUPTION, code, at,
 		"BAT entry %" PRIu64 ", 0x%" PRIx64 " at 0x%" PRIx64 ", %s", index, entry, at,
 		what);
@@ -236,7 +256,7 @@ static int check_bat(struct check *check, struct vmimg_error *err)
 	struct vmimg_vhdx *vhdx = check->vhdx;
 	uint64_t entries[BATCH], index = 0;
 
-	while (index < vhdx->geometry.entries) {
+	while (index < vhdx->geometry.entries && !check->failed) {
 		uint32_t count;
 
 		if (!(index % (8 * BATCH)) && skip_hole(check, index, &index, err))
@@ -273,10 +293,15 @@ static void note_oddities(struct check *check)
 			check->reserved);
 }
 
-int vmimg_vhdx_check(struct vmimg_disk *disk, struct vmimg_report *report, struct vmimg_error *err)
+int vmimg_vhdx_check_for(struct vmimg_disk *disk, struct vmimg_report *report,
+	struct vhdx_mender *mender, struct vmimg_error *err)
 {
 	struct vmimg_vhdx *vhdx = disk->state;
-	struct check check = { .vhdx = vhdx, .report = report, .file = vmimg_io_size(vhdx->io) };
+	struct check check = { .vhdx = vhdx,
+		.report = report,
+		.file = vmimg_io_size(vhdx->io),
+		.mender = mender,
+		.err = err };
 	int result;
 
 	check.mibs = vmimg_div_up(vmimg_min(check.file, FILE_MAX), VHDX_MIB);
@@ -287,8 +312,14 @@ int vmimg_vhdx_check(struct vmimg_disk *disk, struct vmimg_report *report, struc
 	check_headers(&check, disk->io);
 	check_log(&check);
 	check_regions(&check);
-	result = check_bat(&check, err);
+	check_metadata(&check);
+	result = check_bat(&check, err) || check.failed;
 	note_oddities(&check);
 	free(check.used);
-	return result;
+	return result ? -1 : 0;
+}
+
+int vmimg_vhdx_check(struct vmimg_disk *disk, struct vmimg_report *report, struct vmimg_error *err)
+{
+	return vmimg_vhdx_check_for(disk, report, NULL, err);
 }

@@ -99,6 +99,26 @@ int vmimg_vhdx_read_header(
 	return 0;
 }
 
+int vmimg_vhdx_put_header(
+	struct vmimg_io *io, unsigned i, const struct vhdx_head *head, struct vmimg_error *err)
+{
+	uint8_t bytes[VHDX_HEADER_SIZE] = { 0 };
+	struct vhdx_header raw = { .magic = VHDX_HEADER_MAGIC,
+		.sequence = head->sequence,
+		.log_version = VHDX_LOG_VERSION,
+		.version = VHDX_VERSION,
+		.log_length = (uint32_t)head->log_range.len,
+		.log_at = head->log_range.at };
+
+	vmimg_guid_put_mixed(&head->file_write, raw.file_write_guid);
+	vmimg_guid_put_mixed(&head->data_write, raw.data_write_guid);
+	vmimg_guid_put_mixed(&head->log, raw.log_guid);
+	vhdx_header_encode(&raw, bytes);
+	raw.checksum = vmimg_vhdx_checksum(bytes, sizeof(bytes));
+	vhdx_header_encode(&raw, bytes);
+	return vmimg_io_pwrite(io, bytes, sizeof(bytes), VHDX_HEADER_AT(i), err);
+}
+
 int vmimg_vhdx_choose_header(struct vmimg_disk *disk, struct vmimg_error *err)
 {
 	struct vmimg_vhdx *vhdx = disk->state;

@@ -17,6 +17,7 @@ struct block {
 	enum vmimg_run_kind kind;
 	bool partial; /* kind DATA: only in part, by its sector bitmap */
 	uint64_t at;
+	uint64_t have; /* kind DATA: bytes that the file has; all of them, unless it was cut */
 };
 
 static int read_entries(struct vmimg_vhdx *vhdx, uint64_t index, uint32_t count, uint64_t *entries,
@@ -54,11 +55,13 @@ static bool judge(const struct vmimg_vhdx *vhdx, uint64_t entry, struct block *b
 	}
 }
 
-static int read_block(
-	struct vmimg_vhdx *vhdx, uint64_t b, struct block *block, struct vmimg_error *err)
+/* For what is that far inside the block. */
+static int read_block(struct vmimg_vhdx *vhdx, uint64_t b, uint64_t inside, struct block *block,
+	struct vmimg_error *err)
 {
 	uint64_t index = vhdx_payload_index(&vhdx->geometry, b), entry;
 	uint64_t need = vmimg_min(vhdx->params.block, vhdx->params.size - b * vhdx->params.block);
+	uint64_t file = vmimg_io_size(vhdx->io);
 
 	if (read_entries(vhdx, index, 1, &entry, err))
 		return -1;
@@ -68,13 +71,16 @@ static int read_block(
 			vhdx->bat.at + index * 8, VHDX_BAT_STATE(entry),
 			VHDX_BAT_STATE(entry) == VHDX_BLOCK_PARTIAL ? "only a differencing disk has"
 								    : "does not exist");
-	if (block->kind == VMIMG_RUN_DATA &&
-		(block->at < VHDX_HEAD_END ||
-			!vmimg_range_inside(block->at, need, vmimg_io_size(vhdx->io))))
+	if (block->kind != VMIMG_RUN_DATA)
+		return 0;
+	block->have = block->at < VHDX_HEAD_END || block->at > file
+		? 0
+		: vmimg_min(need, vmimg_align_down(file - block->at, vhdx->params.logical));
+	if (inside >= block->have)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"BAT entry 0x%" PRIx64 " at 0x%" PRIx64
 			" points into the headers or past the end of the file (0x%" PRIx64 ")",
-			entry, vhdx->bat.at + index * 8, vmimg_io_size(vhdx->io));
+			entry, vhdx->bat.at + index * 8, file);
 	return 0;
 }
 
@@ -201,9 +207,19 @@ static int map_partial(struct vmimg_vhdx *vhdx, uint64_t at, const struct block 
 		return -1;
 	run->kind = set ? VMIMG_RUN_DATA : VMIMG_RUN_ABSENT;
 	run->len = count * sector - inside % sector;
+	if (set)
+		run->len = vmimg_min(run->len, block->have - inside);
 	run->io = vhdx->io;
 	run->at = block->at + inside;
 	return 0;
+}
+
+static bool is_cut(const struct vmimg_vhdx *vhdx, uint64_t b, const struct block *block)
+{
+	uint64_t size = vhdx->params.block;
+
+	return block->kind == VMIMG_RUN_DATA &&
+		block->have < vmimg_min(size, vhdx->params.size - b * size);
 }
 
 int vmimg_vhdx_map(
@@ -213,10 +229,19 @@ int vmimg_vhdx_map(
 	uint64_t b = at / vhdx->params.block, end;
 	struct block block;
 
-	if (read_block(vhdx, b, &block, err))
+	if (read_block(vhdx, b, at % vhdx->params.block, &block, err)) {
+		run->len = vmimg_min(vhdx->params.size, (b + 1) * vhdx->params.block) - at;
 		return -1;
+	}
 	if (block.partial)
 		return map_partial(vhdx, at, &block, run, err);
+	if (is_cut(vhdx, b, &block)) {
+		*run = (struct vmimg_run){ .kind = VMIMG_RUN_DATA,
+			.len = block.have - at % vhdx->params.block,
+			.io = vhdx->io,
+			.at = block.at + at % vhdx->params.block };
+		return 0;
+	}
 	if (find_end(vhdx, b, &block, &end, err))
 		return -1;
 	run->kind = block.kind;

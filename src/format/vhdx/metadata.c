@@ -73,16 +73,15 @@ static int take_known(struct item *item, int kind, const struct vhdx_metadata_en
 }
 
 static int take_entry(const struct vmimg_vhdx *vhdx, struct item *items,
-	const struct vhdx_metadata_entry *entry, bool *known, struct vmimg_error *err)
+	const struct vhdx_metadata_entry *entry, struct vmimg_error *err)
 {
 	int kind = find_kind(entry);
 	char text[VMIMG_GUID_TEXT];
 	struct vmimg_guid guid;
 
-	*known = kind >= 0;
 	if (check_place(vhdx, entry, err))
 		return -1;
-	if (*known)
+	if (kind >= 0)
 		return take_known(&items[kind], kind, entry, err);
 	vmimg_guid_get_mixed(&guid, entry->guid);
 	if (entry->flags & VHDX_METADATA_REQUIRED)
@@ -91,13 +90,10 @@ static int take_entry(const struct vmimg_vhdx *vhdx, struct item *items,
 	return 0;
 }
 
-static int read_table(struct vmimg_vhdx *vhdx, struct item *items,
-	void (*each)(void *, const struct vhdx_metadata_entry *), void *ctx,
-	struct vmimg_error *err)
+static int read_table(struct vmimg_vhdx *vhdx, struct item *items, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) uint8_t *bytes = vmimg_alloc_buffer(VHDX_METADATA_TABLE_SIZE, err);
 	struct vhdx_metadata_head head;
-	bool known;
 
 	if (!bytes ||
 		vmimg_io_pread(vhdx->io, bytes, VHDX_METADATA_TABLE_SIZE, vhdx->metadata.at, err))
@@ -112,10 +108,8 @@ static int read_table(struct vmimg_vhdx *vhdx, struct item *items,
 		struct vhdx_metadata_entry entry;
 
 		vhdx_metadata_entry_decode(&entry, bytes + 32 + 32 * (size_t)i);
-		if (take_entry(vhdx, items, &entry, &known, err))
+		if (take_entry(vhdx, items, &entry, err))
 			return vmimg_within(err, "metadata table, entry %u", i);
-		if (!known && each)
-			each(ctx, &entry);
 	}
 	return 0;
 }
@@ -145,15 +139,59 @@ static int read_params(struct vmimg_vhdx *vhdx, const struct item *items, struct
 	if (read_item(vhdx, items, DISK_SIZE, bytes, err))
 		return -1;
 	params->size = vmimg_get_le64(bytes);
-	if (read_item(vhdx, items, DISK_ID, bytes, err))
-		return -1;
-	vmimg_guid_get_mixed(&params->disk_id, bytes);
 	if (read_item(vhdx, items, LOGICAL_SECTOR, bytes, err))
 		return -1;
 	params->logical = vmimg_get_le32(bytes);
+	return 0;
+}
+
+/* What the content does not depend on. */
+static int read_physical(struct vmimg_vhdx *vhdx, const struct item *items, struct vmimg_error *err)
+{
+	uint8_t bytes[4];
+	uint32_t size;
+
 	if (read_item(vhdx, items, PHYSICAL_SECTOR, bytes, err))
 		return -1;
-	params->physical = vmimg_get_le32(bytes);
+	size = vmimg_get_le32(bytes);
+	if (size != 512 && size != 4096)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"a physical sector size of %" PRIu32 " is neither 512 nor 4096", size);
+	vhdx->params.physical = size;
+	return 0;
+}
+
+static int read_disk_id(struct vmimg_vhdx *vhdx, const struct item *items, struct vmimg_error *err)
+{
+	uint8_t bytes[16];
+
+	if (read_item(vhdx, items, DISK_ID, bytes, err))
+		return -1;
+	vmimg_guid_get_mixed(&vhdx->params.disk_id, bytes);
+	return 0;
+}
+
+static int read_rest(
+	struct vmimg_disk *disk, const struct item *items, bool lenient, struct vmimg_error *err)
+{
+	struct vmimg_vhdx *vhdx = disk->state;
+	struct vhdx_params *params = &vhdx->params;
+
+	if (read_physical(vhdx, items, err)) {
+		if (!lenient || err->status != VMIMG_ECORRUPT)
+			return -1;
+		vmimg_disk_warn(disk, "%s", err->text);
+		params->physical = 4096;
+		params->made_up |= VHDX_MADE_UP_PHYSICAL;
+	}
+	if (read_disk_id(vhdx, items, err)) {
+		if (!lenient || err->status != VMIMG_ECORRUPT)
+			return -1;
+		vmimg_disk_warn(disk, "%s", err->text);
+		params->made_up |= VHDX_MADE_UP_DISK_ID;
+		return vmimg_guid_make(&params->disk_id, false,
+			vmimg_get_le64(vhdx->head.data_write.bytes), "vhdx disk", err);
+	}
 	return 0;
 }
 
@@ -168,10 +206,6 @@ static int validate(const struct vhdx_params *params, struct vmimg_error *err)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"a logical sector size of %" PRIu32 " is neither 512 nor 4096",
 			params->logical);
-	if (params->physical != 512 && params->physical != 4096)
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"a physical sector size of %" PRIu32 " is neither 512 nor 4096",
-			params->physical);
 	if (params->size > VHDX_DISK_MAX || params->size % params->logical)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"a virtual disk size of %" PRIu64
@@ -219,14 +253,14 @@ struct vhdx_geometry vmimg_vhdx_geometry(const struct vhdx_params *params)
 	return g;
 }
 
-int vmimg_vhdx_read_metadata(struct vmimg_vhdx *vhdx,
-	void (*each)(void *, const struct vhdx_metadata_entry *), void *ctx,
-	struct vmimg_error *err)
+int vmimg_vhdx_read_metadata(struct vmimg_disk *disk, bool lenient, struct vmimg_error *err)
 {
+	struct vmimg_vhdx *vhdx = disk->state;
 	struct item items[ITEM_KINDS] = { 0 };
 
-	if (read_table(vhdx, items, each, ctx, err) || read_params(vhdx, items, err) ||
-		validate(&vhdx->params, err) || set_geometry(vhdx, err))
+	if (read_table(vhdx, items, err) || read_params(vhdx, items, err) ||
+		validate(&vhdx->params, err) || set_geometry(vhdx, err) ||
+		read_rest(disk, items, lenient, err))
 		return -1;
 	return vhdx->params.has_parent ? read_parent(vhdx, &items[PARENT_LOCATOR], err) : 0;
 }

@@ -4,12 +4,12 @@
 #include "format/vhdx/vhdx.h"
 #include "util/num.h"
 
-static int open_tables(struct vmimg_disk *disk, struct vmimg_error *err)
+static int open_tables(struct vmimg_disk *disk, bool lenient, struct vmimg_error *err)
 {
 	struct vmimg_vhdx *vhdx = disk->state;
 
 	if (vmimg_vhdx_replay(disk, err) || vmimg_vhdx_find_regions(disk, err) ||
-		vmimg_vhdx_read_metadata(vhdx, NULL, NULL, err))
+		vmimg_vhdx_read_metadata(disk, lenient, err))
 		return -1;
 	vhdx->table = vmimg_table_new(vhdx->io, err);
 	return vhdx->table ? 0 : -1;
@@ -25,7 +25,7 @@ int vmimg_vhdx_open(
 	disk->state = vhdx;
 	vhdx->io = vmimg_io_ref(disk->io);
 	if (vmimg_vhdx_read_creator(vhdx->io, &vhdx->creator, err) ||
-		vmimg_vhdx_choose_header(disk, err) || open_tables(disk, err))
+		vmimg_vhdx_choose_header(disk, err) || open_tables(disk, options->lenient, err))
 		return -1;
 	disk->size = vhdx->params.size;
 	disk->sector_size = vhdx->params.logical;

@@ -45,6 +45,7 @@ const struct vmimg_format vmimg_vhdx = {
 	.describe = vmimg_vhdx_describe,
 	.identity = identity,
 	.check = vmimg_vhdx_check,
+	.repair = vmimg_vhdx_repair,
 	.create = vmimg_vhdx_create,
 	.measure = vmimg_vhdx_measure,
 	.edit = &vmimg_vhdx_edit,

@@ -37,12 +37,19 @@ struct vhdx_locator {
 	size_t count;
 };
 
+/* Metadata that was made up, since the file has none that could be right. */
+enum vhdx_made_up {
+	VHDX_MADE_UP_PHYSICAL = 1, /* 4096, as Windows has it */
+	VHDX_MADE_UP_DISK_ID = 2,  /* from the data write GUID */
+};
+
 struct vhdx_params {
 	uint64_t size;
 	uint32_t block;
 	uint32_t logical, physical; /* sector sizes */
 	bool leave_allocated, has_parent;
 	struct vmimg_guid disk_id; /* what SCSI page 83 tells the guest */
+	unsigned made_up;
 };
 
 /* Where blocks are in the BAT, derived from the parameters. */
@@ -79,6 +86,9 @@ int vmimg_vhdx_read_creator(
 	struct vmimg_io *io, char **creator, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vhdx_read_header(struct vmimg_io *io, unsigned i, struct vhdx_head *head,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* Not flushed. */
+int vmimg_vhdx_put_header(struct vmimg_io *io, unsigned i, const struct vhdx_head *head,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* Chooses the newer sound one; warns when one of them is not. */
 int vmimg_vhdx_choose_header(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
 
@@ -95,11 +105,10 @@ int vmimg_vhdx_replay(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CH
 int vmimg_vhdx_replay_into(
 	struct vmimg_vhdx *vhdx, struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 
-/* metadata.c: fills params and locator. each (may be NULL) is called for entries that are not
- * known and not required. */
-int vmimg_vhdx_read_metadata(struct vmimg_vhdx *vhdx,
-	void (*each)(void *ctx, const struct vhdx_metadata_entry *), void *ctx,
-	struct vmimg_error *err) VMIMG_CHECKED;
+/* metadata.c: fills params and locator. lenient: an item that the content does not depend on may be
+ * missing or wrong; the disk warns of it. */
+int vmimg_vhdx_read_metadata(
+	struct vmimg_disk *disk, bool lenient, struct vmimg_error *err) VMIMG_CHECKED;
 /* blocks, ratio and entries of a disk; 0 bitmap entries past the last chunk unless it has a
  * parent. */
 struct vhdx_geometry vmimg_vhdx_geometry(const struct vhdx_params *params);
@@ -118,6 +127,18 @@ int vmimg_vhdx_put_item(struct vmimg_io *io, const struct vhdx_range *metadata, 
 	uint32_t flags, const void *bytes, size_t len, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vhdx_drop_item(struct vmimg_io *io, const struct vhdx_range *metadata, const char *guid,
 	struct vmimg_error *err) VMIMG_CHECKED;
+
+/* repair.c's part of check.c: what is wrong with a BAT entry. what goes on "BAT entry …,". */
+struct vhdx_mender {
+	int (*mend)(struct vhdx_mender *, const char *code, uint64_t index, uint64_t entry,
+		const char *what, struct vmimg_error *);
+};
+/* The walk of check: the mender gets the entries that are wrong, which are not added to the report
+ * then. */
+int vmimg_vhdx_check_for(struct vmimg_disk *disk, struct vmimg_report *report,
+	struct vhdx_mender *mender, struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vhdx_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_report *fixed,
+	struct vmimg_error *err);
 
 /* locator.c. bytes is the whole metadata item. */
 int vmimg_vhdx_read_locator(struct vhdx_locator *locator, const uint8_t *bytes, size_t len,

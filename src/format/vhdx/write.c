@@ -94,19 +94,6 @@ static int write_regions(struct vmimg_io *io, const struct vhdx_plan *plan, stru
 	return vmimg_io_pwrite(io, bytes, VHDX_REGIONS_SIZE, VHDX_REGIONS_AT(1), err);
 }
 
-static int write_header(
-	struct vmimg_io *io, unsigned i, struct vhdx_header *header, struct vmimg_error *err)
-{
-	uint8_t bytes[VHDX_HEADER_SIZE] = { 0 };
-
-	header->sequence = i;
-	header->checksum = 0;
-	vhdx_header_encode(header, bytes);
-	header->checksum = vmimg_vhdx_checksum(bytes, sizeof(bytes));
-	vhdx_header_encode(header, bytes);
-	return vmimg_io_pwrite(io, bytes, sizeof(bytes), VHDX_HEADER_AT(i), err);
-}
-
 static int write_identifier(struct vmimg_io *io, struct vmimg_error *err)
 {
 	uint8_t bytes[VHDX_CREATOR_AT + VHDX_CREATOR_SIZE] = VHDX_FILE_ID;
@@ -124,16 +111,15 @@ int vmimg_vhdx_write_head(struct vmimg_io *io, const struct vhdx_plan *plan,
 	const struct vmimg_guid *file_write, const struct vmimg_guid *data_write,
 	struct vmimg_error *err)
 {
-	struct vhdx_header header = { .magic = VHDX_HEADER_MAGIC,
-		.log_version = VHDX_LOG_VERSION,
-		.version = VHDX_VERSION,
-		.log_length = (uint32_t)plan->log.len,
-		.log_at = plan->log.at };
+	struct vhdx_head head = {
+		.file_write = *file_write, .data_write = *data_write, .log_range = plan->log
+	};
 
-	vmimg_guid_put_mixed(file_write, header.file_write_guid);
-	vmimg_guid_put_mixed(data_write, header.data_write_guid);
 	if (write_metadata(io, plan, err) || write_regions(io, plan, err) ||
-		write_header(io, 0, &header, err) || write_header(io, 1, &header, err))
+		vmimg_vhdx_put_header(io, 0, &head, err))
+		return -1;
+	head.sequence = 1;
+	if (vmimg_vhdx_put_header(io, 1, &head, err))
 		return -1;
 	if (vmimg_sink_barrier(io, err))
 		return -1;
