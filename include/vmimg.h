@@ -122,6 +122,9 @@ struct vmimg_open {
 	 * layers are opened all the same, and reading their data fails. */
 	const struct vmimg_secret *secrets;
 	size_t secret_count;
+	/* Digests of PBKDF2 that trying them may cost, for each layer; 0: 2^25, which is what the
+	 * headers of a few passphrases need that took two seconds each to make. */
+	uint64_t max_iterations;
 };
 
 /* The io is shared, not taken over. options may be NULL. */

@@ -21,7 +21,8 @@ static int open_disk(struct cli_image *image, unsigned number, const struct cli_
 		.alone = how->alone,
 		.lenient = how->lenient,
 		.secrets = how->secrets,
-		.secret_count = how->secret_count };
+		.secret_count = how->secret_count,
+		.max_iterations = how->max_iterations };
 
 	if (!drive)
 		return vmimg_fail(err, VMIMG_EINVAL, "%s has no disk %u (vmimg info lists them)",

@@ -10,6 +10,7 @@ static int open_image(struct cli_image *image, const char *path, const struct cl
 {
 	options->format = common->format;
 	options->resolver = &image->files.resolver;
+	options->max_iterations = common->max_iterations;
 	if (cli_secrets_source(common->secrets, &options->secrets, &options->secret_count, err))
 		return -1;
 	image->io = vmimg_file_open(path, true, err);

@@ -49,6 +49,7 @@ struct cli_common {
 	enum cli_progress_kind progress;
 	uint64_t rate;                         /* bytes a second; 0: as fast as it goes */
 	uint64_t max_virtual_size, max_output; /* 0: no limit */
+	uint64_t max_iterations;               /* 0: as the library has it */
 	unsigned disk;                         /* of a bundle, from 1; 0: the only one */
 	unsigned threads;                      /* 0: as many as there are processors */
 };

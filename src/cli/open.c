@@ -213,7 +213,8 @@ static struct vmimg_open options_of(const struct cli_image *image, const struct 
 		.alone = how->alone,
 		.lenient = how->lenient,
 		.secrets = how->secrets,
-		.secret_count = how->secret_count };
+		.secret_count = how->secret_count,
+		.max_iterations = how->max_iterations };
 }
 
 static int open_any(struct cli_image *image, const char *path, const struct cli_common *common,
@@ -275,6 +276,7 @@ int cli_image_open(struct cli_image *image, const char *path, const struct cli_c
 		how->look ? VMIMG_LOCK_LOOK : VMIMG_LOCK_READ);
 	if (cli_secrets_source(common->secrets, &with.secrets, &with.secret_count, err))
 		return -1;
+	with.max_iterations = common->max_iterations;
 	with.secret_count = how->look ? 0 : with.secret_count;
 	if (common->face ? open_for_face(image, path, common, &with, err)
 			 : open_any(image, path, common, &with, err))

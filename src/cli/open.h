@@ -27,6 +27,7 @@ struct cli_open {
 	bool told; /* what was noted on opening is part of what the verb says: it is not said here */
 	const struct vmimg_secret *secrets; /* set by cli_image_open, from the options */
 	size_t secret_count;
+	uint64_t max_iterations;
 };
 
 /* Opens, and says what the disk, those below it and the bundle noted on the way. */

@@ -186,7 +186,8 @@ int vmimg_disk_open_parent(
 		.resolver = options->resolver,
 		.lenient = options->lenient,
 		.secrets = options->secrets,
-		.secret_count = options->secret_count };
+		.secret_count = options->secret_count,
+		.max_iterations = options->max_iterations };
 	struct vmimg_io *io;
 
 	if (vmimg_disk_open_ref(disk, options, i, &io, err))

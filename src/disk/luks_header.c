@@ -159,6 +159,7 @@ int vmimg_luks_read(
 {
 	uint8_t raw[LUKS_HEADER_SIZE];
 
+	luks->work = VMIMG_LUKS_MAX_WORK;
 	if (area->len < sizeof(raw))
 		return vmimg_fail(
 			err, VMIMG_ECORRUPT, "a LUKS header of %" PRIu64 " bytes", area->len);

@@ -104,11 +104,10 @@ static int spend(const struct vmimg_luks *luks, const char *what, uint32_t itera
 
 	if (cost > *work)
 		return vmimg_fail(err, VMIMG_ELIMIT,
-			"%s asks for %" PRIu32
-			" iterations of PBKDF2: all together, no more than %" PRIu64
-			" are done for one image: give the secret of an earlier slot, or let "
-			"cryptsetup make this slot anew with fewer",
-			what, iterations, VMIMG_LUKS_MAX_WORK);
+			"%s asks for %" PRIu32 " iterations of PBKDF2, which is %" PRIu64
+			" digests: of the %" PRIu64 " that may be spent on one image, %" PRIu64
+			" are left (--max-iterations)",
+			what, iterations, cost, luks->work, *work);
 	*work -= cost;
 	return 0;
 }
@@ -195,18 +194,23 @@ int vmimg_luks_unlock(const struct vmimg_luks *luks, const struct vmimg_luks_are
 	const struct vmimg_secret *secrets, size_t count, uint8_t key[VMIMG_CIPHER_KEY_MAX],
 	struct vmimg_error *err)
 {
-	uint64_t work = VMIMG_LUKS_MAX_WORK;
-	bool fits = false;
+	uint64_t work = luks->work;
+	bool fits = false, over = false;
 
 	for (size_t s = 0; s < count; s++)
-		for (unsigned i = 0; i < LUKS_SLOTS; i++) {
+		for (unsigned i = 0; i < LUKS_SLOTS && !fits; i++) {
 			if (luks->slots[i].active != LUKS_SLOT_ACTIVE)
 				continue;
-			if (vmimg_luks_try(luks, area, i, &secrets[s], &work, key, &fits, err))
+			if (!vmimg_luks_try(luks, area, i, &secrets[s], &work, key, &fits, err))
+				continue;
+			if (err->status != VMIMG_ELIMIT)
 				return -1;
-			if (fits)
-				return 0;
+			over = true; /* another slot may cost less */
 		}
+	if (fits)
+		return 0;
+	if (over)
+		return -1;
 	return vmimg_fail(err, VMIMG_EREFUSED, "Invalid password, cannot unlock any keyslot%s",
 		hint(secrets, count));
 }
@@ -216,7 +220,8 @@ int vmimg_luks_unlock(const struct vmimg_luks *luks, const struct vmimg_luks_are
 static int choose_iterations(const struct vmimg_luks *luks, size_t key_len, unsigned milliseconds,
 	uint32_t *iterations, struct vmimg_error *err)
 {
-	uint64_t most = VMIMG_LUKS_MAX_WORK / (2 * LUKS_SLOTS), measured;
+	/* so that four slots of two digests each can be tried */
+	uint64_t most = VMIMG_LUKS_MAX_WORK / 8, measured;
 
 	if (vmimg_kdf_measure(luks->hash, key_len, milliseconds, &measured, err))
 		return -1;

@@ -86,7 +86,7 @@ static int add_key(struct vmimg_luks *luks, const struct vmimg_luks_area *area,
 static int choose_old(const struct vmimg_luks *luks, const struct vmimg_luks_area *area,
 	const struct vmimg_rekey *wanted, bool drop[LUKS_SLOTS], struct vmimg_error *err)
 {
-	uint64_t work = VMIMG_LUKS_MAX_WORK;
+	uint64_t work = luks->work;
 	uint8_t key[VMIMG_CIPHER_KEY_MAX];
 	unsigned found = 0;
 

@@ -47,6 +47,8 @@ static struct vmimg_cipher *unlock_luks(
 	struct vmimg_cipher *cipher = NULL;
 	uint8_t key[VMIMG_CIPHER_KEY_MAX];
 
+	if (options->max_iterations)
+		q->luks->work = options->max_iterations;
 	if (!vmimg_luks_unlock(q->luks, &area, options->secrets, options->secret_count, key, err))
 		cipher = vmimg_cipher_new(&q->luks->kind, key, err);
 	explicit_bzero(key, sizeof(key));

@@ -128,6 +128,25 @@ def test_compressed_by_qemu(t):
         check(file.read() == want, "other content")
 
 
+def test_slow_slots(t):
+    """A slot that costs more than may be spent is passed over; when no other fits, that is a limit."""
+    image, key = t.path("a.qcow2"), key_file(t)
+    vmimg_ok("create", "-q", *secret(), "-o", QUICK + ",encrypt.key-secret=s", image, "1M")
+    more = "--object", "secret,id=n,data=new"
+    vmimg_ok("amend", *more, "--secret-file", key, "-o", "encrypt.state=active,encrypt.new-secret=n,encrypt.iter-time=10", image)
+    convert = "convert", "-q", "--force", image, t.path("a.raw")
+    for words in (["--max-iterations", "1000"], 6), (["--max-iterations", "1M"], 0), ([], 0):
+        equal(vmimg(*convert, *words[0], "--secret-file", key).code, words[1], str(words))
+    with open(image, "r+b") as file:
+        head = file.read(4096)
+        at = head.index(struct.pack(">I", 0x0537be77))
+        file.seek(struct.unpack(">Q", head[at + 8:at + 16])[0] + 208 + 4)
+        file.write(struct.pack(">I", 1 << 31))
+    result = vmimg(*convert, "--secret-file", key)
+    check(result.code == 6 and "--max-iterations" in result.errors and result.cpu < env.SLACK, str(result))
+    equal(vmimg(*convert, *more).code, 0, "the other slot's")
+
+
 def test_version_1(t):
     raw, image = disk(t), t.path("a.qcow")
     qemu.img("convert", *secret(), "-O", "qcow", "-o", "encrypt.format=aes,encrypt.key-secret=s", raw,
