@@ -77,6 +77,9 @@ struct cli_verb {
 	size_t args_size;
 	enum cli_reach reach;
 	const struct cli_option *const *options; /* groups, ended by NULL */
+	/* Turns operands of another kind into those that reach and run are about, at most as many;
+	 * NULL: they are that already. */
+	int (*translate)(struct cli_call *call, const char **words, struct vmimg_error *err);
 	/* The exit code, or -1 with err set. */
 	int (*run)(const struct cli_call *call, struct vmimg_error *err);
 	int (*exit_code)(enum vmimg_status status); /* of a failed run; NULL: cli_exit_code */
@@ -92,6 +95,7 @@ struct cli_verb {
 	V(cp)        \
 	V(iso)       \
 	V(convert)   \
+	V(dd)        \
 	V(create)    \
 	V(map)       \
 	V(measure)   \

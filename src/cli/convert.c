@@ -1,32 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vmimg convert: a disk in one format into a disk in another. */
+#include "cli/convert.h"
 #include <inttypes.h>
 #include <string.h>
 #include "cli/convert_in_place.h"
 #include "cli/keep_chain.h"
+#include "cli/lay.h"
 #include "cli/lost.h"
 #include "cli/progress.h"
-#include "cli/sources.h"
-#include "cli/target.h"
 #include "disk/report.h"
 #include "engine/convert.h"
 #include "engine/digest.h"
 #include "util/text.h"
 
-struct args {
-	struct cli_common common;
-	struct cli_target_args target;
-	const char *snapshot;
-	struct cli_size sparse; /* -S */
-	const char *digest;     /* --digest: an algorithm */
-	bool bitmaps;           /* --bitmaps: asked for by name */
-	bool keep_chain;
-	bool in_place; /* --in-place: the data stays where it is */
-	struct cli_window window;
-};
-
 struct job {
-	const struct args *args;
+	const struct cli_convert_args *args;
 	const char *const *from; /* names of the sources */
 	size_t from_count;
 	const char *to;
@@ -144,7 +132,7 @@ static int take_digest(struct job *job, struct vmimg_error *err)
  * cannot. A caller of qemu-img gets them only then. *carries: they will be in the target. */
 static int carry_bitmaps(struct job *job, bool *carries, struct vmimg_error *err)
 {
-	const struct args *args = job->args;
+	const struct cli_convert_args *args = job->args;
 	struct vmimg_sink *sink = job->target.sink;
 
 	*carries = sink->ops->carry_bitmaps && !args->snapshot &&
@@ -159,7 +147,7 @@ static int carry_bitmaps(struct job *job, bool *carries, struct vmimg_error *err
 
 static int convert(struct job *job, struct vmimg_error *err)
 {
-	const struct args *args = job->args;
+	const struct cli_convert_args *args = job->args;
 	bool carries;
 
 	if (cli_target_open(&job->target, job->to, &args->target, &args->common, err) ||
@@ -182,15 +170,16 @@ static json_t *side_json(const char *path, const char *format)
 	return side;
 }
 
-static int print_summary(struct job *job, struct vmimg_error *err)
+static int print_summary(const struct job *job, const char *from_format, const char *to_format,
+	uint64_t size, struct vmimg_error *err)
 {
 	const struct vmimg_converted *done = &job->done;
 	json_t *root = json_object();
 
-	vmimg_json_uint(root, "virtual-size", job->target.sink->size);
+	vmimg_json_uint(root, "virtual-size", size);
 	json_object_set_new(root, "schema", json_string("vmimg.convert/1"));
-	json_object_set_new(root, "source", side_json(job->from[0], job->disk->format->name));
-	json_object_set_new(root, "target", side_json(job->to, job->target.format->name));
+	json_object_set_new(root, "source", side_json(job->from[0], from_format));
+	json_object_set_new(root, "target", side_json(job->to, to_format));
 	vmimg_json_uint(root, "bytes-read", done->bytes_read);
 	vmimg_json_uint(root, "bytes-written", done->bytes_written);
 	vmimg_json_uint(root, "bytes-cloned", done->bytes_cloned);
@@ -229,7 +218,8 @@ static int report(struct job *job, struct vmimg_error *err)
 			cli_warn_disguise(job->disk, job->to);
 	}
 	if (job->args->common.json)
-		return print_summary(job, err);
+		return print_summary(job, job->disk->format->name, job->target.format->name,
+			job->target.sink->size, err);
 	if (job->args->digest)
 		fprintf(strcmp(job->to, "-") ? stdout : stderr, "%s  %s\n", job->digest,
 			vmimg_escape(name, sizeof(name), job->to, strlen(job->to)));
@@ -239,7 +229,7 @@ static int report(struct job *job, struct vmimg_error *err)
 /* Layer by layer; each becomes a file beside DST. */
 static int keep_chain(const struct job *job, struct vmimg_error *err)
 {
-	const struct args *args = job->args;
+	const struct cli_convert_args *args = job->args;
 
 	if (job->from_count > 1 || args->target.backing || args->snapshot || args->digest ||
 		args->window.skip || args->window.length.given || args->target.in_place ||
@@ -250,9 +240,41 @@ static int keep_chain(const struct job *job, struct vmimg_error *err)
 		job->from[0], job->to, job->target.format, &args->target, &args->common, err);
 }
 
+/* Into a raw disk from its beginning on: a new image, written where the old one is. */
+static bool is_plain(const struct job *job)
+{
+	return !strcmp(job->target.format->name, "raw") && !job->args->into;
+}
+
+static int lay(struct job *job, struct vmimg_error *err)
+{
+	const struct cli_convert_args *args = job->args;
+	struct cli_lay lay = { .from = job->from,
+		.from_count = job->from_count,
+		.to = job->to,
+		.format = args->target.format,
+		.snapshot = args->snapshot,
+		.window = args->window,
+		.grow = args->into };
+	struct cli_laid laid = { 0 };
+
+	if (args->digest || args->bitmaps || args->target.backing || args->target.compress ||
+		args->target.options.list.count)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"what is written into an image that is there takes no options of a new one");
+	if (cli_lay_run(&lay, &args->common, &laid, err))
+		return -1;
+	if (!args->common.json)
+		return CLI_OK;
+	job->done = laid.done;
+	job->seconds = laid.seconds;
+	job->lost = json_array();
+	return print_summary(job, laid.from_format, laid.to_format, laid.size, err);
+}
+
 static int convert_in_place(const struct cli_call *call, struct vmimg_error *err)
 {
-	struct args *args = call->args;
+	struct cli_convert_args *args = call->args;
 	const char *to = call->count == 2 ? call->words[1] : NULL;
 	const struct vmimg_format *format;
 	int result;
@@ -270,9 +292,9 @@ static int convert_in_place(const struct cli_call *call, struct vmimg_error *err
 	return result;
 }
 
-static int run(const struct cli_call *call, struct vmimg_error *err)
+int cli_convert_run(const struct cli_call *call, struct vmimg_error *err)
 {
-	struct args *args = call->args;
+	struct cli_convert_args *args = call->args;
 	struct job job = { .args = args };
 	int result;
 
@@ -281,7 +303,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	job.to = call->count ? call->words[call->count - 1] : "";
 	if (args->in_place)
 		return convert_in_place(call, err);
-	job.target.format = cli_target_format(args->target.format, job.to, err);
+	job.target.format = args->into ? vmimg_format_find("raw")
+				       : cli_target_format(args->target.format, job.to, err);
 	if (!job.target.format)
 		return -1;
 	if (args->target.options.help) {
@@ -296,6 +319,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		result = -1;
 	else if (args->keep_chain)
 		result = keep_chain(&job, err);
+	else if (args->target.in_place && !is_plain(&job))
+		result = lay(&job, err);
 	else
 		result = convert(&job, err) ? -1 : report(&job, err);
 	cli_target_close(&job.target);
@@ -326,41 +351,41 @@ static int set_sparse(void *to, const char *value, struct vmimg_error *err)
 
 static const struct cli_option options[] = {
 	{ 'O', NULL, "FMT", "the format of DST (by its suffix)", cli_set_text,
-		offsetof(struct args, target.format) },
-	CLI_TARGET_OPTIONS(struct args, target),
-	CLI_BACKING_FORMAT_OPTION(struct args, target),
-	{ 'c', NULL, NULL, "compress", cli_set_flag, offsetof(struct args, target.compress) },
+		offsetof(struct cli_convert_args, target.format) },
+	CLI_TARGET_OPTIONS(struct cli_convert_args, target),
+	CLI_BACKING_FORMAT_OPTION(struct cli_convert_args, target),
+	{ 'c', NULL, NULL, "compress", cli_set_flag, offsetof(struct cli_convert_args, target.compress) },
 	{ 0, "level", "LEVEL", "of compression: fast, default or best", cli_set_level,
-		offsetof(struct args, target.level) },
+		offsetof(struct cli_convert_args, target.level) },
 	{ 'B', NULL, "FILE", "DST's backing file: what SRC's top layer lacks is left to it",
-		cli_set_text, offsetof(struct args, target.backing) },
-	{ 'b', NULL, "FILE", NULL, cli_set_text, offsetof(struct args, target.backing) },
+		cli_set_text, offsetof(struct cli_convert_args, target.backing) },
+	{ 'b', NULL, "FILE", NULL, cli_set_text, offsetof(struct cli_convert_args, target.backing) },
 	{ 'u', NULL, NULL, "do not open DST's backing file", cli_set_flag,
-		offsetof(struct args, target.blind) },
+		offsetof(struct cli_convert_args, target.blind) },
 	{ 'l', NULL, "SNAPSHOT", "convert an internal snapshot, by id or name", cli_set_text,
-		offsetof(struct args, snapshot) },
-	{ 'n', NULL, NULL, "write into DST as it is, which is a device or a raw disk", cli_set_flag,
-		offsetof(struct args, target.in_place) },
+		offsetof(struct cli_convert_args, snapshot) },
+	{ 'n', NULL, NULL, "write into DST as it is, a device or an image", cli_set_flag,
+		offsetof(struct cli_convert_args, target.in_place) },
 	{ 'S', NULL, "SIZE", "0: write zeroes that SRC has as data; any other size has no effect",
-		set_sparse, offsetof(struct args, sparse) },
+		set_sparse, offsetof(struct cli_convert_args, sparse) },
 	{ 'W', NULL, NULL, "accepted, and without effect: writes are always out of order",
 		cli_set_nothing, 0 },
 	{ 0, "digest", "NAME", "a digest of the disk as well: sha256, tree ...", cli_set_text,
-		offsetof(struct args, digest) },
+		offsetof(struct cli_convert_args, digest) },
 	{ 0, "in-place", NULL, "the data stays where it is: between raw, fixed VHD and flat VMDK; raw to qcow2, "
 		"vhdx, vdi",
-		cli_set_flag, offsetof(struct args, in_place) },
+		cli_set_flag, offsetof(struct cli_convert_args, in_place) },
 	{ 0, "keep-chain", NULL,
 		"every layer becomes a file of its own beside DST, and they are linked",
-		cli_set_flag, offsetof(struct args, keep_chain) },
-	{ 0, "bitmaps", NULL, NULL, cli_set_flag, offsetof(struct args, bitmaps) },
-	{ 0, "rate", "SIZE", NULL, cli_set_size, offsetof(struct args, common.rate) },
-	{ 0, "skip", "SIZE", NULL, set_skip, offsetof(struct args, window.skip) },
-	{ 0, "length", "SIZE", NULL, cli_set_length, offsetof(struct args, window.length) },
+		cli_set_flag, offsetof(struct cli_convert_args, keep_chain) },
+	{ 0, "bitmaps", NULL, NULL, cli_set_flag, offsetof(struct cli_convert_args, bitmaps) },
+	{ 0, "rate", "SIZE", NULL, cli_set_size, offsetof(struct cli_convert_args, common.rate) },
+	{ 0, "skip", "SIZE", NULL, set_skip, offsetof(struct cli_convert_args, window.skip) },
+	{ 0, "length", "SIZE", NULL, cli_set_length, offsetof(struct cli_convert_args, window.length) },
 	{ 0, "strict", NULL, "refuse what check would complain about", cli_set_flag,
-		offsetof(struct args, common.strict) },
+		offsetof(struct cli_convert_args, common.strict) },
 	{ 0, "max-output", "SIZE", "do not let DST become larger", cli_set_size,
-		offsetof(struct args, common.max_output) },
+		offsetof(struct cli_convert_args, common.max_output) },
 	{ 0 },
 };
 
@@ -375,8 +400,8 @@ const struct cli_verb cli_convert = {
 		  "become one\n"
 		  "disk, one after the other.",
 	.most = SIZE_MAX,
-	.args_size = sizeof(struct args),
+	.args_size = sizeof(struct cli_convert_args),
 	.reach = CLI_READS_TO_LAST,
 	.options = groups,
-	.run = run,
+	.run = cli_convert_run,
 };

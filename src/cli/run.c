@@ -95,6 +95,10 @@ int cli_run(const struct cli_verb *verb, int argc, char **argv, bool face, struc
 	call.count = words.count;
 	if (face)
 		((struct cli_common *)args)->face = true;
+	if (verb->translate && verb->translate(&call, list, err)) {
+		cli_secrets_free(((struct cli_common *)args)->secrets);
+		return -1;
+	}
 	set_reach(verb, &call, &sandbox);
 	code = verb->run(&call, err);
 	cli_sandbox_done(&sandbox);

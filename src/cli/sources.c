@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From words to the disk that is read. */
 #include "cli/sources.h"
+#include <inttypes.h>
 #include <string.h>
 #include "disk/join.h"
 #include "util/num.h"
@@ -41,19 +42,27 @@ static int join(
 	struct cli_sources *sources, const struct cli_window *window, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free)
-	struct vmimg_part *parts = vmimg_alloc_array(sources->count, sizeof(*parts), err);
+	struct vmimg_part *parts = vmimg_alloc_array(sources->count + 1, sizeof(*parts), err);
+	size_t count = 0;
 	uint64_t skip = window->skip,
 		 left = window->length.given ? window->length.bytes : UINT64_MAX;
 
 	if (!parts)
 		return -1;
-	for (size_t i = 0; i < sources->count; i++) {
+	if (window->pad)
+		parts[count++] = (struct vmimg_part){ .len = window->pad };
+	for (size_t i = 0; i < sources->count; i++, count++) {
 		struct vmimg_disk *disk = sources->images[i].disk;
 
-		parts[i] = (struct vmimg_part){ .disk = disk, .len = disk->size };
-		cut(&parts[i], &skip, &left);
+		parts[count] = (struct vmimg_part){ .disk = disk, .len = disk->size };
+		cut(&parts[count], &skip, &left);
 	}
-	sources->joined = vmimg_disk_join(parts, sources->count, err);
+	if (skip && window->strict)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"byte %" PRIu64 " is past the end of %.80s, which has %" PRIu64 " bytes",
+			window->skip, vmimg_io_name(sources->images[0].disk->io),
+			window->skip - skip);
+	sources->joined = vmimg_disk_join(parts, count, err);
 	return sources->joined ? 0 : -1;
 }
 
@@ -72,5 +81,7 @@ int cli_sources_open(struct cli_sources *sources, const char *const *paths, size
 			(i && share_files(&sources->images[0].files, &image->files, err)))
 			return -1;
 	}
-	return count > 1 || window->skip || window->length.given ? join(sources, window, err) : 0;
+	return count > 1 || window->pad || window->skip || window->length.given
+		? join(sources, window, err)
+		: 0;
 }

@@ -11,8 +11,10 @@ struct cli_sources {
 
 /* Bytes of what the images are together; a stretch that is longer than that ends with it. */
 struct cli_window {
+	uint64_t pad; /* zeroes that come before */
 	uint64_t skip;
 	struct cli_size length; /* not given: to the end */
+	bool strict;            /* to skip more than there is is an error */
 };
 
 int cli_sources_open(struct cli_sources *sources, const char *const *paths, size_t count,

@@ -47,6 +47,10 @@ static int join_map(
 	const struct vmimg_part *part = &join->parts[i];
 	uint64_t into = at - (join->ends[i] - part->len);
 
+	if (!part->disk) {
+		*run = (struct vmimg_run){ .kind = VMIMG_RUN_ZERO, .len = part->len - into };
+		return 0;
+	}
 	if (vmimg_disk_resolve(part->disk, part->start + into, run, NULL, err))
 		return vmimg_within(err, "%s", vmimg_io_name(part->disk->io));
 	run->len = vmimg_min(run->len, part->len - into);
@@ -105,13 +109,15 @@ struct vmimg_disk *vmimg_disk_join(
 	const struct vmimg_part *parts, size_t count, struct vmimg_error *err)
 {
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = vmimg_new(struct vmimg_disk, err);
+	struct vmimg_disk *first;
 	struct join *join;
 
 	if (!disk)
 		return NULL;
 	disk->format = &join_format;
-	disk->io = vmimg_io_ref(parts[0].disk->io);
-	disk->sector_size = parts[0].disk->sector_size;
+	first = parts[0].disk ? parts[0].disk : parts[1].disk;
+	disk->io = vmimg_io_ref(first->io);
+	disk->sector_size = first->sector_size;
 	disk->warnings = json_array();
 	disk->state = join = vmimg_new(struct join, err);
 	if (!join)

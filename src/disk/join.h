@@ -4,7 +4,8 @@
 #include "disk/disk.h"
 
 struct vmimg_part {
-	struct vmimg_disk *disk; /* borrowed: it outlives what is joined */
+	struct vmimg_disk *disk; /* borrowed: it outlives what is joined; NULL: zeroes, in one
+				  * part that is not the last */
 	uint64_t start, len;     /* the stretch: bytes of that disk */
 };
 

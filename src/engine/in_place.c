@@ -71,6 +71,16 @@ int vmimg_compact_run(struct vmimg_trim *trim, const struct vmimg_run_how *how,
 	return pour(&convert, trim->inner, &same_content, how, done, err);
 }
 
+int vmimg_lay_run(struct vmimg_disk *disk, struct vmimg_disk *source, uint64_t at,
+	const struct vmimg_run_how *how, struct vmimg_converted *done, struct vmimg_error *err)
+{
+	struct vmimg_laid laid;
+	struct vmimg_convert convert = { .disk = &laid.disk };
+
+	vmimg_laid_init(&laid, disk, source, at);
+	return pour(&convert, disk, &new_content, how, done, err);
+}
+
 int vmimg_write_run(struct vmimg_disk *disk, struct vmimg_io *stage, struct vmimg_error *err)
 {
 	static const struct vmimg_run_how how = { .threads = 1 };

@@ -2,7 +2,7 @@
 /*
  * What changes images in place, for every format that takes new content (disk/edit.h). Each is a
  * conversion of a view (engine/view.h) into an image that is there already. But for
- * vmimg_write_run, the guest's content is the same before, after and at any moment between.
+ * vmimg_lay_run and vmimg_write_run, the guest's content is the same before, after and at any moment between.
  */
 #pragma once
 #include "disk/edit.h"
@@ -32,6 +32,12 @@ int vmimg_rebase_run(struct vmimg_disk *top, struct vmimg_disk *parent,
  */
 int vmimg_compact_run(struct vmimg_trim *trim, const struct vmimg_run_how *how,
 	struct vmimg_converted *done, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* Writes source, all of it, over what the guest sees of disk from byte `at` on, where it ends inside.
+ * It is in storage when this returns. */
+int vmimg_lay_run(struct vmimg_disk *disk, struct vmimg_disk *source, uint64_t at,
+	const struct vmimg_run_how *how, struct vmimg_converted *done,
+	struct vmimg_error *err) VMIMG_CHECKED;
 
 /* Writes what has been changed in stage (io/stage.h), which lies over what the guest sees of disk.
  * It is in storage when this returns. */

@@ -123,6 +123,41 @@ void vmimg_below_init(struct vmimg_below *below, struct vmimg_disk *top, struct 
 	vmimg_view_init(&below->disk, &below_format, top, below);
 }
 
+/* ---- another disk over a stretch ---- */
+
+static int laid_map(
+	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
+{
+	const struct vmimg_laid *laid = disk->state;
+	uint64_t end = laid->at + laid->source->size;
+
+	*run = (struct vmimg_run){ .kind = VMIMG_RUN_ABSENT, .len = disk->size - at };
+	if (at < laid->at)
+		run->len = laid->at - at;
+	if (at < laid->at || at >= end)
+		return 0;
+	if (vmimg_disk_resolve(laid->source, at - laid->at, run, NULL, err))
+		return -1;
+	if (run->kind == VMIMG_RUN_ABSENT)
+		*run = (struct vmimg_run){ .kind = VMIMG_RUN_ZERO, .len = run->len };
+	return 0;
+}
+
+static const struct vmimg_format laid_format = {
+	.name = "laid",
+	.title = "a disk over a stretch of another",
+	.map = laid_map,
+	.close = view_close,
+};
+
+void vmimg_laid_init(
+	struct vmimg_laid *laid, struct vmimg_disk *disk, struct vmimg_disk *source, uint64_t at)
+{
+	laid->source = source;
+	laid->at = at;
+	vmimg_view_init(&laid->disk, &laid_format, disk, laid);
+}
+
 /* ---- patches ---- */
 
 static int patched_map(

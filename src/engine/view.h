@@ -29,6 +29,16 @@ struct vmimg_below {
 };
 void vmimg_below_init(struct vmimg_below *below, struct vmimg_disk *top, struct vmimg_disk *parent);
 
+/* For a disk that is written into another one from at on: there it is all of it, elsewhere nothing.
+ * It ends inside. */
+struct vmimg_laid {
+	struct vmimg_disk disk;
+	struct vmimg_disk *source;
+	uint64_t at;
+};
+void vmimg_laid_init(
+	struct vmimg_laid *laid, struct vmimg_disk *disk, struct vmimg_disk *source, uint64_t at);
+
 /* For single changes: the pages that have been written to stage (io/stage.h), which lies over what
  * the guest sees of disk. */
 struct vmimg_patched {
