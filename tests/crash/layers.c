@@ -25,18 +25,18 @@ struct way {
 	const char *setting;    /* NULL: there is none */
 	uint64_t unit;          /* of what a layer is made of */
 	uint64_t guest, parent; /* bytes of the disk, and of its parent's */
-	bool stays;             /* its size does */
 };
 
 static const struct way ways[] = {
-	{ "vhd", "vhd", "block_size=32k", false, "creator", 16384, SMALL, 0, false },
-	{ "vhd-child", "vhd", "block_size=32k", true, "creator", 16384, SMALL, SMALL, false },
-	{ "vdi", "vdi", "block_size=16k", false, "uuid", 16384, SMALL, 0, false },
-	{ "vdi-child", "vdi", "block_size=16k", true, "uuid", 16384, SMALL, SMALL, false },
-	{ "vmdk", "vmdk", NULL, false, "uuid", 16384, SMALL, 0, false },
-	{ "vmdk-child", "vmdk", NULL, true, "uuid", 65536, LARGE, LARGE, true },
-	{ "vhdx", "vhdx", "block_size=1M", false, "uuid", 4096, LARGE, 0, false },
-	{ "vhdx-child", "vhdx", "block_size=1M", true, "uuid", 4096, LARGE, LARGE + MORE, false },
+	{ "vhd", "vhd", "block_size=32k", false, "creator", 16384, SMALL, 0 },
+	{ "vhd-child", "vhd", "block_size=32k", true, "creator", 16384, SMALL, SMALL },
+	{ "vdi", "vdi", "block_size=16k", false, "uuid", 16384, SMALL, 0 },
+	{ "vdi-child", "vdi", "block_size=16k", true, "uuid", 16384, SMALL, SMALL },
+	{ "vmdk", "vmdk", NULL, false, "uuid", 16384, SMALL, 0 },
+	{ "vmdk-child", "vmdk", NULL, true, "uuid", 65536, LARGE, LARGE },
+	{ "vmdk-small-child", "vmdk", NULL, true, "uuid", 65536, LARGE, LARGE + MORE },
+	{ "vhdx", "vhdx", "block_size=1M", false, "uuid", 4096, LARGE, 0 },
+	{ "vhdx-child", "vhdx", "block_size=1M", true, "uuid", 4096, LARGE, LARGE + MORE },
 };
 
 struct job {
@@ -298,7 +298,7 @@ static void layers(void)
 		for (enum change change = UPDATE; change <= GROW; change++) {
 			bool childs = change == PARENT || change == NO_PARENT;
 
-			if ((ways[i].child || !childs) && (change != GROW || !ways[i].stays))
+			if (ways[i].child || !childs)
 				try_change(&ways[i], change);
 		}
 }

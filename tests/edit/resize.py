@@ -179,11 +179,10 @@ def test_vmdk_killed(t):
 
 
 def test_vmdk_refused(t):
-    for options in ["-o", "subformat=streamOptimized"], ["-o", "subformat=twoGbMaxExtentFlat"]:
-        path, _ = make(t, ["-O", "vmdk", *options], "vmdk")
-        before = disks.sha256(path)
-        equal(vmimg("resize", path, "1G").code, 4, str(options))
-        equal(disks.sha256(path), before, "the image")
+    path, _ = make(t, ["-O", "vmdk", "-o", "subformat=streamOptimized"], "vmdk")
+    before = disks.sha256(path)
+    equal(vmimg("resize", path, "1G").code, 4, "a stream")
+    equal(disks.sha256(path), before, "the image")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ struct walk {
 	const struct vmdk *disk;
 	const struct vmdk_extent *e;
 	const char *name; /* of the file */
+	bool inside;      /* the descriptor lies in it */
 	struct vmdk_taken taken;
 	uint64_t guest;               /* where the table in hand begins, in the extent */
 	struct hole hole, other_hole; /* of the file, met last among tables and their copies */
@@ -280,8 +281,13 @@ static void check_header(struct walk *w)
 	if (g->descriptor_at && !take(w, g->descriptor_at, g->descriptor_len))
 		CORRUPT(w, "descriptor-overlap", g->descriptor_at,
 			"%s: the descriptor overlaps the header", w->name);
+	/* a change of size that was cut off leaves an extent larger than its descriptor says */
 	if (stated != g->capacity)
-		CORRUPT(w, "capacity-differs", 0,
+		vmimg_report_add(w->report,
+			g->capacity > stated && !w->inside
+				? VMIMG_FINDING_LEAK
+				: VMIMG_FINDING_CORRUPTION,
+			"capacity-differs", 0,
 			"%s: the header says a capacity of %" PRIu64
 			" bytes, the descriptor %" PRIu64,
 			w->name, g->capacity, stated);
@@ -345,6 +351,7 @@ int vmimg_vmdk_check(struct vmimg_disk *disk, struct vmimg_report *report, struc
 
 	for (size_t i = 0; i < v->extent_count; i++) {
 		w.e = &v->extents[i];
+		w.inside = w.e->io == disk->io;
 		if (check_extent(&w, i, err))
 			return -1;
 	}

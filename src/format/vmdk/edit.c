@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Resizing disks of one extent. A flat extent grows before its descriptor is replaced (by a rename)
- * and shrinks after; for sparse ones see edit_sparse.c.
- */
+/* The descriptor's text read and put in its place, and which disks are resized: those in one file
+ * here, with edit_sparse.c, the others in edit_extents.c. */
 #include "format/vmdk/edit.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "io/file.h"
@@ -46,31 +43,6 @@ static int replace_text(struct vmimg_io *old, const char *text, struct vmimg_err
 	if (fchmod(vmimg_file_fd(vmimg_output_io(output)), st.st_mode & 07777))
 		return vmimg_fail_sys(err, errno, "the descriptor's permissions");
 	return vmimg_output_publish(output, err);
-}
-
-static int resize_flat(struct vmimg_disk *disk, const struct vmdk_extent *e, const char *text,
-	uint64_t size, struct vmimg_error *err)
-{
-	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = vmimg_vmdk_writable(disk, e, err);
-	uint64_t end = e->at + size, old = e->at + e->len;
-
-	if (!io)
-		return -1;
-	if (size > e->len) {
-		uint64_t held = vmimg_min(vmimg_io_size(io), end);
-
-		if (held > old && vmimg_io_zero(io, old, held - old, err))
-			return -1;
-		if (vmimg_io_size(io) < end && vmimg_io_resize(io, end, err))
-			return -1;
-		if (vmimg_io_sync(io, err))
-			return -1;
-	}
-	if (replace_text(disk->io, text, err))
-		return -1;
-	if (vmimg_io_size(io) <= end)
-		return 0;
-	return vmimg_io_resize(io, end, err) || vmimg_io_sync(io, err) ? -1 : 0;
 }
 
 /* The extent with the descriptor inside; NULL: the descriptor has a file of its own. */
@@ -141,7 +113,8 @@ int vmimg_vmdk_put_text(struct vmimg_disk *disk, const char *text, struct vmimg_
 		return replace_text(disk->io, text, err);
 	if (strlen(text) >= e->g.descriptor_len)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the descriptor has no room");
-	return vmimg_vmdk_resize_sparse(disk->io, &e->g, text, e->g.capacity, err);
+	return vmimg_vmdk_resize_sparse(disk->io, &e->g,
+		&(struct vmdk_resized){ .size = e->g.capacity, .text = text }, err);
 }
 
 int vmimg_vmdk_check_kind(const struct vmdk_grains *g, struct vmimg_error *err)
@@ -163,15 +136,14 @@ int vmimg_vmdk_check_descriptor(const struct vmimg_disk *disk, struct vmimg_erro
 		vmimg_io_name(disk->io));
 }
 
-static int check_sparse(const struct vmdk_extent *e, uint64_t size, struct vmimg_error *err)
+int vmimg_vmdk_check_sparse(const struct vmdk_extent *e, uint64_t size, struct vmimg_error *err)
 {
 	const struct vmdk_grains *g = &e->g;
 
 	if (vmimg_vmdk_check_kind(g, err))
 		return -1;
-	if (!g->descriptor_at || !g->capacity)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"only a sparse disk in one file, with its descriptor inside, is resized");
+	if (!g->capacity)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "an extent of no sectors");
 	if (g->through_rgd || g->unclean)
 		return vmimg_fail(err, VMIMG_EREFUSED, "%s",
 			g->unclean ? "it was not closed: compact it first, which makes its tables "
@@ -182,41 +154,70 @@ static int check_sparse(const struct vmdk_extent *e, uint64_t size, struct vmimg
 	return vmimg_vmdk_verify(&(struct vmdk_change){ e->io, *g, false }, err);
 }
 
+int vmimg_vmdk_last_grain(struct vmimg_disk *disk, const struct vmdk_extent *e, uint8_t **grain,
+	struct vmimg_error *err)
+{
+	uint64_t inside = e->len % e->g.grain, end = e->start + e->len;
+
+	*grain = NULL;
+	if (!inside || !disk->parent || disk->parent->size <= end)
+		return 0;
+	*grain = vmimg_alloc_array(e->g.grain, 1, err);
+	return *grain ? vmimg_disk_pread(disk, *grain, (size_t)inside, end - inside, err) : -1;
+}
+
 static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
 {
 	const struct vmdk *v = vmdk_of(disk);
-	const struct vmdk_extent *e = v->extents;
 
-	if (!v->has_descriptor || v->header_differs || v->extent_count != 1 || !e->line ||
-		v->missing || e->zero)
+	if (!v->has_descriptor || v->header_differs || !v->extent_count || !v->extents[0].line ||
+		v->missing || (holder(disk) && v->extent_count > 1))
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"only a disk of one extent with a sound descriptor is resized: convert it");
+			"only a disk with a sound descriptor, and one extent if that is inside, "
+			"is resized: convert it");
 	if (vmimg_vmdk_check_descriptor(disk, err))
 		return -1;
-	if (v->descriptor.parent_cid != VMDK_NO_PARENT)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"a disk with a parent is as large as that: flatten it first (convert)");
-	if (v->descriptor.create_type && !strncasecmp(v->descriptor.create_type, "twoGb", 5))
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"a disk split into extents of 2 GiB is not resized: convert it");
+	if (v->descriptor.parent_cid != VMDK_NO_PARENT && !disk->parent)
+		return vmimg_fail(
+			err, VMIMG_EINVAL, "its parent has to be opened: it shows in what is added");
 	if (v->descriptor.track_path)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"it has a record of changes, which would no longer fit");
 	if (disk->io->is_device || size / VMDK_SECTOR > VMIMG_MAX_DISK / VMDK_SECTOR)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "%s",
 			disk->io->is_device ? "it lies on a device" : "no disk is that large");
-	if (!e->sparse && strcmp(e->line->word, "FLAT") && strcmp(e->line->word, "VMFS"))
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "its extent is a device of the host");
-	return e->sparse ? check_sparse(e, size, err) : 0;
+	return 0;
+}
+
+/* A disk in one sparse file. */
+static int resize_single(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	const struct vmdk_extent *e = holder(disk);
+	const struct vmdk_new_lines lines = {
+		.kept = 1, .last = size / VMDK_SECTOR, .sectors = size / VMDK_SECTOR
+	};
+	struct vmdk_resized to = { .size = size };
+	VMIMG_AUTO(free) char *text = NULL;
+	VMIMG_AUTO(free) char *now = NULL;
+	VMIMG_AUTO(free) uint8_t *grain = NULL;
+
+	if (vmimg_vmdk_check_sparse(e, size, err) ||
+		(size > e->len && vmimg_vmdk_last_grain(disk, e, &grain, err)))
+		return -1;
+	text = vmimg_vmdk_read_text(disk, err);
+	now = text ? vmimg_vmdk_resized_text(&vmdk_of(disk)->descriptor, text, &lines, err) : NULL;
+	if (!now)
+		return -1;
+	if (strlen(now) >= e->g.descriptor_len)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the descriptor has no room");
+	to.text = now;
+	to.grain = grain;
+	to.hidden = disk->parent ? vmimg_min(disk->parent->size, size) : 0;
+	return vmimg_vmdk_resize_sparse(disk->io, &e->g, &to, err);
 }
 
 static int vmdk_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
 {
-	const struct vmdk *v = vmdk_of(disk);
-	const struct vmdk_extent *e = v->extents;
-	VMIMG_AUTO(free) char *text = NULL;
-	VMIMG_AUTO(free) char *now = NULL;
-
 	size = vmimg_align_up(size, VMDK_SECTOR);
 	if (size == disk->size)
 		return 0;
@@ -224,15 +225,8 @@ static int vmdk_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_erro
 		return vmimg_fail(err, VMIMG_EINVAL, "a VMDK of no sectors");
 	if (check_resize(disk, size, err))
 		return -1;
-	text = vmimg_vmdk_read_text(disk, err);
-	now = text ? vmimg_vmdk_resized_text(&v->descriptor, text, size / VMDK_SECTOR, err) : NULL;
-	if (!now)
-		return -1;
-	if (!e->sparse)
-		return resize_flat(disk, e, now, size, err);
-	if (strlen(now) >= e->g.descriptor_len)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the descriptor has no room");
-	return vmimg_vmdk_resize_sparse(disk->io, &e->g, now, size, err);
+	return holder(disk) ? resize_single(disk, size, err)
+			    : vmimg_vmdk_resize_extents(disk, size, err);
 }
 
 const struct vmimg_edit_ops vmimg_vmdk_edit = {

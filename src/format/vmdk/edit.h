@@ -1,19 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the changes of a VMDK in place share: edit.c (sizes, with edit_sparse.c and edit_text.c),
- * update.c (content), entries.c (tables), relate.c (the descriptor's keys: parents, settings),
- * space.c (emptied, squeezed). */
+/* What the changes of a VMDK in place share: edit.c (the descriptor, sizes, with edit_sparse.c,
+ * edit_extents.c and edit_text.c), update.c (content), entries.c (tables), relate.c (the descriptor's
+ * keys: parents, settings), space.c (emptied, squeezed). */
 #pragma once
 #include "disk/blocks.h"
 #include "disk/edit.h"
 #include "format/vmdk/vmdk.h"
 
-/* The text, NUL-terminated, of a descriptor with one extent, for a disk of so many sectors. The
- * caller frees it. */
-char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text, uint64_t sectors,
-	struct vmimg_error *err) VMIMG_CHECKED;
-/* A sparse extent with its descriptor inside. text: the new descriptor. */
-int vmimg_vmdk_resize_sparse(struct vmimg_io *io, const struct vmdk_grains *g, const char *text,
-	uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;
+/* ---- edit_sparse.c ---- */
+
+/* What a sparse extent becomes. */
+struct vmdk_resized {
+	uint64_t size;    /* its capacity, bytes */
+	const char *text; /* of the descriptor inside; NULL: it stays, or there is none */
+	/* growing: from the old size up to here a parent would show through; 0: it would not */
+	uint64_t hidden;
+	/* what its last grain is to hold, where that is cut by the old size and not in the extent;
+	 * NULL: it may stay so */
+	const uint8_t *grain;
+};
+/* One write of the header's sector makes it that. */
+int vmimg_vmdk_resize_sparse(struct vmimg_io *io, const struct vmdk_grains *g,
+	const struct vmdk_resized *to, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* ---- edit_extents.c ---- */
+
+/* A disk whose descriptor has a file of its own. */
+int vmimg_vmdk_resize_extents(
+	struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* ---- edit.c ---- */
 
@@ -22,6 +36,13 @@ int vmimg_vmdk_check_descriptor(
 	const struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
 /* Whether a sparse extent is of the kind that is changed in place. */
 int vmimg_vmdk_check_kind(const struct vmdk_grains *g, struct vmimg_error *err) VMIMG_CHECKED;
+/* Whether it can get that size, and nothing in it is damaged. */
+int vmimg_vmdk_check_sparse(
+	const struct vmdk_extent *e, uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;
+/* What the guest sees of the extent's last grain, followed by zeroes, when the disk ends inside that
+ * and a parent shows something behind its end: fresh memory. Else *grain = NULL. */
+int vmimg_vmdk_last_grain(struct vmimg_disk *disk, const struct vmdk_extent *e, uint8_t **grain,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* The descriptor's text as it is, in fresh memory, followed by a NUL. */
 char *vmimg_vmdk_read_text(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
 /* Puts that text in its place, at once. */
@@ -32,6 +53,18 @@ struct vmimg_io *vmimg_vmdk_writable(struct vmimg_disk *disk, const struct vmdk_
 	struct vmimg_error *err) VMIMG_CHECKED;
 
 /* ---- edit_text.c ---- */
+
+/* The extents that a descriptor describes from now on. */
+struct vmdk_new_lines {
+	size_t kept;   /* of the lines, the others go */
+	uint64_t last; /* sectors of the last one of those */
+	const struct vmdk_line *added;
+	size_t added_count;
+	uint64_t sectors; /* of the whole disk */
+};
+/* The text with those, NUL-terminated; the caller frees it. */
+char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text,
+	const struct vmdk_new_lines *lines, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* A key of the descriptor that changes. */
 struct vmdk_key {
@@ -91,6 +124,9 @@ struct vmimg_sink *vmimg_vmdk_update(
 int vmimg_vmdk_empty(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vmdk_squeeze(
 	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;
+/* A name that a descriptor can hold, in its encoding. */
+int vmimg_vmdk_check_name(const struct vmdk_descriptor *d, const char *name,
+	struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vmdk_set_parent(struct vmimg_disk *disk, const struct vmimg_parent *parent,
 	struct vmimg_error *err) VMIMG_CHECKED;
 /* Another CID, by which children know what they were made on, and a long content ID that ends in it.

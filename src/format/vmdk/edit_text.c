@@ -43,44 +43,78 @@ static uint64_t cylinders_for(const struct vmdk_descriptor *d, uint64_t sectors)
 	return heads == 16 && track == 63 ? vmimg_min(cylinders, 16383) : cylinders;
 }
 
-/* A line of len bytes, its end not counted. */
-static void print_line(
-	FILE *out, const char *line, size_t len, uint64_t sectors, uint64_t cylinders)
-{
-	static const char key[] = "ddb.geometry.cylinders";
-	size_t start = extent_start(line), digits;
+/* ---- sizes ---- */
 
-	if (start && start < len) {
-		digits = strspn(line + start, "0123456789");
-		fprintf(out, "%.*s%" PRIu64 "%.*s", (int)start, line, sectors,
-			(int)(len - start - digits), line + start + digits);
-	} else if (cylinders && len > sizeof(key) && !strncasecmp(line, key, sizeof(key) - 1)) {
-		fprintf(out, "%s = \"%" PRIu64 "\"%s", key, cylinders,
-			line[len - 1] == '\r' ? "\r" : "");
-	} else {
-		fwrite(line, 1, len, out);
+struct resized {
+	FILE *out;
+	const struct vmdk_new_lines *lines;
+	uint64_t cylinders; /* 0: they are not known */
+	size_t met;         /* lines of extents so far */
+};
+
+static void print_added(const struct resized *r, bool with_return)
+{
+	for (size_t i = 0; i < r->lines->added_count; i++) {
+		const struct vmdk_line *line = &r->lines->added[i];
+
+		fprintf(r->out, "\nRW %" PRIu64 " %s \"%s\"%s%s", line->sectors, line->word,
+			line->name, line->type == VMDK_FLAT ? " 0" : "", with_return ? "\r" : "");
 	}
 }
 
-char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text, uint64_t sectors,
-	struct vmimg_error *err)
+/* The line of an extent, whose size begins at start. False: it goes. */
+static bool print_extent(struct resized *r, const char *line, size_t start, size_t len)
 {
-	uint64_t cylinders = cylinders_for(d, sectors);
+	size_t index = r->met++, digits = strspn(line + start, "0123456789");
+
+	if (index >= r->lines->kept)
+		return false;
+	if (index + 1 < r->lines->kept) {
+		fwrite(line, 1, len, r->out);
+		return true;
+	}
+	fprintf(r->out, "%.*s%" PRIu64 "%.*s", (int)start, line, r->lines->last,
+		(int)(len - start - digits), line + start + digits);
+	print_added(r, line[len - 1] == '\r');
+	return true;
+}
+
+/* A line of len bytes, its end not counted. False: it goes. */
+static bool print_line(struct resized *r, const char *line, size_t len)
+{
+	static const char key[] = "ddb.geometry.cylinders";
+	size_t start = extent_start(line);
+
+	if (start && start < len)
+		return print_extent(r, line, start, len);
+	if (r->cylinders && len > sizeof(key) && !strncasecmp(line, key, sizeof(key) - 1))
+		fprintf(r->out, "%s = \"%" PRIu64 "\"%s", key, r->cylinders,
+			line[len - 1] == '\r' ? "\r" : "");
+	else
+		fwrite(line, 1, len, r->out);
+	return true;
+}
+
+char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text,
+	const struct vmdk_new_lines *lines, struct vmimg_error *err)
+{
+	struct resized r = { .lines = lines, .cylinders = cylinders_for(d, lines->sectors) };
 	char *result = NULL;
 	size_t size;
-	FILE *out = open_memstream(&result, &size);
 
-	while (out && *text) {
+	r.out = open_memstream(&result, &size);
+	while (r.out && *text) {
 		size_t len = strcspn(text, "\n");
+		bool stays = print_line(&r, text, len);
 
-		print_line(out, text, len, sectors, cylinders);
 		text += len;
 		if (*text) {
-			fputc('\n', out);
+			if (stays)
+				fputc('\n', r.out);
 			text++;
 		}
 	}
-	if (out && !fclose(out) && result)
+	if (r.out && !fclose(r.out) && result)
 		return result;
 	free(result);
 	vmimg_fail_nomem(err);

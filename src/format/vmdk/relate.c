@@ -36,20 +36,20 @@ static int check_change(const struct vmimg_disk *disk, struct vmimg_error *err)
 
 /* ---- parents ---- */
 
-static int check_name(const struct vmdk_descriptor *d, const char *name, struct vmimg_error *err)
+int vmimg_vmdk_check_name(
+	const struct vmdk_descriptor *d, const char *name, struct vmimg_error *err)
 {
 	const char *p = name;
 
 	if (strpbrk(name, "\"\r\n"))
 		return vmimg_fail(err, VMIMG_EINVAL,
-			"the parent's name has a quote or a line end, which a descriptor cannot "
-			"hold");
+			"the name has a quote or a line end, which a descriptor cannot hold");
 	while (*p && isascii((unsigned char)*p))
 		p++;
 	if (!*p || !d->encoding || !strcasecmp(d->encoding, "UTF-8"))
 		return 0;
 	return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-		"the descriptor's encoding is %.40s, and the parent's name is not plain ASCII",
+		"the descriptor's encoding is %.40s, and the name is not plain ASCII",
 		d->encoding);
 }
 
@@ -70,7 +70,8 @@ static int check_parent(
 			return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 				"a plain extent has all its content, so no parent can show "
 				"through");
-	return check_name(&v->descriptor, parent->name, err);
+	return vmimg_vmdk_check_name(&v->descriptor, parent->name, err) ? vmimg_within(err, "parent")
+									 : 0;
 }
 
 int vmimg_vmdk_set_parent(
