@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Prints tables of what testing did, from runs made now or, for fuzzing, from the logs of `make fuzz`: hostile
-images, crash states, fuzzing, locks, the cost of the sandbox. Markdown; --write puts them into doc/testing.md.
+images and bundles, crash states, fuzzing, locks, the cost of the sandbox, refusals that no test meets. Markdown; --write puts them into doc/testing.md.
 
     tools/testing-report.py [BUILD] [--write]
 """
@@ -67,10 +67,29 @@ def hostile():
     table("Hostile images, by command", ("command", "exit code: times", "worst seconds", "worst memory"), rows)
 
 
+def bundles_and_volumes():
+    """Hostile inputs that are no disk images: those whose tests hold the same bars."""
+    rows = []
+    for place, name in (("bundle/refusals.py", "archives, descriptors, manifests"),
+                        ("inspect/refusals.py", "partition tables, volumes, file systems"),
+                        ("inspect/hostile.py", "ext, in circles and with noise"), ("inspect/windows.py", "registry hives")):
+        with tempfile.NamedTemporaryFile("r") as report:
+            text = run(sys.executable, os.path.join(TESTS, place), VMIMG_REPORT_BARS=report.name)
+            runs = [line.rstrip("\n").split("\t") for line in report]
+        codes = collections.Counter(int(code) for _, code, _, _ in runs)
+        rows.append((name, lines_of(text)[0], len(runs), lines_of(text)[1], ", ".join(f"{c}: {n}" for c, n in sorted(codes.items())),
+                     max((float(s) for _, _, s, _ in runs), default=0), f"{max((int(p) for *_, p in runs), default=0) >> 20} MiB"))
+    table("Hostile bundles and volumes", ("inputs", "held", "commands", "broken promises", "exit code: times", "worst seconds",
+                                          "worst memory"), rows)
+
+
 def crashes():
     text = run(os.path.join(BUILD, "tests", "crash-states"))
     rows = re.findall(r"^# crash (\S+): states (\d+) nothing (\d+) old (\d+) new (\d+) leaks (\d+) bad (\d+)", text, re.M)
     table("Crash states", ("operation", "states", "no image", "old", "new", "of these with leaks", "wrong"), rows)
+    text = run(os.path.join(BUILD, "tests", "crash-layers"))
+    rows = re.findall(r"^# crash (\S+): states (\d+) old (\d+) new (\d+) mixed (\d+) leaks (\d+) bad (\d+)", text, re.M)
+    table("Crash states of layers", ("operation", "states", "old", "new", "new sector by sector", "of these with leaks", "wrong"), rows)
 
 
 def fuzzing():
@@ -94,6 +113,11 @@ def fuzzing():
 def locks():
     rows = [(name, *lines_of(run(sys.executable, os.path.join(TESTS, "cli", f"{name}.py")))) for name in ("locks", "gate", "sandbox")]
     table("Locks, the gate, the sandbox", ("test", "held", "failed", "skipped"), rows)
+    text, found = run(sys.executable, os.path.join(TESTS, "cli", "locks.py"), "every"), collections.defaultdict(dict)
+    for line, fmt, what in re.findall(r"^(ok|not ok) \d+ - every_format: (\w+): (.*)$", text, re.M):
+        found[what.split(" # SKIP")[0]][fmt] = "skipped" if "# SKIP" in what else {"ok": "held"}.get(line, "failed")
+    formats = sorted({fmt for row in found.values() for fmt in row})
+    table("Locks, both ways", ("", *formats), [(what, *(row.get(fmt, "") for fmt in formats)) for what, row in found.items()])
 
 
 def sandbox():
@@ -114,6 +138,20 @@ def sandbox():
           [(f"{medians['']:.1f}", f"{medians['--no-sandbox']:.1f}", f"{cost:.1f}", "< 5")])
 
 
+def refusals():
+    """Of the coverage build whose tests `make coverage` ran."""
+    build = os.environ.get("COVERAGE") or os.path.join(SOURCE, "build-cov")
+    if not os.path.exists(os.path.join(build, "build.ninja")):
+        return
+    text = run(sys.executable, os.path.join(SOURCE, "tools", "unreached.py"), build)
+    found = re.search(r"^(\d+) refusals, (\d+) of them not reached", text, re.M)
+    places = collections.Counter("/".join(line.split(":")[0].split("/")[1:3 if "/format/" in line else 2])
+                                 for line in text.splitlines() if line.startswith("src/"))
+    table("Refusals of the parsers", ("refusals", "met by a test", "not met"),
+          [(found[1], int(found[1]) - int(found[2]), found[2] + (": " if places else "") +
+            ", ".join(f"{place} {count}" for place, count in sorted(places.items())))])
+
+
 def write(text):
     """Between these two lines of doc/testing.md."""
     begin, end = "<!-- tables: tools/testing-report.py --write -->\n", "<!-- end of the tables -->\n"
@@ -127,7 +165,7 @@ def write(text):
 def main():
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        for part in hostile, crashes, fuzzing, locks, sandbox:
+        for part in hostile, bundles_and_volumes, crashes, fuzzing, locks, sandbox, refusals:
             part()
     print(out.getvalue())
     if "--write" in sys.argv:

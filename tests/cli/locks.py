@@ -3,12 +3,15 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import time
 
-from lib import disks, env, harness, qemu
+from lib import disks, env, harness, process, qemu
 from lib.harness import check, equal
 from lib.process import check_one_line, vmimg, vmimg_ok
+
+QEMU = {"vhd": "vpc"}  # other names of formats
 
 
 @contextlib.contextmanager
@@ -24,6 +27,54 @@ def holding(path, *options):
         finally:
             holder.stdin.close()
             holder.wait()
+
+
+@contextlib.contextmanager
+def exported(path, fmt):
+    """A qemu-nbd that has the image open for writing."""
+    harness.need("qemu-nbd")
+    socket = path + ".socket"
+    with subprocess.Popen(["qemu-nbd", "-f", QEMU.get(fmt, fmt), "-k", socket, path], stderr=subprocess.PIPE) as holder:
+        while not os.path.exists(socket) and holder.poll() is None:
+            time.sleep(0.02)
+        try:
+            yield holder
+        finally:
+            holder.terminate()
+            holder.wait()
+
+
+@contextlib.contextmanager
+def reading(path):
+    """Our own conversion, which has begun and waits for somebody to empty its pipe."""
+    fifo = path + ".pipe"
+    os.mkfifo(fifo)
+    with open(os.open(fifo, os.O_RDWR), "rb") as reader, open(fifo, "wb") as writer, \
+            subprocess.Popen([env.VMIMG, "convert", "-O", "raw", path, "-"], stdout=writer,
+                             stderr=subprocess.DEVNULL) as ours:
+        reader.read(1)
+        time.sleep(0.1)
+        try:
+            yield ours
+        finally:
+            ours.kill()
+            os.unlink(fifo)
+
+
+@contextlib.contextmanager
+def changing(path):
+    """Our own change in place, which storage keeps waiting: its first flush takes three seconds."""
+    harness.need("strace")
+    log = path + ".log"
+    with subprocess.Popen(["strace", "-f", "-qq", "-o", log, "-e", "trace=fsync,fcntl", "-e",
+                           "inject=fsync:delay_enter=3000000:when=1", env.VMIMG, "resize", "-q", path, "+1M"],
+                          stderr=subprocess.DEVNULL) as ours:
+        while ours.poll() is None and not (os.path.exists(log) and b"fsync(" in open(log, "rb").read()):
+            time.sleep(0.02)
+        try:
+            yield ours
+        finally:
+            ours.wait()
 
 
 def image(t):
@@ -102,19 +153,38 @@ def test_lists(t):
             vmimg_ok(*words, "-U", path)
 
 
-def test_qemu_respects_us(t):
-    """While a conversion reads the image, qemu cannot write it."""
-    path = image(t)
-    fifo = t.path("pipe")
-    os.mkfifo(fifo)
-    with open(os.open(fifo, os.O_RDWR), "rb") as reader, open(fifo, "wb") as writer, \
-            subprocess.Popen([env.VMIMG, "convert", "-O", "raw", path, "-"], stdout=writer,
-                             stderr=subprocess.DEVNULL) as ours:
-        reader.read(1)  # it has begun, and waits for the pipe to be emptied
-        time.sleep(0.1)
-        result = subprocess.run(["qemu-io", "-c", "write 0 4k", path], capture_output=True, check=False)
-        check(b'Failed to get "write" lock' in result.stderr, f"qemu-io wrote: {result}")
-        ours.kill()
+def refused(*words):
+    """Somebody else's program gets no lock."""
+    result = subprocess.run(words, capture_output=True, check=False, timeout=60)
+    check(result.returncode and re.search(b'Failed to get (shared )?"[a-z ]+" lock', result.stderr), f"not refused: {result}")
+
+
+def test_every_format(t):
+    """Both ways: what a qemu-io or qemu-nbd holds is not read by us, what we read or change is not theirs."""
+    raw = disks.pattern(t.path("source"), 2 << 20, seed=9, data=1 << 20)
+    for fmt in process.formats(writable=True):
+        path, name = t.path(f"disk.{fmt}"), QEMU.get(fmt, fmt)
+        vmimg_ok("convert", "--force", "-O", fmt, raw, path)
+        with t.sub(f"{fmt}: qemu-io writes, we wait"), holding(path, "-f", name) as holder:
+            for words in ["info", path], ["digest", path], ["resize", path, "+1M"]:
+                result = vmimg(*words)
+                equal(result.code, 7, str(result))
+                check(str(holder.pid) in result.errors, f"does not say who: {result}")
+            vmimg_ok("digest", "-U", path)
+        with t.sub(f"{fmt}: qemu-io reads, we do not write"), holding(path, "-r", "-f", name):
+            equal(vmimg("resize", path, "+1M").code, 7, "exit code")
+            vmimg_ok("digest", path)
+        with t.sub(f"{fmt}: qemu-nbd writes, we wait"), exported(path, fmt):
+            for words in ["info", path], ["digest", path], ["resize", path, "+1M"]:
+                equal(vmimg(*words).code, 7, words[0])
+        with t.sub(f"{fmt}: we read, qemu does not write"), reading(path):
+            refused("qemu-io", "-f", name, "-c", "write 0 4k", path)
+            refused("qemu-nbd", "-f", name, "-k", t.path("socket"), path)
+            subprocess.run(["qemu-io", "-r", "-f", name, "-c", "read 0 4k", path], check=True, capture_output=True)
+        with t.sub(f"{fmt}: we write, qemu waits"), changing(path) as ours:
+            refused("qemu-io", "-r", "-f", name, "-c", "read 0 4k", path)
+            refused("qemu-nbd", "-f", name, "-k", t.path("socket"), path)
+            check(ours.poll() is None, "it was over before the others came")
 
 
 if __name__ == "__main__":
