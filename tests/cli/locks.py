@@ -153,6 +153,13 @@ def test_lists(t):
             vmimg_ok(*words, "-U", path)
 
 
+@contextlib.contextmanager
+def unshared(fmt):
+    if fmt == "raw":
+        harness.skip("readers of a raw disk, which has no tables, share it with a writer in QEMU too")
+    yield
+
+
 def refused(*words):
     """Somebody else's program gets no lock."""
     result = subprocess.run(words, capture_output=True, check=False, timeout=60)
@@ -171,7 +178,7 @@ def test_every_format(t):
                 equal(result.code, 7, str(result))
                 check(str(holder.pid) in result.errors, f"does not say who: {result}")
             vmimg_ok("digest", "-U", path)
-        with t.sub(f"{fmt}: qemu-io reads, we do not write"), holding(path, "-r", "-f", name):
+        with t.sub(f"{fmt}: qemu-io reads, we do not write"), unshared(fmt), holding(path, "-r", "-f", name):
             equal(vmimg("resize", path, "+1M").code, 7, "exit code")
             vmimg_ok("digest", path)
         with t.sub(f"{fmt}: qemu-nbd writes, we wait"), exported(path, fmt):
@@ -181,7 +188,7 @@ def test_every_format(t):
             refused("qemu-io", "-f", name, "-c", "write 0 4k", path)
             refused("qemu-nbd", "-f", name, "-k", t.path("socket"), path)
             subprocess.run(["qemu-io", "-r", "-f", name, "-c", "read 0 4k", path], check=True, capture_output=True)
-        with t.sub(f"{fmt}: we write, qemu waits"), changing(path) as ours:
+        with t.sub(f"{fmt}: we write, qemu waits"), unshared(fmt), changing(path) as ours:
             refused("qemu-io", "-r", "-f", name, "-c", "read 0 4k", path)
             refused("qemu-nbd", "-f", name, "-k", t.path("socket"), path)
             check(ours.poll() is None, "it was over before the others came")
