@@ -33,10 +33,12 @@ def holding(path, *options):
 def exported(path, fmt):
     """A qemu-nbd that has the image open for writing."""
     harness.need("qemu-nbd")
-    socket = path + ".socket"
-    with subprocess.Popen(["qemu-nbd", "-f", QEMU.get(fmt, fmt), "-k", socket, path], stderr=subprocess.PIPE) as holder:
-        while not os.path.exists(socket) and holder.poll() is None:
+    ready = path + ".pid"  # is there when the image is open, and the socket before that
+    with subprocess.Popen(["qemu-nbd", "-f", QEMU.get(fmt, fmt), "-k", path + ".socket", "--pid-file", ready, path],
+                          stderr=subprocess.PIPE) as holder:
+        while not os.path.exists(ready) and holder.poll() is None:
             time.sleep(0.02)
+        check(holder.poll() is None, "qemu-nbd did not start")
         try:
             yield holder
         finally:
