@@ -20,6 +20,10 @@ demo:
 check:
 	@tools/ci.sh check
 
+# What `make check` takes a part of, in whole: disks started, chains, updates, crash states given to peers
+check-long: all
+	@meson test -C $(BUILD) --setup long --suite long
+
 # Against qemu-img and cp, in turn: make bench, or make bench QUICK=1 on small disks
 bench:
 	@tools/deps.sh bench
@@ -49,4 +53,4 @@ install: all
 clean:
 	rm -rf $(BUILD) build-*/
 
-.PHONY: all demo check bench fuzz fuzz-differential coverage install clean
+.PHONY: all demo check check-long bench fuzz fuzz-differential coverage install clean

@@ -38,7 +38,7 @@ def test_single_direct(t):
 def test_formats(t):
     g = get()
     firmwares = {"raw": "bios", "qcow2": "efi", "vmdk": "bios", "vhd": "efi", "vhdx": "bios", "vdi": "efi"}
-    for fmt in process.formats(writable=True):
+    for fmt in harness.part(process.formats(writable=True)):
         if fmt not in firmwares:
             continue
         with t.sub(f"{fmt} under {firmwares[fmt]}"):

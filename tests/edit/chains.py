@@ -79,7 +79,7 @@ def chains(seed, pairs=tuple(PAIRS)):
     """Makes a test of one chain into one of all kinds of chains."""
     def decorate(function):
         def test(t):
-            for top, base, options in pairs:
+            for top, base, options in harness.part(pairs, start=seed):
                 with t.sub(label(top, base, options)), t.folder() as folder:
                     function(t, Chain(folder, top, base, options, seed))
         return test

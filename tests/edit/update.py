@@ -92,7 +92,7 @@ def variants():
 
 
 def test_content(t):
-    for options, parent, snapshots, packed in variants():
+    for options, parent, snapshots, packed in harness.part(variants()):
         with t.sub(f"{options or 'plain'}{' packed' if packed else ''}{' over a parent' if parent else ''}"):
             path = make(t, options, parent, packed)
             if snapshots:

@@ -57,7 +57,7 @@ def disk(t, size=2 * MIB):
 
 def test_both_ways(t):
     raw, key = disk(t), key_file(t)
-    for options in ["encrypt.format=aes"] + [f"{QUICK},{more}" for more in CIPHERS + HASHES]:
+    for options in harness.part(["encrypt.format=aes"] + [f"{QUICK},{more}" for more in CIPHERS + HASHES]):
         with t.sub(options), t.folder() as folder:
             named = options + ",encrypt.key-secret=s"
             if options in BY_QEMU:
@@ -81,9 +81,9 @@ def test_both_ways(t):
 def test_layouts(t):
     raw, key = disk(t, 3 * MIB), key_file(t)
     disks.pattern(t.path("base.raw"), 3 * MIB, seed=8)
-    for options in ("compat=0.10", "extended_l2=on", "data_file=data.bin", "cluster_size=512",
-                    "cluster_size=1k,refcount_bits=64", "preallocation=metadata",
-                    "preallocation=full,cluster_size=4k", "extended_l2=on,preallocation=metadata"):
+    for options in harness.part(("compat=0.10", "extended_l2=on", "data_file=data.bin", "cluster_size=512",
+                                 "cluster_size=1k,refcount_bits=64", "preallocation=metadata",
+                                 "preallocation=full,cluster_size=4k", "extended_l2=on,preallocation=metadata")):
         with t.sub(options), t.folder() as folder:
             image = f"{folder}/v.qcow2"
             vmimg_ok("convert", "-q", "--target-secret-file", key, "-o", f"{QUICK},{options}", raw,
