@@ -19,41 +19,17 @@ uint32_t vmimg_qcow2_l1_entries(const struct vmimg_qcow2 *q, uint64_t size)
 	return (uint32_t)vmimg_min(needed ? needed : 1, UINT32_MAX);
 }
 
-/* ---- the data file ---- */
+/* ---- the data file, where each cluster has the place that it has on the disk ---- */
 
 static bool is_raw(const struct vmimg_qcow2 *q)
 {
 	return q->header.autoclear & QCOW2_AUTOCLEAR_RAW_DATA;
 }
 
-/* Where the data file has the cluster for guest; UINT64_MAX: it has none. */
-static int find_outside(
-	const struct vmimg_qcow2 *q, uint64_t guest, uint64_t *at, struct vmimg_error *err)
-{
-	uint64_t covers = (uint64_t)q->cluster << q->l2_bits, index = guest / covers, l2, entry;
-	uint64_t slot = guest % covers / q->cluster * (q->extended ? 16 : 8);
-	uint8_t raw[8];
-
-	*at = UINT64_MAX;
-	if (index >= q->l1_size)
-		return 0;
-	if (vmimg_table_read(q->table, raw, 8, q->l1_offset + index * 8, err))
-		return -1;
-	l2 = vmimg_get_be64(raw) & QCOW2_OFFSET;
-	if (!l2)
-		return 0;
-	if (vmimg_table_read(q->table, raw, 8, l2 + slot, err))
-		return -1;
-	entry = vmimg_get_be64(raw);
-	if (entry & (QCOW2_OFFSET | QCOW2_COPIED) && !(entry & QCOW2_COMPRESSED))
-		*at = entry & QCOW2_OFFSET;
-	return 0;
-}
-
 static int write_zeroes(const struct vmimg_qcow2 *q, struct vmimg_io *data, uint64_t at,
-	uint64_t guest, uint64_t len, struct vmimg_error *err)
+	uint64_t len, struct vmimg_error *err)
 {
-	uint64_t sector = vmimg_qcow2_cipher_at(q, at, guest) / VMIMG_SECTOR;
+	uint64_t sector = at / VMIMG_SECTOR;
 	VMIMG_AUTO(free) uint8_t *bytes = NULL;
 
 	if (!q->cipher)
@@ -69,19 +45,15 @@ static int write_zeroes(const struct vmimg_qcow2 *q, struct vmimg_io *data, uint
 static int clear_outside(
 	const struct vmimg_qcow2 *q, struct vmimg_io *data, uint64_t size, struct vmimg_error *err)
 {
-	uint64_t keep = size % q->cluster, at;
+	uint64_t end = vmimg_min(vmimg_align_up(size, q->cluster), vmimg_io_size(data));
 
-	if (!keep)
+	if (size >= end)
 		return 0;
 	if (q->header.crypt_method && !q->cipher)
 		return vmimg_fail(err, VMIMG_EREFUSED,
 			"the cluster in which the disk ends is encrypted, and no secret was given "
 			"(--secret-file)");
-	if (find_outside(q, size - keep, &at, err))
-		return -1;
-	return at == UINT64_MAX || at + keep >= vmimg_io_size(data)
-		? 0
-		: write_zeroes(q, data, at + keep, size, q->cluster - keep, err);
+	return write_zeroes(q, data, size, vmimg_align_down(end - size, VMIMG_SECTOR), err);
 }
 
 /* A raw one is the disk, whose end is its own. */
@@ -132,7 +104,8 @@ int vmimg_qcow2_check_resize(const struct vmimg_disk *disk, uint64_t size, struc
 			"its data is in another file, which was not opened: allow it (--refs)");
 	if (q->external && is_raw(q) && vmimg_io_size(q->data) < disk->size)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"the data file has %" PRIu64 " bytes, and is said to be the disk, of %" PRIu64,
+			"the data file has %" PRIu64
+			" bytes, and is said to be the disk, of %" PRIu64,
 			vmimg_io_size(q->data), disk->size);
 	if (grows && q->backing_name && !disk->parent)
 		return vmimg_fail(err, VMIMG_EREFUSED,

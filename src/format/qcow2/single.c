@@ -17,8 +17,6 @@ struct singles {
 	uint8_t *seen;     /* a bit for each: referred to */
 	uint8_t *read[2];  /* as an L2 table that was read, once and twice */
 	uint8_t *l2;
-	uint8_t *seen_data; /* of a data file: a bit for each cluster; NULL: there is none */
-	uint64_t data_clusters;
 };
 
 static bool set_bit(uint8_t *bits, uint64_t index)
@@ -51,19 +49,6 @@ static int note(struct singles *s, uint64_t at, uint64_t len, struct vmimg_error
 	return 0;
 }
 
-/* A cluster of the data file, which has no refcounts: it is for one place of the disk. */
-static int note_outside(struct singles *s, uint64_t at, struct vmimg_error *err)
-{
-	uint64_t index = at / s->c->q->cluster;
-
-	return index < s->data_clusters && set_bit(s->seen_data, index)
-		? vmimg_fail(err, VMIMG_ECORRUPT,
-			  "the cluster at 0x%" PRIx64
-			  " of the data file is in use twice: repair the image first",
-			  at)
-		: 0;
-}
-
 /* How many bytes of an entry's cluster have to be in the file, of those that the disk has. */
 static uint64_t bytes_of(const struct vmimg_qcow2 *q, const uint8_t *raw, uint64_t room)
 {
@@ -86,8 +71,13 @@ static int note_entry(struct singles *s, const uint8_t *raw, uint64_t guest, uin
 	uint64_t entry = vmimg_get_be64(raw), at = 0, len, size = vmimg_io_size(s->c->io);
 	uint64_t room = guest < end ? vmimg_min(q->cluster, end - guest) : 1, needed;
 
-	if (s->seen_data && !(entry & QCOW2_COMPRESSED) && entry & (QCOW2_OFFSET | QCOW2_COPIED))
-		return note_outside(s, entry & QCOW2_OFFSET, err);
+	/* in a data file, which has no refcounts, each has the place that it has on the disk */
+	if (q->external && !(entry & QCOW2_COMPRESSED) && entry & (QCOW2_OFFSET | QCOW2_COPIED) &&
+		(entry & QCOW2_OFFSET) != guest)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"the cluster for %" PRIu64 " is at 0x%" PRIx64
+			" in the data file, which is not its place: repair the image first",
+			guest, entry & QCOW2_OFFSET);
 	vmimg_qcow2_data_place(q, entry, &at, &len);
 	if (!len)
 		return 0;
@@ -189,9 +179,6 @@ int vmimg_qcow2_check_singles(struct vmimg_qcow2_change *c, struct vmimg_error *
 	size_t len = (size_t)(s.clusters / 8 + 1);
 	int failed = -1;
 
-	if (c->q->external && c->q->data)
-		s.data_clusters =
-			vmimg_min(vmimg_io_size(c->q->data) / c->q->cluster, MOST_CLUSTERS);
 	if (s.clusters > MOST_CLUSTERS)
 		return vmimg_fail(err, VMIMG_ELIMIT,
 			"%" PRIu64 " clusters are more than is changed in place: convert it",
@@ -200,14 +187,11 @@ int vmimg_qcow2_check_singles(struct vmimg_qcow2_change *c, struct vmimg_error *
 	s.read[0] = vmimg_alloc_array(len, 1, err);
 	s.read[1] = vmimg_alloc_array(len, 1, err);
 	s.l2 = vmimg_alloc_buffer(c->q->cluster, err);
-	if (s.data_clusters)
-		s.seen_data = vmimg_alloc_array((size_t)(s.data_clusters / 8 + 1), 1, err);
-	if (s.seen && s.read[0] && s.read[1] && s.l2 && (s.seen_data || !s.data_clusters))
+	if (s.seen && s.read[0] && s.read[1] && s.l2)
 		failed = note_all(&s, err);
 	free(s.seen);
 	free(s.read[0]);
 	free(s.read[1]);
 	free(s.l2);
-	free(s.seen_data);
 	return failed;
 }

@@ -177,11 +177,10 @@ static int find_cluster(struct vmimg_qcow2_writing *w, uint8_t *entry, uint64_t 
 	uint64_t value = vmimg_get_be64(entry), old, now;
 
 	*at = value & QCOW2_OFFSET;
-	if (w->q->external) {
-		if (!(value & (QCOW2_OFFSET | QCOW2_COPIED)))
-			*at = vmimg_align_down(guest, w->q->cluster);
+	if (w->q->external) { /* as check_singles has made sure */
+		*at = vmimg_align_down(guest, w->q->cluster);
 		vmimg_put_be64(entry, *at | QCOW2_COPIED);
-		return *at % w->q->cluster ? check_plain(w, *at, err) : 0;
+		return 0;
 	}
 	if (!*at || value & QCOW2_COMPRESSED)
 		return renew(w, entry, at, err);
