@@ -26,7 +26,7 @@ REFUSING = ("vmimg_fail", "vmimg_report_add", "vmimg_disk_warn", "vmimg_bundle_w
 # What reads: the formats' writers and editors get no strangers' input that was not read by these first.
 ROOMS = ("src/format", "src/bundle", "src/inspect", "src/disk")
 WRITES = re.compile(r"/(sink\w*|create|write|\w+_write|change|update|edit\w*|settings|amend|squeeze|shift|"
-                    r"resize|relate|space|plan|rewrite|options|table|qcow2/(single|commit|cut|head|clusters)|"
+                    r"resize|relate|space|plan|rewrite|options|table|update_\w+|item|luks_slot|qcow2/(single|commit|cut|head|clusters)|"
                     r"vmdk/(entries|tables|text)|iso_(tree|records)|refit|join)\.c$|/bundle/boot/|/ovf/(edit|adapt)")
 # Of the command line or the machine, not of what is read.
 MISUSE = re.compile("VMIMG_E(INVAL|EXIST|NOMEM)|cannot be loaded|which needs lib")
@@ -56,7 +56,7 @@ def wording(text):
 
 
 def refusals(path):
-    """(line, text) of each."""
+    """(line, last line of the statement, whether a condition before it chooses, text) of each."""
     text, own, bodies = read(path), set(), set()
     for name, lines in wording(text):
         own.add(name)
@@ -67,7 +67,9 @@ def refusals(path):
     for number, line in enumerate(lines, 1):
         if number not in bodies and call.search(line) and line[:1] in "\t " and not MISUSE.search(line + lines[number]) \
                 and DEFENCE not in "".join(lines[max(0, number - 4):number]):
-            yield number, line.strip()
+            last = next((n for n in range(number, min(number + 9, len(lines))) if ";" in lines[n - 1]), number)
+            chosen = re.search(r"[?:] [^;]*$", re.sub(r'"[^"]*"', "", line[:call.search(line).start()] + " "))
+            yield number, last, bool(chosen), line.strip()
 
 
 def counters(build):
@@ -99,10 +101,10 @@ def main():
         counts = lines.get(os.path.join(SOURCE, path), {})
         if os.path.getmtime(os.path.join(SOURCE, path)) > built:
             print(f"{path} is newer than the build: its lines may be others", file=sys.stderr)
-        for number, text in refusals(path):
+        for number, last, chosen, text in refusals(path):
             total += 1
-            times, part = counts.get(number, (0, False))
-            if not times or (part and re.search(r"\? |: ", re.sub(r'"[^"]*"', "", text))):
+            found = [counts[n] for n in range(number, last + 1) if n in counts]
+            if not any(times for times, _ in found) or (chosen and counts.get(number, (0, False))[1]):
                 missing.append(f"{path}:{number}: {text}")
     print("\n".join(missing))
     print(f"{total} refusals, {len(missing)} of them not reached")

@@ -243,6 +243,7 @@ static int judge(struct vmimg_btrfs *btrfs, const uint8_t *s, struct vmimg_error
 {
 	uint64_t incompat = vmimg_get_le64(s + 188);
 
+	/* a second line of defence: it is not recognised otherwise */
 	if (memcmp(s + 64, "_BHRfS_M", 8))
 		return vmimg_fail(err, VMIMG_EFORMAT, "no btrfs");
 	if (incompat & ~(uint64_t)KNOWN)

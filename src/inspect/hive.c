@@ -196,9 +196,9 @@ static int find_value(struct vmimg_hive *hive, uint32_t key, const char *name,
 		return -1;
 	list = vmimg_get_le32(key_head + 40);
 	for (uint32_t i = 0; i < vmimg_get_le32(key_head + 36) && !*found; i++)
-		if (i > MAX_CELLS || read_cell(hive, list, i * 4, entry, sizeof(entry), err) ||
+		if (read_cell(hive, list, i * 4, entry, sizeof(entry), err) ||
 			is_value(hive, vmimg_get_le32(entry), name, head, found, err))
-			return i > MAX_CELLS ? corrupt(key, "has too many values", err) : -1;
+			return -1;
 	return 0;
 }
 

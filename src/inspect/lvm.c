@@ -182,6 +182,7 @@ static int find_label(struct vmimg_io *io, uint8_t *sector, struct vmimg_error *
 			vmimg_get_le32(sector + 20) <= SECTOR - ID - 24)
 			return 0;
 	}
+	/* a second line of defence: it is not recognised otherwise */
 	return vmimg_fail(err, VMIMG_ECORRUPT, "there is no label of LVM");
 }
 

@@ -154,10 +154,25 @@ def test_ovf(t):
         ("a file in a million chunks", ovf.descriptor(("d", 'ovf:size="1000000" ovf:chunkSize="1"', "1048576")), LIMIT, "chunks"),
         ("chunks without a size", ovf.descriptor(("d", 'ovf:chunkSize="100"', "1048576")), BAD, "size is not said"),
         ("a packing of its own", ovf.descriptor(("x.ovf", 'ovf:compression="rar"', "1048576")), OTHER, "something else than gzip"),
-        ("an empty disk of 2^63 bytes", ovf.descriptor(("", "", str(2**63))), BAD, "an empty disk of|no disk"),
+        ("an empty disk of 2^62 bytes", ovf.descriptor(("", "", str(2**62 + 512))), BAD, "an empty disk of|no disk"),
     ]
     for name, data, code, says in rows:
         refused(t, name, data, code, says, "convert", "-O", "raw", "@", "NEW", file="x.ovf")
+
+
+def test_references(t):
+    """A disk of an archive that names a file which is no member."""
+    text = b'# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="custom"\nRW 2 FLAT "x.bin" 0\n'
+    data = member(b"a.ovf", ovf.descriptor(("d.vmdk", "", "1024")).replace(ovf.RAW.encode(), ovf.STREAM.encode())) + member(b"d.vmdk", text) + END
+    refused(t, "info of its disk", data, FINE, "no member of the archive|x.bin", "info", "--json", "--disk=1", "@")
+    refused(t, "convert", data, REFUSED, "no member of the archive", "convert", "-O", "raw", "@", "NEW")
+
+
+def test_certificate(t):
+    manifest = b"SHA256(a.ovf)= " + b"0" * 64 + b"\n"
+    cert = b"SHA256(a.mf)= " + b"0" * 512 + b"\nno certificate\n"
+    data = member(b"a.ovf", ovf.descriptor()) + member(b"a.mf", manifest) + member(b"a.cert", cert) + END
+    refused(t, "none in PEM form", data, BAD, "no certificate in PEM form|does not verify", "ovf", "verify", "@")
 
 
 def test_manifest(t):

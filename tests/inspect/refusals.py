@@ -4,6 +4,7 @@ What the readers of partition tables, volumes and file systems refuse or warn of
 the right exit code, and the bars hold.
 """
 
+import gzip
 import mmap
 import os
 import re
@@ -17,9 +18,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import common
 import exfat
 import gate
+import hostile
 import images
 import lvm
 import ntfs
+import unused
 from lib import disks, harness, process
 from lib.harness import check
 from lib.process import vmimg, vmimg_ok
@@ -224,6 +227,90 @@ def test_fat(t):
         reserved = struct.unpack_from("<H", data, 14)[0] * 512
         says(copied_out(t, spoilt(t, image, (name + 28, b"\xff\xff\xff\x7f"),
                                   (reserved + 2 * first, struct.pack("<H", first)))), "longer than the volume|limit|chain|max-output")
+
+
+# ---- what is unused -----------------------------------------------------------------------------------
+
+
+def test_unused(t):
+    """A map of free space that cannot be relied on: nothing of that volume is given up."""
+    files = {"file": b"content" * 3000}
+    where = exfat.write(t.path("exfat"), 256 << 10, files, chained=False, cluster=512)
+    with open(t.path("exfat"), "rb") as file:
+        data = file.read()
+    root = (struct.unpack_from("<I", data, 88)[0] + where["root"] - 2) * 512
+    tree = t.path("tree")
+    common.put(tree, "file", "x" * 5000)
+    small = common.mkfat(t.path("fat16"), tree, 8 << 20, "-F", "16", "-s", "1")
+    large = common.mkfat(t.path("fat32"), tree, 40 << 20, "-F", "32", "-s", "1")
+    with open(large, "rb") as file:
+        boot = file.read(512)
+    fat, length = struct.unpack_from("<H", boot, 14)[0] * 512, struct.unpack_from("<I", boot, 36)[0] * 512
+    with open(small, "rb") as file:
+        head = file.read(32)
+    first, other = struct.unpack_from("<H", head, 14)[0] * 512, struct.unpack_from("<H", head, 22)[0] * 512
+    xfs = common.mkxfs(t.path("xfs"), tree, 300 * MIB)
+    both = [(fat + i * length + 8, bytes(length - 8)) for i in range(2)]
+    rows = [
+        ("exFAT in use", t.path("exfat"), [(106, b"\2")], "marked dirty"),
+        ("exFAT without a bitmap", t.path("exfat"), [(root + 32, b"\1")], "there is no bitmap"),
+        ("a FAT that begins with something else", small, [(first, b"\x11"), (first + other, b"\x11")], "does not begin as one does"),
+        ("a FAT without a root", large, both, "not even the root folder"),
+        ("FATs that are no copies", large, [(40, b"\x80\0")], "its tables are not copies"),
+        ("XFS that needs repair", xfs, [(216, b"\0\0\0\x1b")], "needs repair|not read here"),
+        ("a log outside", xfs, [(48, struct.pack(">Q", 1 << 40))], "the log lies outside|log"),
+    ]
+    for name, image, changes, pattern in rows:
+        with t.sub(name):
+            ranges, left = unused.unused(spoilt(t, image, *changes))
+            check(not ranges and len(left) == 1 and re.search(pattern, left[0]), f"{len(ranges)} ranges, {left}")
+
+
+def test_exfat_cluster(t):
+    """A set of entries with a sum that is right, and a file that lies nowhere."""
+    exfat.write(t.path("exfat"), 256 << 10, {"file": b"content" * 3000}, chained=False, cluster=512)
+    with open(t.path("exfat"), "rb") as file:
+        data = bytearray(file.read())
+    at = next(i for i in range(24 * 512, len(data), 32) if data[i] == 0x85 and data[i + 32] == 0xc0)
+    size = 32 * (1 + data[at + 1])
+    data[at + 52:at + 56] = struct.pack("<I", 0x7fffffff)
+    data[at + 2:at + 4] = struct.pack("<H", exfat.rotate_sum(data[at:at + size], 16, (2, 3)))
+    says(copied_out(t, common.put(t.tmp, "moved", bytes(data))), "lies in cluster")
+
+
+# ---- ext, initial ramdisks ------------------------------------------------------------------------------
+
+
+def test_encrypted(t):
+    tree = t.path("ext-tree")
+    common.put(tree, "file", "x" * 5000)
+    os.symlink("x" * 100, f"{tree}/link")
+    image = common.mke2fs(t.path("ext"), tree, 8 << 20, "-b", "1024", "-t", "ext4")
+    for name, words in ("file", ["cat"]), ("link", ["cp"]):
+        with t.sub(name):
+            at = hostile.inode_at(image, f"/{name}")
+            with open(image, "rb") as file:
+                file.seek(at + 0x20)
+                flags = struct.unpack("<I", file.read(4))[0] | 0x800
+            path = spoilt(t, image, (at + 0x20, struct.pack("<I", flags)))
+            says(vmimg(*words, f"{path}:/{name}", *([t.path("out")] if words == ["cp"] else [])), "encrypted")
+
+
+def test_ramdisks(t):
+    """What is in one is left out of the report, which is there."""
+    archive = common.cpio(["lib/modules/x/virtio_blk.ko"])
+    packed = gzip.compress(archive)
+    rows = {"damaged": archive[:200] + b"XXXXXX" + archive[206:], "cut": packed[:-20], "no archive": gzip.compress(b"x" * 5000),
+            "packed in an unknown way": b"UNKN" * 1000, "a bomb": gzip.compress(bytes(1100 << 20), 1)}
+    for name, content in rows.items():
+        with t.sub(name):
+            tree = t.path("tree-" + name.replace(" ", "-"))
+            version = common.system_tree(tree)
+            common.put(tree, f"boot/initrd.img-{version}", content)
+            image = common.mke2fs(t.path("ext"), tree, 16 << 20, "-t", "ext4")
+            result = vmimg("inspect", "--deep", "--json", image)
+            process.check_bars(result)
+            check(result.code == 0 and result.json()["operating-systems"], str(result))
 
 
 # ---- XFS -------------------------------------------------------------------------------------------
