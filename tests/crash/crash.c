@@ -447,6 +447,10 @@ static void changes(void)
 			continue; /* is never changed */
 		for (size_t k = old ? 3 : 0; k < (qcow2 ? VMIMG_ARRAY_LEN(all) : 3); k++)
 			try_change(&ways[i], all[k].name, all[k].kind);
+		if (strcmp(ways[i].format, "vhdx"))
+			continue;
+		try_change(&ways[i], "update", UPDATE); /* its log is one that others replay, too */
+		try_change(&ways[i], "empty", EMPTY);
 	}
 }
 

@@ -34,10 +34,14 @@ def test_qemu(t):
                 found = process.run("qemu-img", "check", alone(path))
                 check(found.code in (0, 3), f"qemu-img check: {found} {found.text}")
                 continue
+            ours = process.guest_sha256(path)
+            if fmt == "vhdx":  # whose log qemu-img replays into the file, and does not read past
+                found = process.run("qemu-img", "check", "-r", "all", "-f", fmt, path)
+                check(found.code == 0, f"qemu-img check -r all: {found} {found.text}")
             if fmt in CHECKED:
                 found = process.run("qemu-img", "check", "-f", fmt, path)
                 check(found.code in (0, 3), f"qemu-img check: {found} {found.text}")
-            equal(qemu.guest_sha256(path, fmt, t.tmp), process.guest_sha256(path), "content")
+            equal(qemu.guest_sha256(path, fmt, t.tmp), ours, "content")
 
 
 if __name__ == "__main__":
