@@ -156,6 +156,23 @@ def test_rebase(t, chain):
     equal(alone(chain.top, fmt, t), want, "alone")
 
 
+def test_first_parent(t):
+    """What an image lacks that had no parent is zero, and stays so over one that is full."""
+    for top, base, options in PAIRS:
+        with t.sub(label(top, base, options)), t.folder() as folder:
+            full = disks.pattern(f"{folder}/full.raw", SIZE, seed=14, data=SIZE)
+            some = disks.pattern(f"{folder}/some.raw", SIZE, seed=15, data=2 << 20)
+            with open(some, "r+b") as file:
+                file.write(bytes(SIZE // 2))
+            own = ["-o", options[1]] if options else []
+            vmimg_ok("convert", "-O", base, *(own if base == top else []), full, f"{folder}/base.{base}")
+            vmimg_ok("convert", "-O", top, *own, some, f"{folder}/top.{top}")
+            vmimg_ok("rebase", "-b", f"base.{base}", "-F", base, f"{folder}/top.{top}")
+            sound(f"{folder}/top.{top}")
+            equal(content(f"{folder}/top.{top}", top), disks.sha256(some), "content")
+            equal(len(vmimg_ok("chain", "show", "--json", f"{folder}/top.{top}").json()["layers"]), 2, "layers")
+
+
 @chains(seed=5)
 def test_rebase_unsafe(t, chain):
     os.rename(chain.middle, f"{chain.folder}/moved.{chain.top_fmt}")

@@ -28,7 +28,7 @@ struct update {
 	struct vmimg_io *io;
 	struct vmimg_chunk *chunk;      /* being placed */
 	struct vmimg_vdi_header header; /* as it is in the file */
-	bool hides;                     /* there is a parent */
+	bool hides;                     /* there is a parent, or will be */
 	bool same_content;
 	bool freed;       /* blocks were given up */
 	uint64_t content; /* folded digests */
@@ -243,7 +243,7 @@ struct vmimg_sink *vmimg_vdi_update(
 	struct vmimg_disk *disk, const struct vmimg_update *update, struct vmimg_error *err)
 {
 	struct vmimg_vdi *vdi = disk->state;
-	bool hides = vmimg_vdi_has_parent(&vdi->header);
+	bool hides = vmimg_vdi_has_parent(&vdi->header) || (update && update->new_parent);
 	struct update *u;
 
 	if (vmimg_vdi_begin(disk, err))

@@ -25,7 +25,7 @@ struct update {
 	struct vmimg_vhd *vhd;
 	struct vmimg_io *io;
 	struct vmimg_chunk *chunk; /* being placed */
-	bool hides;                /* there is a parent: zeroes are sectors that are present */
+	bool hides; /* there is a parent, or will be: zeroes are sectors that are present */
 	struct vmimg_blocks blocks;
 	struct vmimg_vhd_end end;
 	/* the block in hand */
@@ -309,7 +309,7 @@ static int fill(struct update *u, struct vmimg_error *err)
 	if (vhd->encrypted)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"its data is encrypted, and would be written as it is");
-	u->hides = vhd->footer.type == VMIMG_VHD_DIFFERENCING;
+	u->hides |= vhd->footer.type == VMIMG_VHD_DIFFERENCING;
 	u->sink.in_order = vmimg_min(blocks, vhd->entries) * record_size(u) > MOST_WAITING ||
 		vhd->entries * sizeof(struct vmimg_entry) > MOST_WAITING;
 	vmimg_vhd_end_init(&u->end, u->disk);
@@ -324,12 +324,13 @@ struct vmimg_sink *vmimg_vhd_update(
 	bool fixed = vhd->footer.type == VMIMG_VHD_FIXED;
 	struct update *u;
 
-	(void)update; /* there is no identity that content changes */
+	/* there is no identity that content changes */
 	if (vmimg_vhd_begin(disk, err) || !(u = vmimg_new(struct update, err)))
 		return NULL;
 	u->disk = disk;
 	u->vhd = vhd;
 	u->io = vmimg_io_ref(disk->io);
+	u->hides = update && update->new_parent;
 	u->sink = (struct vmimg_sink){ .ops = fixed ? &fixed_ops : &update_ops,
 		.size = disk->size,
 		.granule = VMIMG_VHD_SECTOR,

@@ -189,7 +189,8 @@ struct vmimg_sink *vmimg_vmdk_update(
 		return NULL;
 	u->disk = disk;
 	u->v = v;
-	u->hides = v->has_descriptor && v->descriptor.parent_cid != VMDK_NO_PARENT;
+	u->hides = (update && update->new_parent) ||
+		(v->has_descriptor && v->descriptor.parent_cid != VMDK_NO_PARENT);
 	u->same_content = update && update->same_content;
 	u->parts = vmimg_alloc_array(v->extent_count, sizeof(*u->parts), err);
 	for (size_t i = 0; u->parts && i < v->extent_count; i++)

@@ -23,7 +23,7 @@ struct vmdk_update {
 	struct vmdk *v;
 	struct vmdk_part *parts;
 	struct vmimg_chunk *chunk; /* being placed */
-	bool hides;                /* there is a parent */
+	bool hides;                /* there is a parent, or will be */
 	bool same_content;
 	uint64_t content;           /* folded digests */
 	size_t current;             /* part in hand */
