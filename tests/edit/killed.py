@@ -64,3 +64,5 @@ def each_old_or_new(may_be_new):
     return True
 
 
+if __name__ == "__main__":
+    harness.main()
