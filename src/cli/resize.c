@@ -125,27 +125,46 @@ static bool changes_tables(const struct args *args)
 	return args->fix_gpt || args->grow;
 }
 
-/* One half of the change of the tables for a disk of size bytes: the GPT's second copy, or all
- * else. Each is computed from what is there. */
+/* The tables for a disk of size bytes, each half in memory: the GPT's second copy, and all else. */
+struct tables {
+	struct vmimg_io *view, *second, *first;
+};
+
+static void tables_done_auto(struct tables *t)
+{
+	vmimg_io_unref(t->first);
+	vmimg_io_unref(t->second);
+	vmimg_io_unref(t->view);
+}
+
+static int make_tables(const struct args *args, struct vmimg_disk *disk, uint64_t size,
+	struct tables *t, struct vmimg_error *err)
+{
+	struct vmimg_refit refit = {
+		.sector_size = disk->sector_size, .size = size, .grow = args->grow
+	};
+
+	t->view = vmimg_view_open(disk, err);
+	t->second = t->view ? vmimg_stage_open(t->view, err) : NULL;
+	t->first = t->second ? vmimg_stage_open(t->view, err) : NULL;
+	refit.second = t->second;
+	refit.first = t->first;
+	return t->first ? vmimg_refit_tables(t->view, &refit, err) : -1;
+}
+
+/* Writes one half. It is computed from what is there. */
 static int fit_half(const struct args *args, struct vmimg_disk *disk, uint64_t size, bool second,
 	struct vmimg_error *err)
 {
-	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *view = vmimg_view_open(disk, err);
-	VMIMG_AUTO(vmimg_io_unref)
-	struct vmimg_io *before = view ? vmimg_stage_open(view, err) : NULL;
-	VMIMG_AUTO(vmimg_io_unref)
-	struct vmimg_io *after = before ? vmimg_stage_open(view, err) : NULL;
-	struct vmimg_refit refit = { .sector_size = disk->sector_size,
-		.size = size,
-		.grow = args->grow,
-		.second = before,
-		.first = after };
+	VMIMG_AUTO(tables_done) struct tables t = { 0 };
+	struct vmimg_io *half;
 	size_t count;
 
-	if (!after || vmimg_refit_tables(view, &refit, err))
+	if (make_tables(args, disk, size, &t, err))
 		return -1;
-	(void)vmimg_stage_pages(second ? before : after, &count);
-	return count ? vmimg_write_run(disk, second ? before : after, err) : 0;
+	half = second ? t.second : t.first;
+	(void)vmimg_stage_pages(half, &count);
+	return count ? vmimg_write_run(disk, half, err) : 0;
 }
 
 static int reopen(
@@ -168,13 +187,17 @@ static int fit_tables(const struct args *args, const char *path, struct cli_imag
 
 /* What keeps a table from being changed is found before the disk is. */
 static int try_tables(
-	const struct args *args, const struct vmimg_disk *disk, struct vmimg_error *err)
+	const struct args *args, struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
 {
-	if (!changes_tables(args) || (disk->format->edit && disk->format->edit->update))
+	VMIMG_AUTO(tables_done) struct tables t = { 0 };
+
+	if (!changes_tables(args))
 		return 0;
-	return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-		"%s: format %s takes no new content in place, as a partition table needs",
-		vmimg_io_name(disk->io), disk->format->name);
+	if (!disk->format->edit || !disk->format->edit->update)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"format %s takes no new content in place, as a partition table needs",
+			disk->format->name);
+	return make_tables(args, disk, size, &t, err);
 }
 
 /* Before a disk shrinks, its tables do; after it has grown, they follow. */
@@ -213,7 +236,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		guard_partitions(args, image.disk, size, err))
 		return -1;
 	old = image.disk->size;
-	if (try_tables(args, image.disk, err) || check_preallocation(args, image.disk, size, err) ||
+	if (try_tables(args, image.disk, size, err) ||
+		check_preallocation(args, image.disk, size, err) ||
 		resize(args, call->words[0], &image, size, err) ||
 		reserve(args, image.io, old, size, err))
 		return vmimg_within(err, "%s", vmimg_io_name(image.io));

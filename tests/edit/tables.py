@@ -96,6 +96,22 @@ def test_mbr(t):
         equal(vmimg("resize", "--fix-gpt", f"{folder}/blank.raw", "+0").code, 2, "no table")
 
 
+def test_found_before(t):
+    """What keeps the table from being changed keeps the disk from being resized."""
+    for fmt in ("raw", "qcow2", "vhd"):
+        with t.sub(fmt), t.folder() as folder:
+            image = make(folder, GPT, fmt)
+            before = disks.sha256(image)
+            equal(vmimg("resize", "--grow-part=7", image, "40M").code, 2, "no such partition")
+            equal(disks.sha256(image), before, "the image")
+            if fmt == "qcow2":
+                vmimg_ok("convert", "-q", "--object", "secret,id=s,data=x", "-o",
+                         "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", image, f"{folder}/x.qcow2")
+                before = disks.sha256(f"{folder}/x.qcow2")
+                equal(vmimg("resize", "--grow-part=2", f"{folder}/x.qcow2", "40M").code, 5, "no secret")
+                equal(disks.sha256(f"{folder}/x.qcow2"), before, "the encrypted image")
+
+
 def test_killed(t):
     """At any moment one copy of the table is sound, and the partitions are the old ones or the new."""
     harness.need("strace", "sgdisk")
