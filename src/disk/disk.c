@@ -222,6 +222,20 @@ struct vmimg_cipher *vmimg_disk_old_cipher(
 	return cipher;
 }
 
+int vmimg_disk_map_file(
+	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
+{
+	bool hole;
+
+	if (vmimg_io_extent(disk->io, at, &hole, &run->len, err))
+		return -1;
+	run->len = vmimg_min(run->len, disk->size - at); /* the file may grow meanwhile */
+	run->kind = hole ? VMIMG_RUN_ZERO : VMIMG_RUN_DATA;
+	run->io = disk->io;
+	run->at = at;
+	return 0;
+}
+
 int vmimg_disk_map(
 	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
 {

@@ -54,6 +54,9 @@ void vmimg_disk_warn(struct vmimg_disk *disk, const char *fmt, ...) VMIMG_PRINTF
 struct vmimg_cipher *vmimg_disk_old_cipher(
 	const struct vmimg_open *options, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* For drivers: the map of a disk that is its file, from the first byte on. */
+int vmimg_disk_map_file(struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* The run of this layer alone, checked against the promises of format.h. at < disk->size. */
 int vmimg_disk_map(struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run,
 	struct vmimg_error *err) VMIMG_CHECKED;

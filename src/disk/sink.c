@@ -110,8 +110,7 @@ int vmimg_chunk_visit(struct vmimg_chunk *chunk, const struct vmimg_chunk_visito
 	for (size_t i = 0; i < chunk->piece_count; i++) {
 		const struct vmimg_piece *piece = &chunk->pieces[i];
 
-		if (piece->kind == VMIMG_PIECE_DATA &&
-			visitor->data(ctx, chunk, guest, piece, err))
+		if (piece->kind == VMIMG_PIECE_DATA && visitor->data(ctx, chunk, guest, piece, err))
 			return -1;
 		if (piece->kind == VMIMG_PIECE_ZERO &&
 			visit_zeroes(visitor, ctx, guest, piece->size, err))

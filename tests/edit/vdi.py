@@ -4,42 +4,22 @@ cut off."""
 
 import os
 import struct
-import subprocess
 
-from lib import disks, env, harness, layers, process, qemu
+from lib import disks, harness, layers, process, qemu
 from lib.harness import check, equal
+from lib.layers import MIB, SIZE
 from lib.process import vmimg, vmimg_ok
-
-MIB = 1 << 20
-SIZE = 9 * MIB + 1024
-PATCHES = (100000, b"new" * 100), (5 * MIB, bytes(2 * MIB)), (8 * MIB + 512, b"\x11" * 70000)
-
-
-def by_7zz(path, folder):
-    subprocess.run(["7zz", "x", "-y", "-bd", "-tVDI", f"-o{folder}/7z", path], check=True, stdout=subprocess.DEVNULL)
-    name, = os.listdir(f"{folder}/7z")
-    digest = disks.sha256(f"{folder}/7z/{name}")
-    os.unlink(f"{folder}/7z/{name}")
-    return digest
-
 
 def chain(folder, *options):
     """base.vdi and child.vdi on it; the raw disks that they are."""
-    raw = disks.pattern(f"{folder}/a.raw", SIZE, seed=3, data=3 * MIB)
-    changed = layers.change(raw, f"{folder}/b.raw", *PATCHES)
-    vmimg_ok("convert", *options, raw, f"{folder}/base.vdi")
-    layers.child_of(f"{folder}/base.vdi", raw, changed, f"{folder}/child.vdi", "vdi", *options)
-    return raw, changed
+    return layers.chain(folder, "vdi", *options)
 
 
 def all_agree(path, want, folder):
     """Of an image without a parent, in blocks of 1 MiB."""
     layers.sound(path, os.path.basename(path))
     equal(process.guest_sha256(path), want, "vmimg")
-    qemu.img("check", "-q", "-f", "vdi", path)
-    equal(qemu.guest_sha256(path, "vdi", folder), want, "qemu-img")
-    if env.have("7zz"):
-        equal(by_7zz(path, folder), want, "7zz")
+    layers.peers_agree(path, want, "vdi", folder)
 
 
 def field(path, at, form):

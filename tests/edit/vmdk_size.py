@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 
-from lib import disks, env, harness, layers, process, qemu
+from lib import disks, env, harness, process, qemu
 from lib.harness import check, equal
 from lib.process import run, vmimg, vmimg_ok
 

@@ -4,10 +4,13 @@
 import os
 import shutil
 
-from lib import disks, env, harness, process
+from lib import disks, env, harness, process, qemu
 from lib.harness import check, equal
 from lib.process import run, vmimg, vmimg_ok
 
+MIB = 1 << 20
+SIZE = 9 * MIB + 1024
+PATCHES = (100000, b"new" * 100), (5 * MIB, bytes(2 * MIB)), (8 * MIB + 512, b"\x11" * 70000)
 CALLS = ["pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync"]
 
 
@@ -34,6 +37,35 @@ def child_of(base, raw, changed, path, fmt, *options):
     os.unlink(f"{folder}/same.{fmt}")
     equal(process.guest_sha256(path), disks.sha256(changed), "the child")
     return path
+
+
+def chain(folder, fmt, *options):
+    """base.FMT of SIZE bytes and child.FMT on it, which has the PATCHES; the raw disks that they are."""
+    raw = disks.pattern(f"{folder}/a.raw", SIZE, seed=3, data=3 * MIB)
+    changed = change(raw, f"{folder}/b.raw", *PATCHES)
+    vmimg_ok("convert", *options, raw, f"{folder}/base.{fmt}")
+    child_of(f"{folder}/base.{fmt}", raw, changed, f"{folder}/child.{fmt}", fmt, *options)
+    return raw, changed
+
+
+def by_7zz(path, fmt, folder):
+    """The digest of what 7-Zip unpacks."""
+    shutil.rmtree(f"{folder}/7z", ignore_errors=True)
+    result = run("7zz", "x", "-y", "-bd", f"-t{fmt.upper()}", f"-o{folder}/7z", path)
+    check(result.code == 0, f"7zz: {result}")
+    name, = os.listdir(f"{folder}/7z")
+    digest = disks.sha256(f"{folder}/7z/{name}")
+    os.unlink(f"{folder}/7z/{name}")
+    return digest
+
+
+def peers_agree(path, want, fmt, folder):
+    """qemu-img, whose check has to be content where it knows the format, and 7-Zip read content with that digest."""
+    if fmt != "vhd":
+        qemu.img("check", "-q", "-f", fmt, path)
+    equal(qemu.guest_sha256(path, fmt, folder), want, "qemu-img")
+    if env.have("7zz"):
+        equal(by_7zz(path, fmt, folder), want, "7zz")
 
 
 def sound(path, what, leaks=False):

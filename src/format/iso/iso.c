@@ -55,19 +55,6 @@ static void iso_close(struct vmimg_disk *disk)
 	(void)disk;
 }
 
-static int iso_map(
-	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
-{
-	bool hole;
-
-	if (vmimg_io_extent(disk->io, at, &hole, &run->len, err))
-		return -1;
-	run->kind = hole ? VMIMG_RUN_ZERO : VMIMG_RUN_DATA;
-	run->io = disk->io;
-	run->at = at;
-	return 0;
-}
-
 /* Fields are padded with spaces. */
 static void set_field(json_t *object, const char *key, const uint8_t *text, size_t len)
 {
@@ -102,6 +89,6 @@ const struct vmimg_format vmimg_iso = {
 	.probe = iso_probe,
 	.open = iso_open,
 	.close = iso_close,
-	.map = iso_map,
+	.map = vmimg_disk_map_file,
 	.describe = iso_describe,
 };

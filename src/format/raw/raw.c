@@ -38,20 +38,6 @@ static void raw_close(struct vmimg_disk *disk)
 	(void)disk;
 }
 
-static int raw_map(
-	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
-{
-	bool hole;
-
-	if (vmimg_io_extent(disk->io, at, &hole, &run->len, err))
-		return -1;
-	run->len = vmimg_min(run->len, disk->size - at); /* the file may grow meanwhile */
-	run->kind = hole ? VMIMG_RUN_ZERO : VMIMG_RUN_DATA;
-	run->io = disk->io;
-	run->at = at;
-	return 0;
-}
-
 static int raw_describe(struct vmimg_disk *disk, struct vmimg_info *info, struct vmimg_error *err)
 {
 	(void)disk, (void)info, (void)err;
@@ -247,7 +233,7 @@ const struct vmimg_format vmimg_raw = {
 	.probe = raw_probe,
 	.open = raw_open,
 	.close = raw_close,
-	.map = raw_map,
+	.map = vmimg_disk_map_file,
 	.describe = raw_describe,
 	.create = raw_create,
 	.measure = raw_measure,

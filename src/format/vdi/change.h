@@ -12,11 +12,6 @@ int vmimg_vdi_begin(const struct vmimg_disk *disk, struct vmimg_error *err) VMIM
  * stays as it is in the file. */
 int vmimg_vdi_put_header(struct vmimg_disk *disk, const struct vmimg_vdi_header *header,
 	struct vmimg_error *err) VMIMG_CHECKED;
-/* From one block in the file to the next: with its extra data. */
-static inline uint64_t vmimg_vdi_stride(const struct vmimg_vdi_header *header)
-{
-	return (uint64_t)header->block_extra + header->block_size;
-}
 /* Which numbers of blocks are in use: init, add and room of disk/blocks.h. */
 int vmimg_vdi_space(struct vmimg_disk *disk, struct vmimg_blocks *blocks,
 	struct vmimg_error *err) VMIMG_CHECKED;

@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Check: every entry of the block map, and the count of blocks in the header. */
 #include <inttypes.h>
-#include "disk/report.h"
+#include "disk/entry_check.h"
 #include "format/vdi/vdi.h"
-#include "util/claims.h"
-#include "util/limits.h"
 #include "util/num.h"
-
-/* Wrong entries after which a table is ruined beyond interest. */
-#define ENOUGH (UINT64_C(1) << 20)
 
 struct check {
 	const struct vmimg_disk *disk;
 	struct vmimg_report *report;
-	struct vmimg_claims claims;
-	uint64_t wrong;    /* entries that lead nowhere */
+	struct vmimg_entry_check entries;
 	uint64_t expected; /* entry that would follow the one visited last; 0: none was */
 	uint64_t past;     /* one more than the largest entry */
 };
@@ -26,54 +20,19 @@ static int visit(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
 	struct vmimg_report *report = c->report;
 	const char *code, *wrong = vmimg_vdi_judge_entry(c->disk, i, entry, &code);
 
-	if (c->wrong + c->claims.clashes > ENOUGH)
-		return vmimg_fail(err, VMIMG_ELIMIT, "enough");
+	if (vmimg_entry_check_enough(&c->entries, err))
+		return -1;
 	report->allocated_blocks++;
-	if (wrong && ++c->wrong <= VMIMG_MAX_FINDINGS)
-		vmimg_report_add(report, VMIMG_FINDING_CORRUPTION, code, vdi->header.map_at + 4 * i,
+	if (wrong) {
+		vmimg_entry_check_wrong(&c->entries, code, vdi->header.map_at + 4 * i,
 			"block map entry %" PRIu64 " is 0x%08" PRIx32 ": %s", i, entry, wrong);
-	if (wrong)
 		return 0;
+	}
 	if (c->expected && entry != c->expected)
 		report->fragmented_blocks++;
 	c->expected = (uint64_t)entry + 1;
 	c->past = vmimg_max(c->past, c->expected);
-	return vmimg_claims_add(&c->claims, entry, err);
-}
-
-/* Whether the walk ended because enough had been seen; err is of no meaning then. */
-static bool gave_up(struct check *c)
-{
-	if (c->wrong + c->claims.clashes <= ENOUGH)
-		return false;
-	vmimg_report_add(c->report, VMIMG_FINDING_NOTE, "gave-up", VMIMG_NOWHERE,
-		"the rest of the table was not looked at");
-	return true;
-}
-
-/* Those that were too many to be told one by one. */
-static void report_more(struct check *c)
-{
-	if (c->wrong > VMIMG_MAX_FINDINGS)
-		vmimg_report_count(
-			c->report, VMIMG_FINDING_CORRUPTION, c->wrong - VMIMG_MAX_FINDINGS);
-}
-
-static void report_overlaps(struct check *c)
-{
-	uint32_t entry;
-	size_t next = 0;
-
-	while (vmimg_claims_overlap(&c->claims, &next, &entry))
-		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "block-used-twice",
-			vmimg_vdi_block_at(c->disk->state, entry),
-			"two blocks of the disk are block %" PRIu32 " of the file", entry);
-	if (!c->claims.clashes)
-		return;
-	vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "block-used-twice", VMIMG_NOWHERE,
-		"two blocks of the disk are the same block of the file, %" PRIu64 " times",
-		c->claims.clashes);
-	vmimg_report_count(c->report, VMIMG_FINDING_CORRUPTION, c->claims.clashes - 1);
+	return vmimg_claims_add(&c->entries.claims, entry, err);
 }
 
 /* A new block would be put where the header says that the used ones end. */
@@ -100,18 +59,17 @@ int vmimg_vdi_check(struct vmimg_disk *disk, struct vmimg_report *report, struct
 	const struct vmimg_vdi_header *header = &vdi->header;
 	struct check check = { .disk = disk,
 		.report = report,
-		.claims = { .width = 1, .most = vmimg_vdi_most_blocks(disk) } };
+		.entries = { .report = report,
+			.claims = { .width = 1, .most = vmimg_vdi_most_blocks(disk) } } };
 	int result;
 
 	report->total_blocks = vdi->entries;
-	result = vmimg_vdi_walk(vdi, visit, &check, err) && !gave_up(&check) ? -1 : 0;
+	result = vmimg_entry_check_end(&check.entries, vmimg_vdi_walk(vdi, visit, &check, err),
+		"block-used-twice", header->data_at, vmimg_vdi_stride(header));
 	if (!result) {
-		report_more(&check);
-		report_overlaps(&check);
 		check_count(&check);
-		report->image_end = header->data_at +
-			check.past * ((uint64_t)header->block_extra + header->block_size);
+		report->image_end = header->data_at + check.past * vmimg_vdi_stride(header);
 	}
-	vmimg_claims_done(&check.claims);
+	vmimg_entry_check_done(&check.entries);
 	return result;
 }

@@ -68,3 +68,9 @@ struct vmimg_sink *vmimg_vdi_create(struct vmimg_io *io, const struct vmimg_crea
 int vmimg_vdi_measure(const struct vmimg_create *create, uint64_t data, uint64_t *bytes,
 	struct vmimg_error *err) VMIMG_CHECKED;
 extern const struct vmimg_edit_ops vmimg_vdi_edit;
+
+/* From one block in the file to the next: with its extra data. */
+static inline uint64_t vmimg_vdi_stride(const struct vmimg_vdi_header *header)
+{
+	return (uint64_t)header->block_extra + header->block_size;
+}

@@ -2,20 +2,14 @@
 /* Check: the copies of the footer, the header, every entry of the block table, Xen's batmap. */
 #include <inttypes.h>
 #include <string.h>
-#include "disk/report.h"
+#include "disk/entry_check.h"
 #include "format/vhd/vhd.h"
-#include "util/claims.h"
-#include "util/limits.h"
 #include "util/num.h"
-
-/* Wrong entries after which a table is ruined beyond interest. */
-#define ENOUGH (UINT64_C(1) << 20)
 
 struct check {
 	const struct vmimg_disk *disk;
 	struct vmimg_report *report;
-	struct vmimg_claims claims;
-	uint64_t wrong;    /* entries that lead nowhere */
+	struct vmimg_entry_check entries;
 	uint64_t last_end; /* of the block visited last, in sectors */
 };
 
@@ -54,62 +48,28 @@ static int visit(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err
 	const struct vmimg_vhd *vhd = c->disk->state;
 	struct vmimg_report *report = c->report;
 	const char *code, *wrong = vmimg_vhd_judge_entry(c->disk, i, sector, &code);
-	uint64_t end = (uint64_t)sector + c->claims.width;
+	uint64_t end = (uint64_t)sector + c->entries.claims.width;
 
-	if (c->wrong + c->claims.clashes > ENOUGH)
-		return vmimg_fail(err, VMIMG_ELIMIT, "enough");
+	if (vmimg_entry_check_enough(&c->entries, err))
+		return -1;
 	report->allocated_blocks++;
-	if (wrong && ++c->wrong <= VMIMG_MAX_FINDINGS)
-		vmimg_report_add(report, VMIMG_FINDING_CORRUPTION, code, vhd->bat_at + 4 * i,
+	if (wrong) {
+		vmimg_entry_check_wrong(&c->entries, code, vhd->bat_at + 4 * i,
 			"BAT entry %" PRIu64 " is 0x%08" PRIx32 ": %s", i, sector, wrong);
-	if (wrong)
 		return 0;
-	if (c->last_end && (sector < c->last_end || sector - c->last_end >= c->claims.width))
+	}
+	if (c->last_end &&
+		(sector < c->last_end || sector - c->last_end >= c->entries.claims.width))
 		report->fragmented_blocks++;
 	c->last_end = end;
-	return vmimg_claims_add(&c->claims, sector, err);
-}
-
-/* Whether the walk ended because enough had been seen; err is of no meaning then. */
-static bool gave_up(struct check *c)
-{
-	if (c->wrong + c->claims.clashes <= ENOUGH)
-		return false;
-	vmimg_report_add(c->report, VMIMG_FINDING_NOTE, "gave-up", VMIMG_NOWHERE,
-		"the rest of the table was not looked at");
-	return true;
-}
-
-/* Those that were too many to be told one by one. */
-static void report_more(struct check *c)
-{
-	if (c->wrong > VMIMG_MAX_FINDINGS)
-		vmimg_report_count(
-			c->report, VMIMG_FINDING_CORRUPTION, c->wrong - VMIMG_MAX_FINDINGS);
-}
-
-static void report_overlaps(struct check *c)
-{
-	uint32_t sector;
-	size_t next = 0;
-
-	while (vmimg_claims_overlap(&c->claims, &next, &sector))
-		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "blocks-overlap",
-			(uint64_t)sector * VMIMG_VHD_SECTOR,
-			"two blocks share the space at 0x%" PRIx64,
-			(uint64_t)sector * VMIMG_VHD_SECTOR);
-	if (!c->claims.clashes)
-		return;
-	vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "blocks-overlap", VMIMG_NOWHERE,
-		"two blocks share the same space, %" PRIu64 " times", c->claims.clashes);
-	vmimg_report_count(c->report, VMIMG_FINDING_CORRUPTION, c->claims.clashes - 1);
+	return vmimg_claims_add(&c->entries.claims, sector, err);
 }
 
 /* Room for whole blocks between those in use. Room after the last is none of a leak: Windows lets
  * the file grow in larger steps. */
 static void report_leaks(struct check *c)
 {
-	uint64_t room = vmimg_claims_room(&c->claims);
+	uint64_t room = vmimg_claims_room(&c->entries.claims);
 
 	if (!room)
 		return;
@@ -156,10 +116,10 @@ static int check_batmap(struct check *c, struct vmimg_error *err)
 
 static int check_blocks(struct check *c, struct vmimg_error *err)
 {
-	if (vmimg_vhd_walk(c->disk->state, visit, c, err) && !gave_up(c))
+	int walked = vmimg_vhd_walk(c->disk->state, visit, c, err);
+
+	if (vmimg_entry_check_end(&c->entries, walked, "blocks-overlap", 0, VMIMG_VHD_SECTOR))
 		return -1;
-	report_more(c);
-	report_overlaps(c);
 	report_leaks(c);
 	return check_batmap(c, err);
 }
@@ -167,7 +127,7 @@ static int check_blocks(struct check *c, struct vmimg_error *err)
 int vmimg_vhd_check(struct vmimg_disk *disk, struct vmimg_report *report, struct vmimg_error *err)
 {
 	const struct vmimg_vhd *vhd = disk->state;
-	struct check check = { .disk = disk, .report = report };
+	struct check check = { .disk = disk, .report = report, .entries = { .report = report } };
 	int result;
 
 	report_flaws(vhd, report);
@@ -175,9 +135,9 @@ int vmimg_vhd_check(struct vmimg_disk *disk, struct vmimg_report *report, struct
 	if (vhd->footer.type == VMIMG_VHD_FIXED)
 		return 0;
 	report->total_blocks = vhd->entries;
-	check.claims.width = vmimg_vhd_block_sectors(disk);
-	check.claims.most = vmimg_vhd_most_blocks(disk);
+	check.entries.claims.width = vmimg_vhd_block_sectors(disk);
+	check.entries.claims.most = vmimg_vhd_most_blocks(disk);
 	result = check_blocks(&check, err);
-	vmimg_claims_done(&check.claims);
+	vmimg_entry_check_done(&check.entries);
 	return result;
 }

@@ -284,9 +284,8 @@ static void check_header(struct walk *w)
 	/* a change of size that was cut off leaves an extent larger than its descriptor says */
 	if (stated != g->capacity)
 		vmimg_report_add(w->report,
-			g->capacity > stated && !w->inside
-				? VMIMG_FINDING_LEAK
-				: VMIMG_FINDING_CORRUPTION,
+			g->capacity > stated && !w->inside ? VMIMG_FINDING_LEAK
+							   : VMIMG_FINDING_CORRUPTION,
 			"capacity-differs", 0,
 			"%s: the header says a capacity of %" PRIu64
 			" bytes, the descriptor %" PRIu64,

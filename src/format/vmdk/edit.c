@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "io/file.h"
-#include "io/output.h"
 #include "util/num.h"
 
 struct vmimg_io *vmimg_vmdk_writable(
@@ -26,23 +25,31 @@ struct vmimg_io *vmimg_vmdk_writable(
 	return vmimg_file_reopen(e->io, err);
 }
 
-/* A new file in the place of the descriptor, with the same permissions. */
+int vmimg_vmdk_publish_text(struct vmimg_output *output, struct vmimg_io *old, const char *text,
+	struct vmimg_error *err)
+{
+	struct vmimg_io *io = vmimg_output_io(output);
+	struct stat st;
+
+	if (vmimg_io_pwrite(io, text, strlen(text), 0, err))
+		return -1;
+	if (fstat(vmimg_file_fd(old), &st) || fchmod(vmimg_file_fd(io), st.st_mode & 07777))
+		return vmimg_fail_sys(err, errno, "the descriptor's permissions");
+	return vmimg_output_publish(output, err);
+}
+
+/* A new file in the place of the descriptor. */
 static int replace_text(struct vmimg_io *old, const char *text, struct vmimg_error *err)
 {
 	struct vmimg_output_how how = { .replace = true };
 	const char *name = vmimg_file_path(old);
 	VMIMG_AUTO(free) char *path = name ? realpath(name, NULL) : NULL;
 	VMIMG_AUTO(vmimg_output_close) struct vmimg_output *output = NULL;
-	struct stat st;
 
-	if (!path || fstat(vmimg_file_fd(old), &st))
+	if (!path)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "the descriptor's place is not known");
 	output = vmimg_output_open(path, &how, err);
-	if (!output || vmimg_io_pwrite(vmimg_output_io(output), text, strlen(text), 0, err))
-		return -1;
-	if (fchmod(vmimg_file_fd(vmimg_output_io(output)), st.st_mode & 07777))
-		return vmimg_fail_sys(err, errno, "the descriptor's permissions");
-	return vmimg_output_publish(output, err);
+	return output ? vmimg_vmdk_publish_text(output, old, text, err) : -1;
 }
 
 /* The extent with the descriptor inside; NULL: the descriptor has a file of its own. */
@@ -178,8 +185,8 @@ static int check_resize(const struct vmimg_disk *disk, uint64_t size, struct vmi
 	if (vmimg_vmdk_check_descriptor(disk, err))
 		return -1;
 	if (v->descriptor.parent_cid != VMDK_NO_PARENT && !disk->parent)
-		return vmimg_fail(
-			err, VMIMG_EINVAL, "its parent has to be opened: it shows in what is added");
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"its parent has to be opened: it shows in what is added");
 	if (v->descriptor.track_path)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"it has a record of changes, which would no longer fit");

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the changes of a VMDK in place share: edit.c (the descriptor, sizes, with edit_sparse.c,
- * edit_extents.c and edit_text.c), update.c (content), entries.c (tables), relate.c (the descriptor's
- * keys: parents, settings), space.c (emptied, squeezed). */
+ * edit_extents.c and edit_text.c), update.c (content), entries.c (tables), relate.c (the
+ * descriptor's keys: parents, settings), space.c (emptied, squeezed). */
 #pragma once
 #include "disk/blocks.h"
 #include "disk/edit.h"
 #include "format/vmdk/vmdk.h"
+#include "io/output.h"
 
 /* ---- edit_sparse.c ---- */
 
@@ -39,8 +40,8 @@ int vmimg_vmdk_check_kind(const struct vmdk_grains *g, struct vmimg_error *err) 
 /* Whether it can get that size, and nothing in it is damaged. */
 int vmimg_vmdk_check_sparse(
 	const struct vmdk_extent *e, uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;
-/* What the guest sees of the extent's last grain, followed by zeroes, when the disk ends inside that
- * and a parent shows something behind its end: fresh memory. Else *grain = NULL. */
+/* What the guest sees of the extent's last grain, followed by zeroes, when the disk ends inside
+ * that and a parent shows something behind its end: fresh memory. Else *grain = NULL. */
 int vmimg_vmdk_last_grain(struct vmimg_disk *disk, const struct vmdk_extent *e, uint8_t **grain,
 	struct vmimg_error *err) VMIMG_CHECKED;
 /* The descriptor's text as it is, in fresh memory, followed by a NUL. */
@@ -48,6 +49,9 @@ char *vmimg_vmdk_read_text(struct vmimg_disk *disk, struct vmimg_error *err) VMI
 /* Puts that text in its place, at once. */
 int vmimg_vmdk_put_text(
 	struct vmimg_disk *disk, const char *text, struct vmimg_error *err) VMIMG_CHECKED;
+/* Publishes output with that text as the descriptor, and the permissions of the old one. */
+int vmimg_vmdk_publish_text(struct vmimg_output *output, struct vmimg_io *old, const char *text,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* The extent's file, for writing; the caller gives it back. */
 struct vmimg_io *vmimg_vmdk_writable(struct vmimg_disk *disk, const struct vmdk_extent *e,
 	struct vmimg_error *err) VMIMG_CHECKED;
@@ -125,12 +129,12 @@ int vmimg_vmdk_empty(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHE
 int vmimg_vmdk_squeeze(
 	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;
 /* A name that a descriptor can hold, in its encoding. */
-int vmimg_vmdk_check_name(const struct vmdk_descriptor *d, const char *name,
-	struct vmimg_error *err) VMIMG_CHECKED;
+int vmimg_vmdk_check_name(
+	const struct vmdk_descriptor *d, const char *name, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vmdk_set_parent(struct vmimg_disk *disk, const struct vmimg_parent *parent,
 	struct vmimg_error *err) VMIMG_CHECKED;
-/* Another CID, by which children know what they were made on, and a long content ID that ends in it.
- * content: a hash of what was written. */
+/* Another CID, by which children know what they were made on, and a long content ID that ends in
+ * it. content: a hash of what was written. */
 int vmimg_vmdk_change_cid(
 	struct vmimg_disk *disk, uint64_t content, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vmdk_set(struct vmimg_disk *disk, const struct vmimg_options *options,

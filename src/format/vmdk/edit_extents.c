@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The size of a disk whose descriptor has a file of its own. Growing: the last extent becomes larger,
- * up to the size at which the disk is split; new ones follow. All that the old descriptor does not
- * speak of; when it is in storage, a new descriptor takes the place of the old one by a rename.
- * Shrinking: the descriptor first; then the last extent becomes smaller, and those are removed that
- * it names no more.
+ * The size of a disk whose descriptor has a file of its own. Growing: the last extent becomes
+ * larger, up to the size at which the disk is split; new ones follow. All that the old descriptor
+ * does not speak of; when it is in storage, a new descriptor takes the place of the old one by a
+ * rename. Shrinking: the descriptor first; then the last extent becomes smaller, and those are
+ * removed that it names no more.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +16,6 @@
 #include "format/vmdk/edit.h"
 #include "format/vmdk/write.h"
 #include "io/file.h"
-#include "io/output.h"
 #include "util/num.h"
 
 /* Extents with other names than the pattern's, which is tried that often. */
@@ -27,8 +25,8 @@ struct resizing {
 	struct vmimg_disk *disk;
 	struct vmdk *v;
 	uint64_t size;
-	size_t kept;              /* extents that stay */
-	uint64_t last_len;        /* of the last one of those, bytes */
+	size_t kept;                  /* extents that stay */
+	uint64_t last_len;            /* of the last one of those, bytes */
 	const struct vmdk_line *like; /* what new extents are like */
 	struct vmdk_line *added;
 	size_t added_count;
@@ -55,7 +53,8 @@ static bool shares_file(const struct vmdk *v, const struct vmdk_extent *e)
 static bool is_split(const struct vmdk_descriptor *d)
 {
 	return d->create_type &&
-		(!strncasecmp(d->create_type, "twoGb", 5) || !strncasecmp(d->create_type, "2Gb", 3));
+		(!strncasecmp(d->create_type, "twoGb", 5) ||
+			!strncasecmp(d->create_type, "2Gb", 3));
 }
 
 /* What an extent has at most: what the first one has, where there are more. */
@@ -99,7 +98,7 @@ static int plan_growth(struct resizing *r, struct vmimg_error *err)
 	uint64_t most = most_of(r), more = r->size - r->disk->size, room;
 
 	room = is_writable(last) && !shares_file(r->v, last) && most > last->len ? most - last->len
-										  : 0;
+										 : 0;
 	r->last_len = last->len + vmimg_min(room, more);
 	more -= vmimg_min(room, more);
 	for (size_t i = 0; i < r->v->extent_count; i++)
@@ -147,7 +146,8 @@ static int make_stem(const struct resizing *r, char **stem)
 
 	if (len > 5 && !strcasecmp(name + len - 5, ".vmdk"))
 		len -= 5;
-	return asprintf(stem, "%.*s-%c", (int)len, name, r->like->type == VMDK_FLAT ? 'f' : 's') < 0;
+	return asprintf(stem, "%.*s-%c", (int)len, name, r->like->type == VMDK_FLAT ? 'f' : 's') <
+		0;
 }
 
 static bool is_used(const struct resizing *r, const char *folder, const char *name)
@@ -156,8 +156,7 @@ static bool is_used(const struct resizing *r, const char *folder, const char *na
 	struct stat st;
 
 	for (size_t i = 0; i < r->v->descriptor.line_count; i++)
-		if (r->v->descriptor.lines[i].name &&
-			!strcmp(r->v->descriptor.lines[i].name, name))
+		if (r->v->descriptor.lines[i].name && !strcmp(r->v->descriptor.lines[i].name, name))
 			return true;
 	if (asprintf(&path, "%s/%s", folder, name) < 0) {
 		path = NULL;
@@ -199,7 +198,8 @@ static int name_files(struct resizing *r, struct vmimg_error *err)
 
 /* ---- larger ---- */
 
-/* Of [start, start + len) of the guest: bytes from its beginning on under which a parent would show. */
+/* Of [start, start + len) of the guest: bytes from its beginning on under which a parent would
+ * show. */
 static uint64_t hidden_of(const struct resizing *r, uint64_t start, uint64_t len)
 {
 	uint64_t below = r->disk->parent ? r->disk->parent->size : 0;
@@ -256,8 +256,8 @@ static int enlarge_last(struct resizing *r, struct vmimg_error *err)
 	return e->sparse ? enlarge_sparse(r, io, e, err) : enlarge_flat(io, e, r->last_len, err);
 }
 
-static int fill_sparse(struct vmimg_io *io, const struct vmdk_line *line, uint64_t hidden,
-	struct vmimg_error *err)
+static int fill_sparse(
+	struct vmimg_io *io, const struct vmdk_line *line, uint64_t hidden, struct vmimg_error *err)
 {
 	const struct vmdk_settings settings = { .zeroed = hidden };
 	struct vmdk_tables tables = { 0 };
@@ -271,8 +271,8 @@ static int fill_sparse(struct vmimg_io *io, const struct vmdk_line *line, uint64
 	return failed;
 }
 
-static int add_files(struct resizing *r, struct vmimg_output *output, mode_t mode,
-	struct vmimg_error *err)
+static int add_files(
+	struct resizing *r, struct vmimg_output *output, mode_t mode, struct vmimg_error *err)
 {
 	uint64_t start = last_of(r)->start + r->last_len;
 
@@ -348,16 +348,6 @@ static int check_last(const struct resizing *r, struct vmimg_error *err)
 		: 0;
 }
 
-static int put_descriptor(
-	struct vmimg_output *output, const char *text, mode_t mode, struct vmimg_error *err)
-{
-	if (vmimg_io_pwrite(vmimg_output_io(output), text, strlen(text), 0, err))
-		return -1;
-	if (fchmod(vmimg_file_fd(vmimg_output_io(output)), mode))
-		return vmimg_fail_sys(err, errno, "the descriptor's permissions");
-	return vmimg_output_publish(output, err);
-}
-
 static int apply(struct resizing *r, const char *text, struct vmimg_error *err)
 {
 	struct vmimg_output_how how = { .replace = true };
@@ -371,7 +361,7 @@ static int apply(struct resizing *r, const char *text, struct vmimg_error *err)
 		return -1;
 	if (grows(r) && enlarge_last(r, err))
 		return -1;
-	if (put_descriptor(output, text, st.st_mode & 07777, err))
+	if (vmimg_vmdk_publish_text(output, r->disk->io, text, err))
 		return -1;
 	return grows(r) || (!cut_last(r, err) && !drop_extents(r, err)) ? 0 : -1;
 }

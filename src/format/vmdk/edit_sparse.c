@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The size of a hosted sparse extent. The header's sector says the size and where the directories and
- * the descriptor are; so new ones go to the end of the file, and one write of that sector makes them
- * the image. Then a descriptor inside is brought back to its old place, where some readers look
- * without asking the header, by a second such write.
+ * The size of a hosted sparse extent. The header's sector says the size and where the directories
+ * and the descriptor are; so new ones go to the end of the file, and one write of that sector makes
+ * them the image. Then a descriptor inside is brought back to its old place, where some readers
+ * look without asking the header, by a second such write.
  */
-#include <inttypes.h>
 #include <string.h>
 #include "format/vmdk/edit.h"
 #include "util/num.h"
@@ -77,8 +76,8 @@ static int end_grain(struct change *c, uint8_t *entry, struct vmimg_error *err)
 		align_end(c);
 		c->grain_at = c->end;
 		c->end += c->g->grain / VMDK_SECTOR;
-		if (vmimg_io_pwrite(c->io, c->to->grain, c->g->grain, c->grain_at * VMDK_SECTOR,
-			    err))
+		if (vmimg_io_pwrite(
+			    c->io, c->to->grain, c->g->grain, c->grain_at * VMDK_SECTOR, err))
 			return -1;
 	}
 	vmimg_put_le32(entry, (uint32_t)c->grain_at);
@@ -130,8 +129,7 @@ static int put_directory(struct change *c, uint64_t old_at, uint64_t count, uint
 		return -1;
 	for (uint64_t i = c->g->gd_count; i < count; i++, c->end += table) {
 		if (c->end > UINT32_MAX - table)
-			return vmimg_fail(
-				err, VMIMG_ELIMIT, "the file would be larger than 2 TiB");
+			return vmimg_fail(err, VMIMG_ELIMIT, "the file would be larger than 2 TiB");
 		if (add_table(c, i, err))
 			return -1;
 		vmimg_put_le32(bytes + 4 * i, (uint32_t)c->end);

@@ -184,8 +184,8 @@ static int claim_table(void *ctx, uint64_t i, uint32_t sector, struct vmimg_erro
 {
 	struct verify *v = ctx;
 
-	return claim(v, "grain table", i, sector * VMDK_SECTOR, vmimg_vmdk_table_len(&v->c->g, i),
-		err);
+	return claim(
+		v, "grain table", i, sector * VMDK_SECTOR, vmimg_vmdk_table_len(&v->c->g, i), err);
 }
 
 static int claim_grain(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err)

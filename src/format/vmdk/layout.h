@@ -46,13 +46,7 @@ VMIMG_LAYOUT(vmdk_marker, 16, VMDK_MARKER);
 
 #define VMDK_GRAIN_HEAD 12U /* bytes before a compressed grain's data */
 
-enum {
-	VMDK_MARKER_EOS,
-	VMDK_MARKER_GT,
-	VMDK_MARKER_GD,
-	VMDK_MARKER_FOOTER,
-	VMDK_MARKER_PROGRESS
-};
+enum { VMDK_MARKER_EOS, VMDK_MARKER_GT, VMDK_MARKER_GD, VMDK_MARKER_FOOTER, VMDK_MARKER_PROGRESS };
 
 /* ---- COWD: ESX's vmfsSparse -------------------------------------------------------------- */
 

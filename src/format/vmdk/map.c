@@ -166,7 +166,8 @@ static bool table_inside(const struct vmdk_extent *e, uint64_t index, uint64_t a
 	return vmimg_range_inside(at, vmimg_vmdk_table_len(&e->g, index), vmimg_io_size(e->io));
 }
 
-/* For recovery: the table that the redundant directory has instead, or that the layout would have. */
+/* For recovery: the table that the redundant directory has instead, or that the layout would have.
+ */
 static bool find_table(
 	const struct vmdk *v, const struct vmdk_extent *e, uint64_t index, uint64_t *table)
 {

@@ -16,7 +16,8 @@ static uint64_t table_room(const struct vmdk_grains *g)
 }
 
 /* The place of table 0 that the entry of table i speaks for; 0: none. */
-static uint64_t vote_of(const struct vmdk_grains *g, uint64_t size, uint64_t i, const uint8_t *entry)
+static uint64_t vote_of(
+	const struct vmdk_grains *g, uint64_t size, uint64_t i, const uint8_t *entry)
 {
 	uint64_t at, ahead = i * table_room(g);
 

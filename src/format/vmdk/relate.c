@@ -49,8 +49,7 @@ int vmimg_vmdk_check_name(
 	if (!*p || !d->encoding || !strcasecmp(d->encoding, "UTF-8"))
 		return 0;
 	return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-		"the descriptor's encoding is %.40s, and the name is not plain ASCII",
-		d->encoding);
+		"the descriptor's encoding is %.40s, and the name is not plain ASCII", d->encoding);
 }
 
 static int check_parent(
@@ -70,8 +69,9 @@ static int check_parent(
 			return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 				"a plain extent has all its content, so no parent can show "
 				"through");
-	return vmimg_vmdk_check_name(&v->descriptor, parent->name, err) ? vmimg_within(err, "parent")
-									 : 0;
+	return vmimg_vmdk_check_name(&v->descriptor, parent->name, err)
+		? vmimg_within(err, "parent")
+		: 0;
 }
 
 int vmimg_vmdk_set_parent(

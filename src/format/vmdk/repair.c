@@ -48,8 +48,8 @@ static int look_for(struct vmimg_io *io, uint64_t at, uint64_t len, size_t trans
 	return window ? 0 : -1;
 }
 
-/* Whether more than these four bytes were changed, by the whole of a transfer: then what it makes is
- * found behind the descriptor, and what it takes is not. */
+/* Whether more than these four bytes were changed, by the whole of a transfer: then what it makes
+ * is found behind the descriptor, and what it takes is not. */
 static int was_transferred(const struct vmdk_mending *m, bool *yes, struct vmimg_error *err)
 {
 	const struct vmdk_grains *g = &m->e->g;
@@ -96,8 +96,8 @@ static void repair_mark(struct vmdk_mending *m)
 {
 	if (!m->header.unclean)
 		return;
-	vmimg_report_add(m->fixed, VMIMG_FINDING_NOTE, "unclean", 72,
-		"the mark \"not closed\" is cleared");
+	vmimg_report_add(
+		m->fixed, VMIMG_FINDING_NOTE, "unclean", 72, "the mark \"not closed\" is cleared");
 	m->header.unclean = 0;
 	m->header_changed = true;
 }
@@ -116,13 +116,13 @@ static int put_header(const struct vmdk_mending *m, struct vmimg_error *err)
 	return vmimg_io_pwrite(m->rw, bytes, sizeof(bytes), 0, err);
 }
 
-static int repair_stream(const struct vmdk_mending *m, const struct vmdk_rebuilt *rebuilt,
-	struct vmimg_error *err)
+static int repair_stream(
+	const struct vmdk_mending *m, const struct vmdk_rebuilt *rebuilt, struct vmimg_error *err)
 {
 	vmimg_report_add(m->fixed, VMIMG_FINDING_CORRUPTION, "stream-end", VMIMG_NOWHERE,
 		rebuilt->old_directory
-			? "the stream has a footer again that leads to the directory of its %" PRIu64
-			  " grains"
+			? "the stream has a footer again that leads to the directory of its "
+			  "%" PRIu64 " grains"
 			: "the stream has tables, a directory and an end again, of the %" PRIu64
 			  " grains that were found",
 		rebuilt->grains);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What repair is made of: repair.c (the header, and what comes when), repair_tables.c (directories
- * and tables), rebuild.c (streams that have lost theirs). */
+/* What repair is made of: repair.c (the header, and what comes when), repair_tables.c with
+ * repair_grains.c (directories and tables), rebuild.c with rebuild_walk.c (streams that have lost
+ * theirs). */
 #pragma once
 #include "disk/report.h"
 #include "format/vmdk/vmdk.h"
@@ -11,7 +12,8 @@
 struct vmdk_mending {
 	const struct vmimg_disk *disk;
 	const struct vmdk_extent *e;
-	struct vmdk_header header; /* as it is in the file; changed fields are the caller's to write */
+	struct vmdk_header
+		header; /* as it is in the file; changed fields are the caller's to write */
 	bool header_changed;
 	struct vmimg_io *rw;
 	struct vmimg_report *fixed;

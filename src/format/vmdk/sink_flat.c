@@ -9,14 +9,9 @@
 #define CHUNK   (256U << 10)
 
 struct flat_sink {
-	struct vmimg_sink sink;
-	struct vmdk_settings settings;
-	struct vmimg_io *io; /* of the descriptor */
-	struct vmdk_line *lines;
-	struct vmimg_io **extents;
-	size_t count;  /* of both */
-	uint64_t each; /* bytes of every extent but the last */
-	uint64_t content;
+	struct vmdk_writer w;
+	struct vmimg_io **extents; /* w.count of them */
+	uint64_t each;             /* bytes of every extent but the last */
 };
 
 static struct flat_sink *flat_of(struct vmimg_sink *sink)
@@ -32,7 +27,7 @@ static int flat_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct
 	(void)err;
 	if (chunk->kind != VMIMG_PIECE_DATA)
 		return 0;
-	s->content += chunk->digest;
+	s->w.content += chunk->digest;
 	for (size_t i = 0; i < chunk->piece_count; i++) {
 		const struct vmimg_piece *piece = &chunk->pieces[i];
 
@@ -51,23 +46,22 @@ static int flat_finish(struct vmimg_sink *sink, struct vmimg_error *err)
 {
 	struct flat_sink *s = flat_of(sink);
 
-	if (vmimg_vmdk_identify(&s->settings, s->content, err))
+	if (vmimg_vmdk_identify(&s->w.settings, s->w.content, err))
 		return -1;
-	for (size_t i = 0; i < s->count; i++)
-		if (vmimg_io_resize(s->extents[i], s->lines[i].sectors * VMDK_SECTOR, err))
+	for (size_t i = 0; i < s->w.count; i++)
+		if (vmimg_io_resize(s->extents[i], s->w.lines[i].sectors * VMDK_SECTOR, err))
 			return -1;
-	return vmimg_vmdk_write_text(s->io, &s->settings, s->lines, s->count, err);
+	return vmimg_vmdk_write_text(s->w.io, &s->w.settings, s->w.lines, s->w.count, err);
 }
 
 static void flat_close(struct vmimg_sink *sink)
 {
 	struct flat_sink *s = flat_of(sink);
 
-	for (size_t i = 0; s->extents && i < s->count; i++)
+	for (size_t i = 0; s->extents && i < s->w.count; i++)
 		vmimg_io_unref(s->extents[i]);
 	free(s->extents);
-	vmimg_vmdk_lines_free(s->lines, s->count);
-	vmimg_io_unref(s->io);
+	vmimg_vmdk_writer_done(&s->w);
 	free(s);
 }
 
@@ -80,21 +74,18 @@ static const struct vmimg_sink_ops flat_ops = {
 static int make_files(
 	struct flat_sink *s, const struct vmimg_create *create, struct vmimg_error *err)
 {
-	if (!create->siblings)
-		return vmimg_fail(err, VMIMG_EINVAL, "subformat %s takes several files",
-			s->settings.create_type);
-	s->lines = vmimg_vmdk_plan(&s->settings, create->siblings->main_name, &s->count, err);
-	if (!s->lines)
+	if (vmimg_vmdk_writer_plan(&s->w, create, err))
 		return -1;
-	s->extents = vmimg_alloc_array(s->count, sizeof(*s->extents), err);
+	s->extents = vmimg_alloc_array(s->w.count, sizeof(*s->extents), err);
 	if (!s->extents)
 		return -1;
-	for (size_t i = 0; i < s->count; i++) {
-		s->extents[i] = create->siblings->create(create->siblings, s->lines[i].name, err);
+	for (size_t i = 0; i < s->w.count; i++) {
+		s->extents[i] = vmimg_vmdk_writer_file(&s->w, create, i, err);
 		if (!s->extents[i])
 			return -1;
 	}
-	s->each = vmimg_max(s->lines[0].sectors, 1) * VMDK_SECTOR;
+	s->each = vmimg_max(s->w.lines[0].sectors, 1) * VMDK_SECTOR;
+	s->w.sink.clone_io = s->extents[0];
 	return 0;
 }
 
@@ -105,19 +96,8 @@ struct vmimg_sink *vmimg_vmdk_flat_sink(struct vmimg_io *io, const struct vmimg_
 
 	if (!s)
 		return NULL;
-	s->settings = *settings;
-	s->io = vmimg_io_ref(io);
-	s->content = settings->sectors;
-	s->sink = (struct vmimg_sink){ .ops = &flat_ops,
-		.size = settings->sectors * VMDK_SECTOR,
-		.granule = GRANULE,
-		.chunk = CHUNK,
-		.wants_digest = vmimg_vmdk_wants_digest(settings),
-		.splits_zeroes = true };
-	if (make_files(s, create, err)) {
-		flat_close(&s->sink);
-		return NULL;
-	}
-	s->sink.clone_io = s->extents[0];
-	return &s->sink;
+	vmimg_vmdk_writer_init(&s->w, &flat_ops, io, settings);
+	s->w.sink.granule = GRANULE;
+	s->w.sink.chunk = CHUNK;
+	return vmimg_vmdk_writer_made(&s->w, make_files(s, create, err));
 }

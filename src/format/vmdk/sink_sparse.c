@@ -6,14 +6,9 @@
 #include "util/num.h"
 
 struct sparse_sink {
-	struct vmimg_sink sink;
-	struct vmdk_settings settings;
-	struct vmimg_io *io;     /* the main file */
-	struct vmdk_line *lines; /* of the descriptor */
-	struct vmdk_tables *extents;
-	size_t count;     /* of both */
-	bool split;       /* extents are files of their own */
-	uint64_t content; /* hash so far */
+	struct vmdk_writer w;
+	struct vmdk_tables *extents; /* w.count of them */
+	bool split;                  /* they are files of their own */
 };
 
 static struct sparse_sink *sparse_of(struct vmimg_sink *sink)
@@ -38,7 +33,7 @@ static int place_zeroes(
 		uint64_t grain, place;
 		struct vmdk_tables *t = extent_of(s, at, &grain);
 
-		if (s->settings.zeroed) {
+		if (s->w.settings.zeroed) {
 			if (vmimg_vmdk_tables_zero(t, grain, err))
 				return -1;
 		} else if (vmimg_vmdk_tables_add(t, grain, &place, err) ||
@@ -63,7 +58,7 @@ static int place_pieces(struct sparse_sink *s, struct vmimg_chunk *chunk, struct
 			if (vmimg_vmdk_tables_add(t, grain, &at, err))
 				return -1;
 			vmimg_chunk_store(chunk, t->io, at, piece->bytes, piece->size);
-		} else if (s->sink.keeps_absent && piece->kind == VMIMG_PIECE_ZERO &&
+		} else if (s->w.sink.keeps_absent && piece->kind == VMIMG_PIECE_ZERO &&
 			place_zeroes(s, guest, piece->size, err)) {
 			return -1;
 		}
@@ -76,7 +71,7 @@ static int sparse_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, stru
 	struct sparse_sink *s = sparse_of(sink);
 
 	if (chunk->kind == VMIMG_PIECE_DATA) {
-		s->content += chunk->digest;
+		s->w.content += chunk->digest;
 		return place_pieces(s, chunk, err);
 	}
 	if (chunk->kind == VMIMG_PIECE_ZERO && sink->keeps_absent)
@@ -88,7 +83,7 @@ static int sparse_start(struct vmimg_sink *sink, struct vmimg_error *err)
 {
 	struct sparse_sink *s = sparse_of(sink);
 
-	for (size_t i = 0; i < s->count; i++)
+	for (size_t i = 0; i < s->w.count; i++)
 		if (vmimg_vmdk_tables_start(&s->extents[i], err))
 			return -1;
 	return 0;
@@ -98,30 +93,31 @@ static int sparse_finish(struct vmimg_sink *sink, struct vmimg_error *err)
 {
 	struct sparse_sink *s = sparse_of(sink);
 
-	if (vmimg_vmdk_identify(&s->settings, s->content, err))
+	if (vmimg_vmdk_identify(&s->w.settings, s->w.content, err))
 		return -1;
-	for (size_t i = 0; i < s->count; i++)
+	for (size_t i = 0; i < s->w.count; i++)
 		if (vmimg_vmdk_tables_finish(&s->extents[i], err))
 			return -1;
-	if (!s->split && vmimg_vmdk_embed_text(s->io, &s->settings, s->lines, err))
+	if (!s->split && vmimg_vmdk_embed_text(s->w.io, &s->w.settings, s->w.lines, err))
 		return -1;
-	if (vmimg_sink_barrier(s->io, err))
+	if (vmimg_sink_barrier(s->w.io, err))
 		return -1;
-	for (size_t i = 0; i < s->count; i++)
-		if (vmimg_vmdk_tables_header(&s->extents[i], &s->settings, !s->split, err))
+	for (size_t i = 0; i < s->w.count; i++)
+		if (vmimg_vmdk_tables_header(&s->extents[i], &s->w.settings, !s->split, err))
 			return -1;
-	return s->split ? vmimg_vmdk_write_text(s->io, &s->settings, s->lines, s->count, err) : 0;
+	return s->split
+		? vmimg_vmdk_write_text(s->w.io, &s->w.settings, s->w.lines, s->w.count, err)
+		: 0;
 }
 
 static void sparse_close(struct vmimg_sink *sink)
 {
 	struct sparse_sink *s = sparse_of(sink);
 
-	for (size_t i = 0; s->extents && i < s->count; i++)
+	for (size_t i = 0; s->extents && i < s->w.count; i++)
 		vmimg_vmdk_tables_done(&s->extents[i]);
 	free(s->extents);
-	vmimg_vmdk_lines_free(s->lines, s->count);
-	vmimg_io_unref(s->io);
+	vmimg_vmdk_writer_done(&s->w);
 	free(s);
 }
 
@@ -139,38 +135,34 @@ static int make_single(
 
 	if (strpbrk(name, "\"\r\n"))
 		name = "disk.vmdk"; /* readers go by what the file holds, not by this */
-	s->count = 1;
-	s->lines = vmimg_alloc_array(1, sizeof(*s->lines), err);
+	s->w.count = 1;
+	s->w.lines = vmimg_alloc_array(1, sizeof(*s->w.lines), err);
 	s->extents = vmimg_alloc_array(1, sizeof(*s->extents), err);
-	if (!s->lines || !s->extents)
+	if (!s->w.lines || !s->extents)
 		return -1;
-	s->lines[0] = (struct vmdk_line){ .word = "SPARSE", .sectors = s->settings.sectors };
-	s->lines[0].name = vmimg_strdup(name, err);
-	if (!s->lines[0].name)
+	s->w.lines[0] = (struct vmdk_line){ .word = "SPARSE", .sectors = s->w.settings.sectors };
+	s->w.lines[0].name = vmimg_strdup(name, err);
+	if (!s->w.lines[0].name)
 		return -1;
-	return vmimg_vmdk_tables_init(s->extents, s->io, s->settings.sectors, true, err);
+	return vmimg_vmdk_tables_init(s->extents, s->w.io, s->w.settings.sectors, true, err);
 }
 
 static int make_split(
 	struct sparse_sink *s, const struct vmimg_create *create, struct vmimg_error *err)
 {
-	if (!create->siblings)
-		return vmimg_fail(err, VMIMG_EINVAL, "subformat %s takes several files",
-			s->settings.create_type);
 	s->split = true;
-	s->lines = vmimg_vmdk_plan(&s->settings, create->siblings->main_name, &s->count, err);
-	if (!s->lines)
+	if (vmimg_vmdk_writer_plan(&s->w, create, err))
 		return -1;
-	s->extents = vmimg_alloc_array(s->count, sizeof(*s->extents), err);
+	s->extents = vmimg_alloc_array(s->w.count, sizeof(*s->extents), err);
 	if (!s->extents)
 		return -1;
-	for (size_t i = 0; i < s->count; i++) {
+	for (size_t i = 0; i < s->w.count; i++) {
 		VMIMG_AUTO(vmimg_io_unref)
-		struct vmimg_io *io =
-			create->siblings->create(create->siblings, s->lines[i].name, err);
+		struct vmimg_io *io = vmimg_vmdk_writer_file(&s->w, create, i, err);
 
 		if (!io ||
-			vmimg_vmdk_tables_init(&s->extents[i], io, s->lines[i].sectors, false, err))
+			vmimg_vmdk_tables_init(
+				&s->extents[i], io, s->w.lines[i].sectors, false, err))
 			return -1;
 	}
 	return 0;
@@ -183,20 +175,11 @@ struct vmimg_sink *vmimg_vmdk_sparse_sink(struct vmimg_io *io, const struct vmim
 
 	if (!s)
 		return NULL;
-	s->settings = *settings;
-	s->io = vmimg_io_ref(io);
-	s->content = settings->sectors;
-	s->sink = (struct vmimg_sink){ .ops = &sparse_ops,
-		.size = settings->sectors * VMDK_SECTOR,
-		.granule = VMDK_GRAIN,
-		.chunk = VMDK_CHUNK,
-		.keeps_absent = settings->parent_hint != NULL,
-		.wants_digest = vmimg_vmdk_wants_digest(settings),
-		.splits_zeroes = true };
-	if (settings->subformat == VMDK_SPLIT_SPARSE ? make_split(s, create, err)
-						     : make_single(s, create, err)) {
-		sparse_close(&s->sink);
-		return NULL;
-	}
-	return &s->sink;
+	vmimg_vmdk_writer_init(&s->w, &sparse_ops, io, settings);
+	s->w.sink.granule = VMDK_GRAIN;
+	s->w.sink.chunk = VMDK_CHUNK;
+	s->w.sink.keeps_absent = settings->parent_hint != NULL;
+	return vmimg_vmdk_writer_made(&s->w,
+		settings->subformat == VMDK_SPLIT_SPARSE ? make_split(s, create, err)
+							 : make_single(s, create, err));
 }

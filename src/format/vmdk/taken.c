@@ -10,7 +10,8 @@ int vmimg_vmdk_taken_init(struct vmdk_taken *taken, uint64_t size, struct vmimg_
 	taken->unit = VMDK_SECTOR;
 	while (size / taken->unit >= MAP_BITS)
 		taken->unit *= 2;
-	taken->bits = vmimg_alloc_array((size_t)(size / taken->unit / 64 + 1), sizeof(uint64_t), err);
+	taken->bits =
+		vmimg_alloc_array((size_t)(size / taken->unit / 64 + 1), sizeof(uint64_t), err);
 	return taken->bits ? 0 : -1;
 }
 

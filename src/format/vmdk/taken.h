@@ -12,7 +12,7 @@ struct vmdk_taken {
 /* For a file of size bytes. */
 int vmimg_vmdk_taken_init(
 	struct vmdk_taken *taken, uint64_t size, struct vmimg_error *err) VMIMG_CHECKED;
-/* Marks [at, at + len), which is inside the file. False: something is there already, and keeps it. In files so
- * large that the units are coarse, what does not fill whole units is passed over. */
+/* Marks [at, at + len), which is inside the file. False: something is there already, and keeps it.
+ * In files so large that the units are coarse, what does not fill whole units is passed over. */
 bool vmimg_vmdk_take(struct vmdk_taken *taken, uint64_t at, uint64_t len);
 void vmimg_vmdk_taken_done(struct vmdk_taken *taken);

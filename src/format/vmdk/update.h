@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* New content in place, shared by its files: update.c (the sink), update_grain.c (the extent and the
- * grain in hand), update_flush.c (what waits for a flush). */
+/* New content in place, shared by its files: update.c (the sink), update_grain.c (the extent and
+ * the grain in hand), update_flush.c (what waits for a flush). */
 #pragma once
 #include "disk/sink.h"
 #include "format/vmdk/edit.h"

@@ -5,7 +5,8 @@
 #include "util/num.h"
 
 /* The entries from i on that go out in one write: neighbours in one table. */
-static size_t neighbours(const struct vmdk_update *u, size_t i, uint8_t bytes[VMIMG_VMDK_TABLE_MOST])
+static size_t neighbours(
+	const struct vmdk_update *u, size_t i, uint8_t bytes[VMIMG_VMDK_TABLE_MOST])
 {
 	const struct vmdk_entry *first = &u->entries[i];
 	uint32_t per = u->parts[first->extent].c.g.entries;

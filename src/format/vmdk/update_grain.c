@@ -171,8 +171,8 @@ size_t vmimg_vmdk_find_part(const struct vmdk_update *u, uint64_t guest)
 }
 
 /* Where guest bytes [inside, …) of the part are written; *len is cut to what lies together. */
-int vmimg_vmdk_writable_run(
-	struct vmdk_update *u, uint64_t inside, uint64_t *len, uint64_t *at, struct vmimg_error *err)
+int vmimg_vmdk_writable_run(struct vmdk_update *u, uint64_t inside, uint64_t *len, uint64_t *at,
+	struct vmimg_error *err)
 {
 	const struct vmdk_extent *e = u->parts[u->current].e;
 	uint64_t in_grain;
@@ -189,7 +189,8 @@ int vmimg_vmdk_writable_run(
 	return 0;
 }
 
-int vmimg_vmdk_zero_run(struct vmdk_update *u, uint64_t inside, uint64_t *len, struct vmimg_error *err)
+int vmimg_vmdk_zero_run(
+	struct vmdk_update *u, uint64_t inside, uint64_t *len, struct vmimg_error *err)
 {
 	const struct vmdk_extent *e = u->parts[u->current].e;
 	struct vmimg_io *io = u->parts[u->current].c.io;

@@ -94,7 +94,7 @@ struct vmdk_grains {
 	bool through_rgd; /* gd_at is the redundant directory's place, for the first is bad */
 	/* what only the lenient put up with */
 	bool line_ends_bad;
-	bool lost; /* neither directory is sound */
+	bool lost;                     /* neither directory is sound */
 	uint64_t regular, regular_rgd; /* where the tables of each would begin; 0: not known */
 };
 
@@ -120,7 +120,7 @@ static inline uint64_t vmimg_vmdk_table_len(const struct vmdk_grains *g, uint64_
 	return (left < g->entries ? left : g->entries) * g->entry_size;
 }
 
-/* What a grain table or grain directory entry says. */
+/* grains.c: what a grain table or grain directory entry says. */
 enum vmdk_entry_kind { VMDK_ENTRY_ABSENT, VMDK_ENTRY_ZERO, VMDK_ENTRY_AT, VMDK_ENTRY_BAD };
 enum vmdk_entry_kind vmimg_vmdk_directory_entry(
 	const struct vmdk_grains *g, const uint8_t *entry, uint64_t *at);
@@ -163,8 +163,8 @@ struct vmdk {
 	bool lenient;
 	struct vmdk_rebuilt *rebuilt; /* repair.h: the one extent, a stream, whose directory was
 				       * lost; the lenient only. NULL: none */
-	bool missing;        /* some extents are not there, and that was put up with */
-	bool header_differs; /* the header was believed, not the descriptor inside */
+	bool missing;                 /* some extents are not there, and that was put up with */
+	bool header_differs;          /* the header was believed, not the descriptor inside */
 };
 
 static inline struct vmdk *vmdk_of(const struct vmimg_disk *disk)

@@ -110,6 +110,29 @@ int vmimg_vmdk_tables_finish(struct vmdk_tables *t, struct vmimg_error *err) VMI
 int vmimg_vmdk_tables_header(struct vmdk_tables *t, const struct vmdk_settings *s, bool embedded,
 	struct vmimg_error *err) VMIMG_CHECKED;
 
+/* ---- writer.c: what the writers of sparse and of plain extents begin with ------------------ */
+
+struct vmdk_writer {
+	struct vmimg_sink sink;
+	struct vmdk_settings settings;
+	struct vmimg_io *io;     /* the main file; a share of it */
+	struct vmdk_line *lines; /* of the descriptor */
+	size_t count;
+	uint64_t content; /* hash so far */
+};
+/* ops and what they need beyond this are the caller's. */
+void vmimg_vmdk_writer_init(struct vmdk_writer *w, const struct vmimg_sink_ops *ops,
+	struct vmimg_io *io, const struct vmdk_settings *settings);
+/* Plans extents in files of their own: lines and count. */
+int vmimg_vmdk_writer_plan(struct vmdk_writer *w, const struct vmimg_create *create,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* A new file for extent i; the caller gives it back. */
+struct vmimg_io *vmimg_vmdk_writer_file(struct vmdk_writer *w, const struct vmimg_create *create,
+	size_t i, struct vmimg_error *err) VMIMG_CHECKED;
+/* The sink, or, when its making has failed, NULL and all is closed. */
+struct vmimg_sink *vmimg_vmdk_writer_made(struct vmdk_writer *w, int failed);
+void vmimg_vmdk_writer_done(struct vmdk_writer *w);
+
 /* ---- the sinks --------------------------------------------------------------------------- */
 
 struct vmimg_sink *vmimg_vmdk_sparse_sink(struct vmimg_io *io, const struct vmimg_create *create,
