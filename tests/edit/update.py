@@ -118,7 +118,7 @@ def test_content(t):
 
 
 def test_squeeze(t):
-    for options, _, snapshots, packed in variants():
+    for options, _, snapshots, packed in harness.part(variants(), start=1):
         if options not in ("", "extended_l2=on", "refcount_bits=1", "cluster_size=4k,lazy_refcounts=on"):
             continue
         with t.sub(f"{options or 'plain'}{' packed' if packed else ''}"):
@@ -155,7 +155,7 @@ def extensions(path):
 
 
 def test_parent(t):
-    for options in "", "compat=0.10", "cluster_size=512", "cluster_size=1k", "extended_l2=on", "data_file=data.raw":
+    for options in harness.part(("", "compat=0.10", "cluster_size=512", "cluster_size=1k", "extended_l2=on", "data_file=data.raw"), start=2):
         with t.sub(options or "plain"):
             path = make(t, options, False, [])
             if not options:  # an extension that nobody knows

@@ -190,7 +190,7 @@ def test_lies(t):
             lying(t, image, {SUPER: block_of_super})
     rng = random.Random(9)
     with t.sub("noise"):
-        for _ in range(40):
+        for _ in harness.part(range(40)):
             changes = {}
             for _ in range(rng.randrange(1, 4)):
                 at = rng.choice(image.nodes)
