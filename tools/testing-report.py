@@ -83,13 +83,24 @@ def bundles_and_volumes():
                                           "worst memory"), rows)
 
 
+# What the enumerators count states as, and the heads of their columns.
+OUTCOMES = {"states": "states", "nothing": "no image", "old": "old", "between": "between the two", "mixed": "new sector by sector",
+            "new": "new", "of undoing": "of undoing", "leaks": "of these with leaks", "bad": "wrong"}
+
+
 def crashes():
-    text = run(os.path.join(BUILD, "tests", "crash-states"))
-    rows = re.findall(r"^# crash (\S+): states (\d+) nothing (\d+) old (\d+) new (\d+) leaks (\d+) bad (\d+)", text, re.M)
-    table("Crash states", ("operation", "states", "no image", "old", "new", "of these with leaks", "wrong"), rows)
-    text = run(os.path.join(BUILD, "tests", "crash-layers"))
-    rows = re.findall(r"^# crash (\S+): states (\d+) old (\d+) new (\d+) mixed (\d+) leaks (\d+) bad (\d+)", text, re.M)
-    table("Crash states of layers", ("operation", "states", "old", "new", "new sector by sector", "of these with leaks", "wrong"), rows)
+    """Of every program tests/crash-NAME, whose lines are "# crash OPERATION: states 5, old 1 …"."""
+    for program in sorted(glob.glob(os.path.join(BUILD, "tests", "crash-*"))):
+        if not os.access(program, os.X_OK) or os.path.isdir(program):
+            continue
+        rows, seen = [], set()
+        for operation, counts in re.findall(r"^# crash ([^:\n]+): (states .*)$", run(program), re.M):
+            found = {word: int(number) for word, number in re.findall(r"([a-z][a-z ]*?) (\d+)", counts)}
+            seen |= found.keys()
+            rows.append((operation, found))
+        heads = [word for word in OUTCOMES if word in seen]
+        table(f"Crash states: {os.path.basename(program).removeprefix('crash-')}", ("operation", *map(OUTCOMES.get, heads)),
+              [(operation, *(found.get(word, 0) for word in heads)) for operation, found in rows])
 
 
 def fuzzing():
