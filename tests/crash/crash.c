@@ -441,11 +441,10 @@ static void changes(void)
 
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++) {
 		bool qcow2 = !strcmp(ways[i].format, "qcow2");
-		bool old = !strcmp(ways[i].name, "qcow2-old"); /* no resizing with snapshots */
 
 		if (!strcmp(ways[i].name, "vmdk-stream"))
 			continue; /* is never changed */
-		for (size_t k = old ? 3 : 0; k < (qcow2 ? VMIMG_ARRAY_LEN(all) : 3); k++)
+		for (size_t k = 0; k < (qcow2 ? VMIMG_ARRAY_LEN(all) : 3); k++)
 			try_change(&ways[i], all[k].name, all[k].kind);
 		if (strcmp(ways[i].format, "vhdx"))
 			continue;

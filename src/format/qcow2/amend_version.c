@@ -9,12 +9,12 @@
 #include "format/qcow2/amend.h"
 #include "util/num.h"
 
-/* What happens to an L2 table. *changed: l2 is not what it was. */
-struct walk {
-	struct vmimg_qcow2_change *c;
-	int (*table)(struct walk *, uint8_t *l2, uint64_t at, uint64_t guest, struct vmimg_error *);
+struct version {
+	struct vmimg_qcow2_walk walk;
+	/* What happens to an L2 table, which is at that place. */
+	int (*table)(
+		struct version *, uint8_t *l2, uint64_t at, uint64_t guest, struct vmimg_error *);
 	uint8_t *l2, *old;
-	uint8_t *l1;  /* of the tree that was walked, as it shall be */
 	uint64_t end; /* how long the file has to be */
 };
 
@@ -24,109 +24,50 @@ static bool is_zero_flag(uint64_t entry)
 }
 
 /* A table that changes is written to a new place, once for each reference. */
-static int walk_l2(struct walk *w, uint64_t *at, uint64_t guest, struct vmimg_error *err)
+static int change_l2(
+	struct vmimg_qcow2_walk *walk, uint64_t *entry, uint64_t guest, struct vmimg_error *err)
 {
-	struct vmimg_qcow2_change *c = w->c;
-	uint64_t old = *at;
+	struct version *v = (struct version *)walk;
+	struct vmimg_qcow2_change *c = walk->c;
+	uint64_t old = *entry & QCOW2_OFFSET, at;
 
-	if (vmimg_qcow2_read_l2(c, old, w->old, err))
+	if (vmimg_qcow2_read_l2(c, old, v->old, err))
 		return -1;
-	memcpy(w->l2, w->old, c->q->cluster);
-	if (w->table(w, w->l2, old, guest, err))
+	memcpy(v->l2, v->old, c->q->cluster);
+	if (v->table(v, v->l2, old, guest, err))
 		return -1;
-	if (!memcmp(w->l2, w->old, c->q->cluster))
+	if (!memcmp(v->l2, v->old, c->q->cluster))
 		return 0;
-	return vmimg_qcow2_change_take(c, 1, at, err) ||
-			vmimg_io_pwrite(c->io, w->l2, c->q->cluster, *at, err) ||
-			vmimg_qcow2_change_count(c, old, c->q->cluster, -1, err)
-		? -1
-		: 0;
-}
-
-static int walk_tree(
-	struct walk *w, uint64_t at, uint32_t entries, bool *changed, struct vmimg_error *err)
-{
-	uint64_t covers = (uint64_t)w->c->q->cluster << w->c->q->l2_bits, l2, old;
-
-	*changed = false;
-	free(w->l1);
-	w->l1 = NULL;
-	if (entries > QCOW2_MAX_L1_ENTRIES)
-		return vmimg_fail(
-			err, VMIMG_ECORRUPT, "an L1 table of %" PRIu32 " entries", entries);
-	if (vmimg_qcow2_read_l1(w->c, at, entries, &w->l1, err))
+	if (vmimg_qcow2_change_take(c, 1, &at, err) ||
+		vmimg_io_pwrite(c->io, v->l2, c->q->cluster, at, err) ||
+		vmimg_qcow2_change_count(c, old, c->q->cluster, -1, err))
 		return -1;
-	for (uint64_t i = 0; i < entries; i++) {
-		l2 = old = vmimg_get_be64(w->l1 + i * 8) & QCOW2_OFFSET;
-		if (!l2)
-			continue;
-		if (walk_l2(w, &l2, i * covers, err))
-			return -1;
-		if (l2 != old)
-			vmimg_put_be64(w->l1 + i * 8, l2 | QCOW2_COPIED);
-		*changed |= l2 != old;
-	}
+	*entry = at | QCOW2_COPIED;
 	return 0;
 }
 
-static int walk_snapshot(
-	struct walk *w, struct vmimg_qcow2_snapshot_entry *e, bool *moved, struct vmimg_error *err)
+static int change_tables(struct version *v, struct vmimg_error *err)
 {
-	size_t len = (size_t)e->l1_size * 8;
-	uint64_t old = e->l1_offset;
-	bool changed;
+	int failed = -1;
 
-	if (walk_tree(w, old, e->l1_size, &changed, err))
-		return -1;
-	if (!changed)
-		return 0;
-	*moved = true;
-	return vmimg_qcow2_change_take(
-		       w->c, vmimg_div_up(len, w->c->q->cluster), &e->l1_offset, err) ||
-			vmimg_io_pwrite(w->c->io, w->l1, len, e->l1_offset, err) ||
-			vmimg_qcow2_free_l1(w->c, old, e->l1_size, err)
-		? -1
-		: 0;
-}
-
-static int walk_all(struct walk *w, bool *moved, struct vmimg_error *err)
-{
-	struct vmimg_qcow2_change *c = w->c;
-	const struct vmimg_qcow2_header *h = &c->q->header;
-	bool changed;
-
-	*moved = false;
-	w->l2 = vmimg_alloc_buffer(c->q->cluster, err);
-	w->old = vmimg_alloc_buffer(c->q->cluster, err);
-	if (!w->l2 || !w->old || walk_tree(w, h->l1_offset, h->l1_size, &changed, err))
-		return -1;
-	if (changed &&
-		(vmimg_qcow2_write_l1(c, w->l1, h->l1_size, err) ||
-			vmimg_qcow2_free_l1(c, h->l1_offset, h->l1_size, err)))
-		return -1;
-	for (size_t i = 0; i < c->q->snapshot_count; i++)
-		if (walk_snapshot(w, &c->q->snapshots[i].entry, moved, err))
-			return -1;
-	return 0;
-}
-
-static int walk(struct walk *w, bool *moved, struct vmimg_error *err)
-{
-	int failed = walk_all(w, moved, err);
-
-	free(w->l1);
-	free(w->l2);
-	free(w->old);
+	v->walk.table = change_l2;
+	v->walk.end = UINT64_MAX;
+	v->l2 = vmimg_alloc_buffer(v->walk.c->q->cluster, err);
+	v->old = vmimg_alloc_buffer(v->walk.c->q->cluster, err);
+	if (v->l2 && v->old)
+		failed = vmimg_qcow2_walk_trees(&v->walk, err);
+	free(v->l2);
+	free(v->old);
 	return failed;
 }
 
 /* ---- up ---- */
 
 static int check_table(
-	struct walk *w, uint8_t *l2, uint64_t at, uint64_t guest, struct vmimg_error *err)
+	struct version *v, uint8_t *l2, uint64_t at, uint64_t guest, struct vmimg_error *err)
 {
 	(void)guest;
-	for (uint32_t i = 0; i < w->c->q->cluster; i += 8)
+	for (uint32_t i = 0; i < v->walk.c->q->cluster; i += 8)
 		if (is_zero_flag(vmimg_get_be64(l2 + i)))
 			return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 				"the L2 entry at 0x%" PRIx64
@@ -138,10 +79,9 @@ static int check_table(
 /* Snapshots get the fields that version 3 asks for. */
 int vmimg_qcow2_upgrade(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 {
-	struct walk w = { .c = c, .table = check_table };
-	bool moved;
+	struct version v = { .walk.c = c, .table = check_table };
 
-	if (walk(&w, &moved, err))
+	if (change_tables(&v, err))
 		return -1;
 	c->header.version = 3;
 	c->new_head = true;
@@ -151,9 +91,9 @@ int vmimg_qcow2_upgrade(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 /* ---- down ---- */
 
 /* A cluster of zeroes over the backing file. */
-static int put_zeroes(struct walk *w, uint64_t guest, uint64_t *at, struct vmimg_error *err)
+static int put_zeroes(struct version *v, uint64_t guest, uint64_t *at, struct vmimg_error *err)
 {
-	struct vmimg_qcow2_change *c = w->c;
+	struct vmimg_qcow2_change *c = v->walk.c;
 	const struct vmimg_qcow2 *q = c->q;
 	VMIMG_AUTO(free) uint8_t *bytes = NULL;
 
@@ -163,7 +103,7 @@ static int put_zeroes(struct walk *w, uint64_t guest, uint64_t *at, struct vmimg
 			"(--secret-file)");
 	if (vmimg_qcow2_change_take(c, 1, at, err))
 		return -1;
-	w->end = vmimg_max(w->end, *at + q->cluster);
+	v->end = vmimg_max(v->end, *at + q->cluster);
 	if (!q->cipher) /* past the end of a file there is nothing else */
 		return *at >= c->old_end * q->cluster && !c->io->is_device
 			? 0
@@ -179,9 +119,9 @@ static int put_zeroes(struct walk *w, uint64_t guest, uint64_t *at, struct vmimg
 }
 
 static int expand_table(
-	struct walk *w, uint8_t *l2, uint64_t at, uint64_t guest, struct vmimg_error *err)
+	struct version *v, uint8_t *l2, uint64_t at, uint64_t guest, struct vmimg_error *err)
 {
-	struct vmimg_qcow2_change *c = w->c;
+	struct vmimg_qcow2_change *c = v->walk.c;
 
 	(void)at;
 	for (uint32_t i = 0; i < c->q->cluster; i += 8, guest += c->q->cluster) {
@@ -189,7 +129,7 @@ static int expand_table(
 
 		if (!is_zero_flag(entry))
 			continue;
-		if (c->q->backing_name && put_zeroes(w, guest, &zeroes, err))
+		if (c->q->backing_name && put_zeroes(v, guest, &zeroes, err))
 			return -1;
 		if (entry & QCOW2_OFFSET &&
 			vmimg_qcow2_change_drop(c, entry & QCOW2_OFFSET, c->q->cluster, err))
@@ -229,17 +169,16 @@ int vmimg_qcow2_check_downgrade(
 
 int vmimg_qcow2_downgrade(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 {
-	struct walk w = { .c = c, .table = expand_table };
-	bool moved;
+	struct version v = { .walk.c = c, .table = expand_table };
 
 	if (c->header.refcount_order != 4)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "compat=0.10 requires refcount_bits=16");
-	if (vmimg_qcow2_check_singles(c, err) || walk(&w, &moved, err))
+	if (vmimg_qcow2_check_singles(c, err) || change_tables(&v, err))
 		return -1;
-	if (w.end > vmimg_io_size(c->io) && vmimg_io_resize(c->io, w.end, err))
+	if (v.end > vmimg_io_size(c->io) && vmimg_io_resize(c->io, v.end, err))
 		return -1;
 	c->header.version = 2;
 	c->header.compatible = c->header.autoclear = 0;
 	c->new_head = true;
-	return moved ? vmimg_qcow2_write_snapshots(c, NULL, NULL, err) : 0;
+	return 0;
 }

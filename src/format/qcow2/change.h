@@ -122,6 +122,18 @@ int vmimg_qcow2_count_tree(struct vmimg_qcow2_change *change, uint64_t l1, uint3
 int vmimg_qcow2_rebuild(struct vmimg_qcow2_change *change, uint64_t from, uint32_t from_entries,
 	uint32_t entries, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* trees.c: all L1 tables, of the active state and of the snapshots. */
+struct vmimg_qcow2_walk {
+	struct vmimg_qcow2_change *c;
+	/* Called with each L1 entry that refers to an L2 table, for the guest offset from which on
+	 * it counts; may change it, and then the L1 table gets a new place. */
+	int (*table)(struct vmimg_qcow2_walk *, uint64_t *entry, uint64_t guest,
+		struct vmimg_error *);
+	uint64_t end; /* so do L1 tables, and the snapshot table, at or past it */
+};
+int vmimg_qcow2_walk_trees(
+	struct vmimg_qcow2_walk *walk, struct vmimg_error *err) VMIMG_CHECKED;
+
 /* cut.c: an L2 entry's cluster for guest, in which c->cut lies. */
 int vmimg_qcow2_clear_rest(struct vmimg_qcow2_change *change, uint8_t *entry, uint64_t guest,
 	struct vmimg_error *err) VMIMG_CHECKED;

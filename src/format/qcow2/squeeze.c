@@ -20,6 +20,7 @@ struct move {
 };
 
 struct squeeze {
+	struct vmimg_qcow2_walk walk;
 	struct vmimg_qcow2_change c;
 	uint64_t end; /* what lies at or past it moves */
 	struct move *moves;
@@ -109,6 +110,9 @@ static int move_cluster(struct squeeze *s, uint64_t *at, struct vmimg_error *err
 
 	if (*at < s->end)
 		return 0;
+	if (*at % s->c.q->cluster)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"a cluster at 0x%" PRIx64 " is not aligned: repair the image first", *at);
 	to = moved_to(s, *at);
 	if (to) {
 		if (vmimg_qcow2_change_count(&s->c, to, s->c.q->cluster, 1, err))
@@ -238,13 +242,16 @@ static int move_again(struct squeeze *s, uint64_t from, uint64_t to, struct vmim
 		: 0;
 }
 
-/* The L2 table at *at, and what it refers to. */
-static int move_l2(struct squeeze *s, uint64_t *at, struct vmimg_error *err)
+/* The L2 table that an L1 entry refers to, and what that refers to. */
+static int move_l2(
+	struct vmimg_qcow2_walk *walk, uint64_t *entry, uint64_t guest, struct vmimg_error *err)
 {
-	uint64_t refs, from = *at, to = moved_to(s, from);
+	struct squeeze *s = (struct squeeze *)walk;
+	uint64_t refs, from = *entry & QCOW2_OFFSET, to = moved_to(s, from);
 
+	(void)guest;
 	if (to) {
-		*at = to;
+		*entry = (*entry & ~QCOW2_OFFSET) | to;
 		return move_again(s, from, to, err);
 	}
 	if (vmimg_qcow2_change_refs(&s->c, from, &refs, err))
@@ -259,78 +266,12 @@ static int move_l2(struct squeeze *s, uint64_t *at, struct vmimg_error *err)
 			return -1;
 	if (from < s->end && !memcmp(s->l2, s->l2_new, s->c.q->cluster))
 		return 0;
-	if (vmimg_qcow2_change_take(&s->c, 1, at, err) ||
-		vmimg_io_pwrite(s->c.io, s->l2_new, s->c.q->cluster, *at, err) ||
-		(refs > 1 && remember(s, from, *at, err)))
+	if (vmimg_qcow2_change_take(&s->c, 1, &to, err) ||
+		vmimg_io_pwrite(s->c.io, s->l2_new, s->c.q->cluster, to, err) ||
+		(refs > 1 && remember(s, from, to, err)))
 		return -1;
+	*entry = (*entry & ~QCOW2_OFFSET) | to;
 	return vmimg_qcow2_change_count(&s->c, from, s->c.q->cluster, -1, err);
-}
-
-/* All that an L1 table refers to. *l1: with the new places, for the caller. */
-static int move_tree(struct squeeze *s, uint64_t at, uint32_t entries, uint8_t **l1, bool *changed,
-	struct vmimg_error *err)
-{
-	*changed = at >= s->end;
-	if (vmimg_qcow2_read_l1(&s->c, at, entries, l1, err))
-		return -1;
-	for (uint64_t i = 0; i < entries; i++) {
-		uint64_t entry = vmimg_get_be64(*l1 + i * 8), l2 = entry & QCOW2_OFFSET, old = l2;
-
-		if (!l2)
-			continue;
-		if (move_l2(s, &l2, err))
-			return -1;
-		*changed |= l2 != old;
-		vmimg_put_be64(*l1 + i * 8, (entry & ~QCOW2_OFFSET) | l2);
-	}
-	return 0;
-}
-
-static int move_active(struct squeeze *s, struct vmimg_error *err)
-{
-	const struct vmimg_qcow2_header *h = &s->c.q->header;
-	VMIMG_AUTO(free) uint8_t *l1 = NULL;
-	bool changed;
-
-	if (move_tree(s, h->l1_offset, h->l1_size, &l1, &changed, err))
-		return -1;
-	if (!changed)
-		return 0;
-	return vmimg_qcow2_write_l1(&s->c, l1, h->l1_size, err)
-		? -1
-		: vmimg_qcow2_free_l1(&s->c, h->l1_offset, h->l1_size, err);
-}
-
-static int move_snapshot(struct squeeze *s, struct vmimg_qcow2_snapshot_entry *e, bool *moved,
-	struct vmimg_error *err)
-{
-	uint64_t len = (uint64_t)e->l1_size * 8, old = e->l1_offset;
-	VMIMG_AUTO(free) uint8_t *l1 = NULL;
-	bool changed;
-
-	if (old % s->c.q->cluster || e->l1_size > QCOW2_MAX_L1_ENTRIES)
-		return vmimg_fail(err, VMIMG_ECORRUPT, "a snapshot has a bad L1 table");
-	if (move_tree(s, old, e->l1_size, &l1, &changed, err))
-		return -1;
-	if (!changed || !len)
-		return 0;
-	*moved = true;
-	if (vmimg_qcow2_change_take(
-		    &s->c, vmimg_div_up(len, s->c.q->cluster), &e->l1_offset, err) ||
-		vmimg_io_pwrite(s->c.io, l1, (size_t)len, e->l1_offset, err))
-		return -1;
-	return vmimg_qcow2_free_l1(&s->c, old, e->l1_size, err);
-}
-
-static int move_snapshots(struct squeeze *s, struct vmimg_error *err)
-{
-	struct vmimg_qcow2 *q = s->c.q;
-	bool moved = q->snapshot_count && q->header.snapshots_offset >= s->end;
-
-	for (size_t i = 0; i < q->snapshot_count; i++)
-		if (move_snapshot(s, &q->snapshots[i].entry, &moved, err))
-			return -1;
-	return moved ? vmimg_qcow2_write_snapshots(&s->c, NULL, NULL, err) : 0;
 }
 
 /* ---- rounds ---- */
@@ -342,12 +283,13 @@ static int act(struct squeeze *s, struct vmimg_error *err)
 	if (vmimg_qcow2_change_used(&s->c, &used, err))
 		return -1;
 	s->end = used * s->c.q->cluster;
+	s->walk = (struct vmimg_qcow2_walk){ &s->c, move_l2, s->end };
 	if (s->end >= vmimg_io_size(s->c.io))
 		return 0;
 	s->l2 = vmimg_alloc_buffer(s->c.q->cluster, err);
 	s->l2_new = vmimg_alloc_buffer(s->c.q->cluster, err);
 	s->cluster = vmimg_alloc_buffer(s->c.q->cluster, err);
-	if (!s->l2 || !s->l2_new || !s->cluster || move_active(s, err) || move_snapshots(s, err) ||
+	if (!s->l2 || !s->l2_new || !s->cluster || vmimg_qcow2_walk_trees(&s->walk, err) ||
 		vmimg_qcow2_change_touch(&s->c, s->end, err) ||
 		vmimg_qcow2_change_commit(&s->c, err))
 		return -1;
