@@ -134,6 +134,7 @@ static int repair(
 	if (!repair)
 		return -1;
 	repair->leaks = args->repair == REPAIR_LEAKS;
+	repair->beside = args->common.face;
 	failed = cli_repair_in_place(&image, path, &args->common, repair, &how, err);
 	if (!failed && !repair->held_back) {
 		fixed->leaks = repair->did.fixed.count[VMIMG_FINDING_LEAK];

@@ -37,6 +37,19 @@ static bool has_repair(const char *name)
 	return !format || format->repair;
 }
 
+/* What the whole repair would have done is forgotten. */
+static int leaks_alone(struct cli_image *image, struct vmimg_journal *journal,
+	struct cli_repair *repair, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *stage = vmimg_stage_open(image->io, err);
+
+	repair->did.fixed = (struct vmimg_report){ 0 };
+	repair->held_back = false;
+	if (!stage || vmimg_repair_leaks(stage, repair->format, &repair->did.fixed, err))
+		return -1;
+	return journal ? vmimg_journal_apply(journal, stage, err) : 0;
+}
+
 int cli_repair_in_place(struct cli_image *image, const char *path, const struct cli_common *common,
 	struct cli_repair *repair, const struct vmimg_run_how *how, struct vmimg_error *err)
 {
@@ -61,5 +74,7 @@ int cli_repair_in_place(struct cli_image *image, const char *path, const struct 
 	if (vmimg_repair_run(stage, repair->format, how, &repair->did, err))
 		return -1;
 	repair->held_back = repair->leaks && repair->did.fixed.count[VMIMG_FINDING_CORRUPTION];
+	if (repair->held_back && repair->beside)
+		return leaks_alone(image, journal, repair, err);
 	return journal && !repair->held_back ? vmimg_journal_apply(journal, stage, err) : 0;
 }

@@ -99,6 +99,10 @@ struct vmimg_format {
 	 * for check to tell. NULL: not in place. */
 	int (*repair)(struct vmimg_disk *, struct vmimg_io *rw, struct vmimg_report *fixed,
 		struct vmimg_error *);
+	/* The same of lost space alone, beside which worse may be wrong: one round does it. NULL: no
+	 * such thing is done. */
+	int (*repair_leaks)(struct vmimg_disk *, struct vmimg_io *rw, struct vmimg_report *fixed,
+		struct vmimg_error *);
 	/* Bits [first, first + count) of disk->bitmaps[index], lowest bit of bits[0] first. */
 	int (*bitmap_read)(struct vmimg_disk *, size_t index, uint64_t first, uint64_t count,
 		uint8_t *bits, struct vmimg_error *);

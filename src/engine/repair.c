@@ -71,6 +71,16 @@ int vmimg_repair_run(struct vmimg_io *stage, const char *format, const struct vm
 	return vmimg_repair_check(stage, format, how, &repair->left, err);
 }
 
+int vmimg_repair_leaks(struct vmimg_io *stage, const char *format, struct vmimg_report *fixed,
+	struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = open_damaged(stage, format, err);
+
+	if (!disk)
+		return -1;
+	return disk->format->repair_leaks ? disk->format->repair_leaks(disk, stage, fixed, err) : 0;
+}
+
 void vmimg_repair_done(struct vmimg_repair *repair)
 {
 	vmimg_lost_done(&repair->lost);

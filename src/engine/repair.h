@@ -18,6 +18,9 @@ struct vmimg_repair {
  * when the format has no repair. */
 int vmimg_repair_run(struct vmimg_io *stage, const char *format, const struct vmimg_run_how *how,
 	struct vmimg_repair *repair, struct vmimg_error *err) VMIMG_CHECKED;
+/* Gives lost space back, whatever else is wrong; nothing where the format has no such repair. */
+int vmimg_repair_leaks(struct vmimg_io *stage, const char *format, struct vmimg_report *fixed,
+	struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_repair_done(struct vmimg_repair *repair);
 /* What check finds in the image in io, of that format. */
 int vmimg_repair_check(struct vmimg_io *io, const char *format, const struct vmimg_run_how *how,

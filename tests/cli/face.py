@@ -311,11 +311,32 @@ def test_check_repair(t):
                 file.seek(int.from_bytes(head[48:56], "big"))
                 file.seek(int.from_bytes(file.read(8), "big") + 2 * 6)
                 file.write(b"\0\0")
+            leak(f"{folder}/disk.qcow2")
         result = run(pair.program, "check", "-r", "leaks", "disk.qcow2", cwd=pair.ours)
-        check(result.code == 2, f"{result}{result.text}")
+        check(result.code == 2 and "fixed" not in result.text, f"{result}{result.text}")  # qemu-img exits 1
         pair.run("check", "-r", "all", "disk.qcow2")
         pair.run("check", "disk.qcow2")
         pair.same_disk("disk.qcow2", "qcow2")
+    with t.sub("an entry that leads out of the file, and leaks"):
+        for folder in (pair.theirs, pair.ours):
+            with open(f"{folder}/disk.qcow2", "r+b") as file:
+                file.seek(40)
+                file.seek(int.from_bytes(file.read(8), "big"))
+                table = int.from_bytes(file.read(8), "big") & ~(1 << 63)
+                file.seek(table)
+                entries = file.read(65536)
+                at = next(i for i in range(0, 65536, 8) if not any(entries[i:i + 8]))
+                file.seek(table + at)
+                file.write((1 << 63 | 1 << 40).to_bytes(8, "big"))
+            leak(f"{folder}/disk.qcow2")
+            leak(f"{folder}/disk.qcow2")
+        native = run(env.VMIMG, "check", "-r", "leaks", f"{pair.ours}/disk.qcow2")
+        check(native.code == 2 and "2 leaked" in native.text, f"{native}{native.text}")
+        for program, folder in ((env.find("qemu-img"), pair.theirs), (pair.program, pair.ours)):
+            fixed = run(program, "check", "-r", "leaks", "disk.qcow2", cwd=folder)
+            check(fixed.code == 2 and "    2 leaked clusters\n    0 corruptions\n" in fixed.text, f"{fixed}{fixed.text}")
+        left = run("qemu-img", "check", "disk.qcow2", cwd=pair.ours)
+        check(left.code == 2 and "leaked" not in left.text, str(left)[:500])
 
 
 def test_errors(t):

@@ -252,6 +252,7 @@ const struct vmimg_format vmimg_qcow2 = {
 	.describe = qcow2_describe,
 	.check = vmimg_qcow2_check,
 	.repair = vmimg_qcow2_repair,
+	.repair_leaks = vmimg_qcow2_repair_leaks,
 	.bitmap_read = vmimg_qcow2_bitmap_read,
 	.create = vmimg_qcow2_create,
 	.measure = vmimg_qcow2_measure,

@@ -115,6 +115,10 @@ int vmimg_qcow2_check(struct vmimg_disk *disk, struct vmimg_report *report,
 int vmimg_qcow2_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_report *fixed,
 	struct vmimg_error *err) VMIMG_CHECKED;
 
+/* repair_refcounts.c */
+int vmimg_qcow2_repair_leaks(struct vmimg_disk *disk, struct vmimg_io *rw,
+	struct vmimg_report *fixed, struct vmimg_error *err) VMIMG_CHECKED;
+
 /* create.c, sink.c */
 struct vmimg_sink *vmimg_qcow2_create(struct vmimg_io *io, const struct vmimg_create *create,
 	struct vmimg_error *err) VMIMG_CHECKED;

@@ -227,32 +227,90 @@ static int count_again(struct refcounts *r, struct vmimg_disk *disk, struct vmim
 	return vmimg_qcow2_count(disk, false, r->clusters, unused, err) ? -1 : rebuild(r, err);
 }
 
+static void init(struct refcounts *r, struct vmimg_disk *disk, struct vmimg_io *rw,
+	struct vmimg_report *fixed, struct vmimg_qcow2_clusters *clusters)
+{
+	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	unsigned bits = 1U << q->header.refcount_order;
+
+	*r = (struct refcounts){ .q = q,
+		.rw = rw,
+		.fixed = fixed,
+		.clusters = clusters,
+		.per_block = ((uint64_t)q->cluster * 8) >> q->header.refcount_order,
+		.most = bits >= 32 ? UINT32_MAX : (UINT64_C(1) << bits) - 1 };
+}
+
+static bool is_damaged(const struct refcounts *r, const struct vmimg_report *found)
+{
+	bool damaged = !table_sound(r);
+
+	for (unsigned i = 0; i < found->kept_count; i++)
+		damaged |= !strncmp(found->kept[i].code, "refcount-", 9);
+	return damaged;
+}
+
 int vmimg_qcow2_repair_refcounts(struct vmimg_disk *disk, struct vmimg_io *rw,
 	struct vmimg_report *fixed, struct vmimg_error *err)
 {
-	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
 	VMIMG_AUTO(free) struct vmimg_report *found = vmimg_new(struct vmimg_report, err);
 	struct vmimg_qcow2_clusters clusters = { 0 };
-	unsigned bits = 1U << q->header.refcount_order;
-	struct refcounts r = { .q = q,
-		.rw = rw,
-		.fixed = fixed,
-		.clusters = &clusters,
-		.per_block = ((uint64_t)q->cluster * 8) >> q->header.refcount_order,
-		.most = bits >= 32 ? UINT32_MAX : (UINT64_C(1) << bits) - 1 };
-	bool can = false, wrong = false, damaged;
+	bool can = false, wrong = false;
+	struct refcounts r;
 	int result = -1;
 
 	if (!found)
 		return -1;
+	init(&r, disk, rw, fixed, &clusters);
 	if (!vmimg_qcow2_count(disk, true, &clusters, found, err)) {
-		damaged = !table_sound(&r);
-		for (unsigned i = 0; i < found->kept_count; i++)
-			damaged |= !strncmp(found->kept[i].code, "refcount-", 9);
 		result = look(&r, &can, &wrong, err);
-		if (!result && (damaged || (wrong && !can)))
+		if (!result && (is_damaged(&r, found) || (wrong && !can)))
 			result = count_again(&r, disk, found, err);
 		else if (!result && wrong)
+			result = correct(&r, err);
+	}
+	vmimg_qcow2_clusters_done(&clusters);
+	return result;
+}
+
+/*
+ * What has no place in a sound block stays. A cluster that is in use once, and counted more often,
+ * is left alone: its COPIED flag would have to be set. *low: one is counted too low, so that the
+ * refcounts are not to be trusted.
+ */
+static int leave_others(struct refcounts *r, bool *low, struct vmimg_error *err)
+{
+	struct vmimg_qcow2_cluster *cluster;
+
+	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++) {
+		uint64_t at = 0;
+
+		*low |= cluster->stated < cluster->counted;
+		if (cluster->stated > cluster->counted && cluster->counted != 1 &&
+			block_of(r, i, &at, err))
+			return -1;
+		if (!at)
+			cluster->stated = cluster->counted;
+	}
+	return 0;
+}
+
+int vmimg_qcow2_repair_leaks(struct vmimg_disk *disk, struct vmimg_io *rw,
+	struct vmimg_report *fixed, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) struct vmimg_report *found = vmimg_new(struct vmimg_report, err);
+	struct vmimg_qcow2_clusters clusters = { 0 };
+	struct refcounts r;
+	int result = -1;
+
+	if (!found)
+		return -1;
+	init(&r, disk, rw, fixed, &clusters);
+	if (!vmimg_qcow2_count(disk, true, &clusters, found, err)) {
+		bool low = is_damaged(&r, found) || found->count[VMIMG_FINDING_ERROR];
+
+		result = leave_others(&r, &low, err);
+		if (!result && !low)
 			result = correct(&r, err);
 	}
 	vmimg_qcow2_clusters_done(&clusters);
