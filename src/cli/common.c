@@ -128,7 +128,7 @@ int cli_exit_code(enum vmimg_status status)
 
 const char *cli_qemu_name(const struct vmimg_format *format)
 {
-	static const char *const same[] = { "qcow", "qcow2", "vhdx", "vdi", "vmdk", "raw" };
+	static const char *const same[] = { "qcow", "qcow2", "vhdx", "vdi", "vmdk", "raw", "luks" };
 
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(same); i++)
 		if (!strcmp(format->name, same[i]))

@@ -192,6 +192,12 @@ static int lock_old(struct cli_target *target, const struct cli_target_args *arg
 	return cli_files_add(&target->old, target->old_io, err);
 }
 
+/* The option that names the secret of a new image. */
+static const char *key_option(const struct vmimg_format *format)
+{
+	return strcmp(format->name, "luks") ? "encrypt.key-secret" : "key-secret";
+}
+
 int cli_target_open(struct cli_target *target, const char *path, const struct cli_target_args *args,
 	const struct cli_common *common, struct vmimg_error *err)
 {
@@ -202,7 +208,7 @@ int cli_target_open(struct cli_target *target, const char *path, const struct cl
 
 	target->path = path;
 	if (cli_secrets_set_target(common->secrets,
-		    vmimg_options_text(&args->options.list, "encrypt.key-secret", NULL), err))
+		    vmimg_options_text(&args->options.list, key_option(target->format), NULL), err))
 		return -1;
 	if (!strcmp(path, "-") && isatty(STDOUT_FILENO))
 		return vmimg_fail(err, VMIMG_EINVAL, "an image is not written to a terminal");

@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include "codec/cipher.h"
 #include "disk/luks_layout.h"
+#include "disk/options.h"
 #include "io/io.h"
 #include "vmimg.h"
 
@@ -59,6 +60,9 @@ int vmimg_luks_unlock(const struct vmimg_luks *luks, const struct vmimg_luks_are
 int vmimg_luks_try(const struct vmimg_luks *luks, const struct vmimg_luks_area *area, unsigned slot,
 	const struct vmimg_secret *secret, uint64_t *work, uint8_t key[VMIMG_CIPHER_KEY_MAX],
 	bool *fits, struct vmimg_error *err) VMIMG_CHECKED;
+/* What decrypts the payload, by those of the options' secrets. */
+struct vmimg_cipher *vmimg_luks_cipher(struct vmimg_luks *luks, const struct vmimg_luks_area *area,
+	const struct vmimg_open *options, struct vmimg_error *err) VMIMG_CHECKED;
 /* As qemu-img has it, added to that object. */
 void vmimg_luks_describe(const struct vmimg_luks *luks, json_t *object);
 
@@ -73,6 +77,13 @@ int vmimg_luks_make(struct vmimg_luks *luks, const struct vmimg_luks_new *wanted
 int vmimg_luks_fill_slot(struct vmimg_luks *luks, unsigned slot, const struct vmimg_secret *secret,
 	unsigned iter_time, const uint8_t key[VMIMG_CIPHER_KEY_MAX],
 	struct vmimg_luks_material *material, struct vmimg_error *err) VMIMG_CHECKED;
+/* From options of creation, whose names begin with prefix: "cipher-alg" and so on. Texts are theirs. */
+int vmimg_luks_read_new(struct vmimg_luks_new *wanted, const struct vmimg_options *options,
+	const char *prefix, struct vmimg_error *err) VMIMG_CHECKED;
+/* Both, in memory: a header whose slot 0 the secret opens, and what encrypts with its key. */
+struct vmimg_cipher *vmimg_luks_begin(struct vmimg_luks *luks, const struct vmimg_luks_new *wanted,
+	const struct vmimg_secret *secret, struct vmimg_luks_material *slot,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* Takes it out: the slot, inactive, and what its key material is to be overwritten with. */
 int vmimg_luks_clear_slot(struct vmimg_luks *luks, unsigned slot,
 	struct vmimg_luks_material *material, struct vmimg_error *err) VMIMG_CHECKED;

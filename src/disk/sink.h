@@ -69,6 +69,7 @@ struct vmimg_sink {
 	bool in_order;      /* store inside the turnstile: a pipe, a running digest */
 	bool keeps_absent;  /* tells ABSENT from ZERO (it has a parent); else all are ZERO */
 	bool wants_digest;
+	bool blank_as_is;   /* a new image with nothing in it is left unwritten, and not zero */
 	bool splits_zeroes; /* false: a whole chunk of data is DATA even where granules are zero */
 	struct vmimg_io *clone_io;       /* where place() can offer clones to; NULL: it does not */
 	const struct vmimg_codec *codec; /* takes blocks of this codec, one granule each, as they

@@ -7,7 +7,7 @@ int vmimg_blank_run(struct vmimg_sink *sink, struct vmimg_error *err)
 	VMIMG_AUTO(free)
 	struct vmimg_store *stores = vmimg_alloc_array(sink->more_stores + 1, sizeof(*stores), err);
 	struct vmimg_chunk chunk = { .len = sink->size,
-		.kind = sink->keeps_absent ? VMIMG_PIECE_ABSENT : VMIMG_PIECE_ZERO,
+		.kind = sink->keeps_absent || sink->blank_as_is ? VMIMG_PIECE_ABSENT : VMIMG_PIECE_ZERO,
 		.stores = stores };
 
 	if (!stores || (sink->size && sink->ops->place(sink, &chunk, err)))

@@ -13,6 +13,7 @@
 	F(vdi) \
 	F(vmdk) \
 	F(iso) \
+	F(luks) \
 	F(raw)
 /* clang-format on */
 

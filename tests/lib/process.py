@@ -108,11 +108,14 @@ _formats = {}
 
 
 def formats(writable=False):
-    """The formats of this build, by name, as `vmimg formats --json` tells them."""
+    """
+    The formats of this build, by name, as `vmimg formats --json` tells them; writable: those that can be written
+    by name alone, and so not luks, which takes a passphrase (tests/format/luks).
+    """
     if not _formats:
         for entry in vmimg_ok("formats", "--json").json()["formats"]:
             _formats[entry["name"]] = entry
-    return [n for n, f in _formats.items() if not writable or f.get("write")]
+    return [n for n, f in _formats.items() if not writable or (f.get("write") and n != "luks")]
 
 
 def guest_sha256(path, *options):

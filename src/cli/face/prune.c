@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* format-specific as QEMU's schema has it: of qcow2 and VMDK, and of VMDK little. */
+/* format-specific as QEMU's schema has it: of qcow2, LUKS and VMDK, and of VMDK little. */
 #include "cli/face/prune.h"
 #include <stdbool.h>
 #include <string.h>
@@ -23,7 +23,7 @@ void face_prune_info(json_t *root)
 	json_t *value;
 	void *next;
 
-	if (!type || !strcmp(type, "qcow2"))
+	if (!type || !strcmp(type, "qcow2") || !strcmp(type, "luks"))
 		return;
 	if (strcmp(type, "vmdk")) {
 		json_object_del(root, "format-specific");

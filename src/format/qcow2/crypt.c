@@ -39,33 +39,19 @@ static int read_luks(struct vmimg_disk *disk, struct vmimg_error *err)
 		: 0;
 }
 
-static struct vmimg_cipher *unlock_luks(
-	struct vmimg_disk *disk, const struct vmimg_open *options, struct vmimg_error *err)
-{
-	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
-	struct vmimg_luks_area area = vmimg_qcow2_luks_area(disk);
-	struct vmimg_cipher *cipher = NULL;
-	uint8_t key[VMIMG_CIPHER_KEY_MAX];
-
-	if (options->max_iterations)
-		q->luks->work = options->max_iterations;
-	if (!vmimg_luks_unlock(q->luks, &area, options->secrets, options->secret_count, key, err))
-		cipher = vmimg_cipher_new(&q->luks->kind, key, err);
-	explicit_bzero(key, sizeof(key));
-	return cipher;
-}
-
 int vmimg_qcow2_open_crypt(
 	struct vmimg_disk *disk, const struct vmimg_open *options, struct vmimg_error *err)
 {
 	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
 	bool luks = q->header.crypt_method == QCOW2_CRYPT_LUKS;
+	struct vmimg_luks_area area = vmimg_qcow2_luks_area(disk);
 
 	if (luks && read_luks(disk, err))
 		return -1;
 	if (q->header.crypt_method == QCOW2_CRYPT_NONE || !options->secret_count)
 		return 0;
-	q->cipher = luks ? unlock_luks(disk, options, err) : vmimg_disk_old_cipher(options, err);
+	q->cipher = luks ? vmimg_luks_cipher(q->luks, &area, options, err)
+			 : vmimg_disk_old_cipher(options, err);
 	return q->cipher ? 0 : -1;
 }
 

@@ -5,31 +5,9 @@
 #include "format/qcow2/crypt.h"
 #include "util/num.h"
 
-#define ITER_TIME     2000U /* milliseconds, as QEMU has it */
-#define MAX_ITER_TIME 3600000U
-
 static const char *text(const struct vmimg_create *create, const char *key, const char *otherwise)
 {
 	return vmimg_options_text(create->options, key, otherwise);
-}
-
-static int read_luks_wish(
-	const struct vmimg_create *create, struct vmimg_luks_new *luks, struct vmimg_error *err)
-{
-	const char *iv = text(create, "encrypt.ivgen-alg", "plain64");
-	uint64_t time = vmimg_options_size(create->options, "encrypt.iter-time", ITER_TIME);
-
-	luks->hash = text(create, "encrypt.hash-alg", "sha256");
-	luks->iter_time = (unsigned)time;
-	if (time > MAX_ITER_TIME || !time)
-		return vmimg_fail(err, VMIMG_EINVAL,
-			"encrypt.iter-time is 1 to %u milliseconds, not %" PRIu64, MAX_ITER_TIME,
-			time);
-	if (vmimg_luks_check_hash(luks->hash, err))
-		return -1;
-	return vmimg_luks_kind(&luks->kind, text(create, "encrypt.cipher-alg", "aes-256"),
-		text(create, "encrypt.cipher-mode", "xts"), iv,
-		text(create, "encrypt.ivgen-hash-alg", strcmp(iv, "essiv") ? NULL : "sha256"), err);
 }
 
 /* Of LUKS, or without any format. */
@@ -88,7 +66,9 @@ int vmimg_qcow2_read_crypt_wish(const struct vmimg_create *create,
 		wish->method = strcmp(format, "luks") ? QCOW2_CRYPT_AES : QCOW2_CRYPT_LUKS;
 	if (check_combination(create, wish->method, err))
 		return -1;
-	return wish->method == QCOW2_CRYPT_LUKS ? read_luks_wish(create, &wish->luks, err) : 0;
+	return wish->method == QCOW2_CRYPT_LUKS
+		? vmimg_luks_read_new(&wish->luks, create->options, "encrypt.", err)
+		: 0;
 }
 
 uint64_t vmimg_qcow2_crypt_size(const struct vmimg_qcow2_crypt_wish *wish)
@@ -96,22 +76,14 @@ uint64_t vmimg_qcow2_crypt_size(const struct vmimg_qcow2_crypt_wish *wish)
 	return wish->method == QCOW2_CRYPT_LUKS ? vmimg_luks_size(&wish->luks.kind) : 0;
 }
 
-/* With a key for the data, and slot 0 opened by the secret. Slots are written by start. */
+/* Slots are written by start. */
 static int make_luks(struct vmimg_qcow2_sink *s, const struct vmimg_create *create,
 	const struct vmimg_luks_new *wanted, struct vmimg_error *err)
 {
-	uint8_t key[VMIMG_CIPHER_KEY_MAX];
-	int failed;
-
 	s->luks = vmimg_new(struct vmimg_luks, err);
-	if (!s->luks)
-		return -1;
-	failed = vmimg_luks_make(s->luks, wanted, key, err) ||
-		vmimg_luks_fill_slot(
-			s->luks, 0, create->secret, wanted->iter_time, key, &s->luks_slot, err) ||
-		!(s->cipher = vmimg_cipher_new(&wanted->kind, key, err));
-	explicit_bzero(key, sizeof(key));
-	return failed ? -1 : 0;
+	if (s->luks)
+		s->cipher = vmimg_luks_begin(s->luks, wanted, create->secret, &s->luks_slot, err);
+	return s->cipher ? 0 : -1;
 }
 
 int vmimg_qcow2_sink_crypt(struct vmimg_qcow2_sink *s, const struct vmimg_create *create,
