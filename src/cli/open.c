@@ -217,6 +217,26 @@ static struct vmimg_open options_of(const struct cli_image *image, const struct 
 		.max_iterations = how->max_iterations };
 }
 
+/* A raw disk may begin with LUKS because its guest wrote that, who then has the key. */
+static bool is_guests_own(const struct vmimg_disk *disk, const struct cli_open *how)
+{
+	return !strcmp(disk->format->name, "luks") && !how->format && !how->secret_count &&
+		!how->look;
+}
+
+static int reopen_raw(
+	struct cli_image *image, struct vmimg_open *options, struct vmimg_error *err)
+{
+	vmimg_disk_close(image->disk);
+	options->format = "raw";
+	image->disk = vmimg_disk_open(image->io, options, err);
+	if (!image->disk)
+		return -1;
+	vmimg_disk_warn(image->disk,
+		"a LUKS volume, taken for a raw disk as no secret was given (--secret-file)");
+	return 0;
+}
+
 static int open_any(struct cli_image *image, const char *path, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err)
 {
@@ -231,6 +251,8 @@ static int open_any(struct cli_image *image, const char *path, const struct cli_
 		return -1;
 	if (!image->bundle)
 		image->disk = vmimg_disk_open(image->io, &options, err);
+	if (image->disk && is_guests_own(image->disk, how) && reopen_raw(image, &options, err))
+		return -1;
 	if (image->disk ? check_size(image->disk, common, err) : !image->bundle)
 		return -1;
 	warn_if_cut_off(image);

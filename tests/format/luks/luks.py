@@ -131,7 +131,11 @@ def test_refused(t):
             file.write(data[:size])
         return t.path("bad")
 
-    tell("no secret", ["digest", good], 5, "encrypted")
+    tell("no secret", ["digest", "-f", "luks", good], 5, "encrypted")
+    with t.sub("no secret and no format"):  # the guest of a raw disk may have written that
+        result = vmimg_ok("digest", good)
+        equal(result.text.split()[0], disks.sha256(good), "the raw disk")
+        check("taken for a raw disk" in result.errors, str(result))
     tell("a wrong one", ["digest", "--secret-file", t.path("wrong"), good], 5)
     tell("no secret for a new one", ["convert", "-O", "luks", raw, t.path("x")], 2, "secret")
     tell("to a pipe", ["convert", "-O", "luks", "--target-secret-file", key, raw, "-"], 2)
