@@ -5,7 +5,7 @@ cut off."""
 import os
 import struct
 
-from lib import disks, harness, layers, process, qemu
+from lib import disks, harness, layers, process
 from lib.harness import check, equal
 from lib.layers import MIB, SIZE
 from lib.process import vmimg, vmimg_ok
@@ -83,19 +83,7 @@ def test_other_parents(t):
 
 
 def test_squeezed(t):
-    raw = t.path("full.raw")
-    with open(raw, "wb") as file:
-        for i in range(10):
-            file.write(bytes([i + 1]) * MIB)
-    vmimg_ok("convert", raw, t.path("a.vdi"))
-    qemu.io(t.path("a.vdi"), "write -P 0 2M 4M", fmt="vdi")
-    layers.change(raw, raw + ".z", (2 * MIB, bytes(4 * MIB)))
-    vmimg_ok("compact", t.path("a.vdi"))
-    equal(os.path.getsize(t.path("a.vdi")), 6 * MIB + 4096, "size")
-    all_agree(t.path("a.vdi"), disks.sha256(raw + ".z"), t.tmp)
-    qemu.io(t.path("a.vdi"), "write -P 9 3M 1M", fmt="vdi")  # a peer goes on with it
-    layers.change(raw + ".z", raw, (3 * MIB, b"\x09" * MIB))
-    all_agree(t.path("a.vdi"), disks.sha256(raw), t.tmp)
+    equal(layers.squeezed(t.tmp, "vdi", all_agree)[1], 6 * MIB + 4096, "size")
 
 
 def test_settings(t):
@@ -120,15 +108,7 @@ def test_settings(t):
 
 
 def test_children_grow(t):
-    _, changed = chain(t.tmp)
-    child = t.path("child.vdi")
-    vmimg_ok("resize", child, str(SIZE + 5 * MIB))
-    os.truncate(changed, SIZE + 5 * MIB)
-    layers.sound(child, "grown")
-    equal(process.guest_sha256(child), disks.sha256(changed), "grown")
-    vmimg_ok("resize", "--shrink", child, str(5 * MIB))
-    os.truncate(changed, 5 * MIB)
-    equal(process.guest_sha256(child), disks.sha256(changed), "smaller")
+    child, changed = layers.child_resized(t.tmp, "vdi")
     vmimg_ok("resize", child, str(SIZE))
     os.truncate(changed, SIZE)
     equal(process.guest_sha256(child), disks.sha256(changed), "grown over what the parent has")

@@ -5,7 +5,7 @@ that was cut off."""
 import os
 import struct
 
-from lib import disks, env, harness, layers, libvhdi, process, qemu, recipe
+from lib import disks, env, harness, layers, libvhdi, process, recipe
 from lib.harness import check, equal
 from lib.layers import MIB, SIZE
 from lib.process import vmimg, vmimg_ok
@@ -80,20 +80,8 @@ def test_header_moves_back(t):
 
 def test_squeezed(t):
     """Blocks that became zero are given up, and the others move into their places."""
-    raw = t.path("full.raw")
-    with open(raw, "wb") as file:
-        for i in range(10):
-            file.write(bytes([i + 1]) * MIB)
-    vmimg_ok("convert", raw, t.path("a.vhd"))
-    before = os.path.getsize(t.path("a.vhd"))
-    qemu.io(t.path("a.vhd"), "write -P 0 2M 4M", fmt="vhd")
-    layers.change(raw, raw + ".z", (2 * MIB, bytes(4 * MIB)))
-    vmimg_ok("compact", t.path("a.vhd"))
-    check(before - os.path.getsize(t.path("a.vhd")) >= 4 * MIB, "it is not smaller")
-    all_agree(t.path("a.vhd"), disks.sha256(raw + ".z"), t.tmp)
-    qemu.io(t.path("a.vhd"), "write -P 9 3M 1M", fmt="vhd")  # a peer goes on with it
-    layers.change(raw + ".z", raw, (3 * MIB, b"\x09" * MIB))
-    all_agree(t.path("a.vhd"), disks.sha256(raw), t.tmp)
+    before, after = layers.squeezed(t.tmp, "vhd", all_agree)
+    check(before - after >= 4 * MIB, "it is not smaller")
 
 
 def test_settings(t):
@@ -130,15 +118,7 @@ def test_settings(t):
 
 
 def test_children_grow(t):
-    _, changed = chain(t.tmp)
-    child = t.path("child.vhd")
-    vmimg_ok("resize", child, str(SIZE + 5 * MIB))
-    os.truncate(changed, SIZE + 5 * MIB)
-    layers.sound(child, "grown")
-    equal(process.guest_sha256(child), disks.sha256(changed), "grown")
-    vmimg_ok("resize", "--shrink", child, str(5 * MIB))
-    os.truncate(changed, 5 * MIB)
-    equal(process.guest_sha256(child), disks.sha256(changed), "smaller")
+    child, _ = layers.child_resized(t.tmp, "vhd")
     equal(vmimg("resize", child, str(SIZE)).code, 4, "growing over what the parent has")
 
 

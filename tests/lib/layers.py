@@ -68,6 +68,38 @@ def peers_agree(path, want, fmt, folder):
         equal(by_7zz(path, fmt, folder), want, "7zz")
 
 
+def squeezed(folder, fmt, all_agree):
+    """10 MiB of data, 4 of which become zero, are compacted; then a peer goes on with the image. all_agree(path,
+    digest, folder) holds each step against content. Returns the sizes of the file before and after."""
+    raw, path = f"{folder}/full.raw", f"{folder}/a.{fmt}"
+    with open(raw, "wb") as file:
+        for i in range(10):
+            file.write(bytes([i + 1]) * MIB)
+    vmimg_ok("convert", raw, path)
+    before = os.path.getsize(path)
+    qemu.io(path, "write -P 0 2M 4M", fmt=fmt)
+    change(raw, raw + ".z", (2 * MIB, bytes(4 * MIB)))
+    vmimg_ok("compact", path)
+    after = os.path.getsize(path)
+    all_agree(path, disks.sha256(raw + ".z"), folder)
+    qemu.io(path, "write -P 9 3M 1M", fmt=fmt)
+    change(raw + ".z", raw, (3 * MIB, b"\x09" * MIB))
+    all_agree(path, disks.sha256(raw), folder)
+    return before, after
+
+
+def child_resized(folder, fmt):
+    """The child of a chain, grown and cut; it and the raw disk that it is then."""
+    _, changed = chain(folder, fmt)
+    child = f"{folder}/child.{fmt}"
+    for words, size in ([], SIZE + 5 * MIB), (["--shrink"], 5 * MIB):
+        vmimg_ok("resize", *words, child, str(size))
+        os.truncate(changed, size)
+        sound(child, f"at {size}")
+        equal(process.guest_sha256(child), disks.sha256(changed), f"at {size}")
+    return child, changed
+
+
 def sound(path, what, leaks=False):
     result = vmimg("check", path)
     check(result.code in ((0, 3) if leaks else (0,)), f"{what}: {result}{result.text[:400]}")

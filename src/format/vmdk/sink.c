@@ -15,13 +15,13 @@ struct vmimg_sink *vmimg_vmdk_create(
 		return vmimg_vmdk_stream_sink(io, create, &s, err);
 	case VMDK_MONOLITHIC_SPARSE:
 	case VMDK_SPLIT_SPARSE:
-		return vmimg_vmdk_sparse_sink(io, create, &s, err);
+		return vmimg_vmdk_writer_new(&vmimg_vmdk_sparse, io, create, &s, err);
 	case VMDK_MONOLITHIC_FLAT:
 	case VMDK_SPLIT_FLAT:
 	case VMDK_VMFS:
 		break;
 	}
-	return vmimg_vmdk_flat_sink(io, create, &s, err);
+	return vmimg_vmdk_writer_new(&vmimg_vmdk_flat, io, create, &s, err);
 }
 
 /* Headers and tables of the sparse extents of a disk. */

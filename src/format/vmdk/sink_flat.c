@@ -72,8 +72,10 @@ static const struct vmimg_sink_ops flat_ops = {
 };
 
 static int make_files(
-	struct flat_sink *s, const struct vmimg_create *create, struct vmimg_error *err)
+	struct vmdk_writer *w, const struct vmimg_create *create, struct vmimg_error *err)
 {
+	struct flat_sink *s = flat_of(&w->sink);
+
 	if (vmimg_vmdk_writer_plan(&s->w, create, err))
 		return -1;
 	s->extents = vmimg_alloc_array(s->w.count, sizeof(*s->extents), err);
@@ -89,15 +91,5 @@ static int make_files(
 	return 0;
 }
 
-struct vmimg_sink *vmimg_vmdk_flat_sink(struct vmimg_io *io, const struct vmimg_create *create,
-	const struct vmdk_settings *settings, struct vmimg_error *err)
-{
-	struct flat_sink *s = vmimg_new(struct flat_sink, err);
-
-	if (!s)
-		return NULL;
-	vmimg_vmdk_writer_init(&s->w, &flat_ops, io, settings);
-	s->w.sink.granule = GRANULE;
-	s->w.sink.chunk = CHUNK;
-	return vmimg_vmdk_writer_made(&s->w, make_files(s, create, err));
-}
+const struct vmdk_writer_kind vmimg_vmdk_flat = { sizeof(struct flat_sink), &flat_ops, GRANULE,
+	CHUNK, make_files };

@@ -168,18 +168,14 @@ static int make_split(
 	return 0;
 }
 
-struct vmimg_sink *vmimg_vmdk_sparse_sink(struct vmimg_io *io, const struct vmimg_create *create,
-	const struct vmdk_settings *settings, struct vmimg_error *err)
+static int make(struct vmdk_writer *w, const struct vmimg_create *create, struct vmimg_error *err)
 {
-	struct sparse_sink *s = vmimg_new(struct sparse_sink, err);
+	struct sparse_sink *s = sparse_of(&w->sink);
 
-	if (!s)
-		return NULL;
-	vmimg_vmdk_writer_init(&s->w, &sparse_ops, io, settings);
-	s->w.sink.granule = VMDK_GRAIN;
-	s->w.sink.chunk = VMDK_CHUNK;
-	s->w.sink.keeps_absent = settings->parent_hint != NULL;
-	return vmimg_vmdk_writer_made(&s->w,
-		settings->subformat == VMDK_SPLIT_SPARSE ? make_split(s, create, err)
-							 : make_single(s, create, err));
+	w->sink.keeps_absent = w->settings.parent_hint != NULL;
+	return w->settings.subformat == VMDK_SPLIT_SPARSE ? make_split(s, create, err)
+							  : make_single(s, create, err);
 }
+
+const struct vmdk_writer_kind vmimg_vmdk_sparse = { sizeof(struct sparse_sink), &sparse_ops,
+	VMDK_GRAIN, VMDK_CHUNK, make };

@@ -120,24 +120,27 @@ struct vmdk_writer {
 	size_t count;
 	uint64_t content; /* hash so far */
 };
-/* ops and what they need beyond this are the caller's. */
-void vmimg_vmdk_writer_init(struct vmdk_writer *w, const struct vmimg_sink_ops *ops,
-	struct vmimg_io *io, const struct vmdk_settings *settings);
+/* A kind of them: its object begins with a struct vmdk_writer. */
+struct vmdk_writer_kind {
+	size_t object; /* bytes of it */
+	const struct vmimg_sink_ops *ops;
+	uint32_t granule, chunk;
+	/* Makes the extents, and sets in sink what is of this kind alone. */
+	int (*make)(struct vmdk_writer *, const struct vmimg_create *, struct vmimg_error *);
+};
+extern const struct vmdk_writer_kind vmimg_vmdk_sparse, vmimg_vmdk_flat;
+struct vmimg_sink *vmimg_vmdk_writer_new(const struct vmdk_writer_kind *kind, struct vmimg_io *io,
+	const struct vmimg_create *create, const struct vmdk_settings *settings,
+	struct vmimg_error *err) VMIMG_CHECKED;
 /* Plans extents in files of their own: lines and count. */
 int vmimg_vmdk_writer_plan(struct vmdk_writer *w, const struct vmimg_create *create,
 	struct vmimg_error *err) VMIMG_CHECKED;
 /* A new file for extent i; the caller gives it back. */
 struct vmimg_io *vmimg_vmdk_writer_file(struct vmdk_writer *w, const struct vmimg_create *create,
 	size_t i, struct vmimg_error *err) VMIMG_CHECKED;
-/* The sink, or, when its making has failed, NULL and all is closed. */
-struct vmimg_sink *vmimg_vmdk_writer_made(struct vmdk_writer *w, int failed);
 void vmimg_vmdk_writer_done(struct vmdk_writer *w);
 
 /* ---- the sinks --------------------------------------------------------------------------- */
 
-struct vmimg_sink *vmimg_vmdk_sparse_sink(struct vmimg_io *io, const struct vmimg_create *create,
-	const struct vmdk_settings *s, struct vmimg_error *err) VMIMG_CHECKED;
-struct vmimg_sink *vmimg_vmdk_flat_sink(struct vmimg_io *io, const struct vmimg_create *create,
-	const struct vmdk_settings *s, struct vmimg_error *err) VMIMG_CHECKED;
 struct vmimg_sink *vmimg_vmdk_stream_sink(struct vmimg_io *io, const struct vmimg_create *create,
 	const struct vmdk_settings *s, struct vmimg_error *err) VMIMG_CHECKED;

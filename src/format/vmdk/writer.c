@@ -2,18 +2,6 @@
 /* The main file, the settings, and the files of extents. */
 #include "format/vmdk/write.h"
 
-void vmimg_vmdk_writer_init(struct vmdk_writer *w, const struct vmimg_sink_ops *ops,
-	struct vmimg_io *io, const struct vmdk_settings *settings)
-{
-	w->settings = *settings;
-	w->io = vmimg_io_ref(io);
-	w->content = settings->sectors;
-	w->sink = (struct vmimg_sink){ .ops = ops,
-		.size = settings->sectors * VMDK_SECTOR,
-		.wants_digest = vmimg_vmdk_wants_digest(settings),
-		.splits_zeroes = true };
-}
-
 int vmimg_vmdk_writer_plan(
 	struct vmdk_writer *w, const struct vmimg_create *create, struct vmimg_error *err)
 {
@@ -30,16 +18,31 @@ struct vmimg_io *vmimg_vmdk_writer_file(
 	return create->siblings->create(create->siblings, w->lines[i].name, err);
 }
 
-struct vmimg_sink *vmimg_vmdk_writer_made(struct vmdk_writer *w, int failed)
-{
-	if (!failed)
-		return &w->sink;
-	vmimg_sink_close(&w->sink);
-	return NULL;
-}
-
 void vmimg_vmdk_writer_done(struct vmdk_writer *w)
 {
 	vmimg_vmdk_lines_free(w->lines, w->count);
 	vmimg_io_unref(w->io);
+}
+
+struct vmimg_sink *vmimg_vmdk_writer_new(const struct vmdk_writer_kind *kind, struct vmimg_io *io,
+	const struct vmimg_create *create, const struct vmdk_settings *settings,
+	struct vmimg_error *err)
+{
+	struct vmdk_writer *w = vmimg_alloc_array(1, kind->object, err);
+
+	if (!w)
+		return NULL;
+	w->settings = *settings;
+	w->io = vmimg_io_ref(io);
+	w->content = settings->sectors;
+	w->sink = (struct vmimg_sink){ .ops = kind->ops,
+		.size = settings->sectors * VMDK_SECTOR,
+		.granule = kind->granule,
+		.chunk = kind->chunk,
+		.wants_digest = vmimg_vmdk_wants_digest(settings),
+		.splits_zeroes = true };
+	if (!kind->make(w, create, err))
+		return &w->sink;
+	vmimg_sink_close(&w->sink);
+	return NULL;
 }
