@@ -5,11 +5,15 @@ table and ext4, random data, zeroes that take space, and disks that are nearly a
 small ones.
 """
 
+import json
 import os
 import random
 import shutil
 import subprocess
 import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from lib import env  # noqa: E402
 
 GIB, MIB = 1 << 30, 1 << 20
 PACKAGES = ("linux-image-amd64,build-essential,git,vim,python3,golang-go,default-jre-headless,"
@@ -76,7 +80,7 @@ class Disks:
                     at += len(file.read(min(MIB, end - at)))
 
     def make(self, name, path):
-        makers = {"real.raw": self.real, "random.raw": self.noise, "zero.raw": self.zero,
+        makers = {"real.raw": self.real, "half.raw": self.half, "random.raw": self.noise, "zero.raw": self.zero,
                   "tera.raw": self.tera, "tera16.qcow2": self.tera16, "sparse100.vhdx": self.sparse100}
         if name in makers:
             makers[name](path)
@@ -104,6 +108,30 @@ class Disks:
         run(tool("mke2fs"), "-q", "-t", "ext4", "-d", root, "-E", f"offset={MIB}", path,
             f"{(size - 2 * MIB) // 1024}k")
         shutil.rmtree(root, ignore_errors=True)
+
+    def half(self, path):
+        """The same without every other file: its blocks are free, and hold what they held."""
+        run("cp", "--sparse=always", self.get("real.raw").path, path)
+        names = [entry["path"] for entry in self.listing(path) if entry["type"] == "file"]
+        commands = "".join(f'rm "{name}"\n' for name in names[::2] if '"' not in name)
+        run(tool("debugfs"), "-w", "-f", "-", f"{path}?offset={MIB}", input=commands.encode(),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    @staticmethod
+    def listing(path):
+        done = subprocess.run([env.VMIMG, "ls", "-R", "--json", path + ":/"], check=True,
+                              capture_output=True)
+        return json.loads(done.stdout)["entries"]
+
+    @staticmethod
+    def in_use(path):
+        """Bytes that ext4 at 1 MiB calls used."""
+        text = subprocess.run([tool("dumpe2fs"), "-h", f"{path}?offset={MIB}"], check=True,
+                              capture_output=True, text=True).stdout
+        fact = {key.strip(): value.strip() for key, _, value in
+                (line.partition(":") for line in text.splitlines())}
+        used = int(fact["Block count"]) - int(fact["Free blocks"])
+        return used * int(fact["Block size"])
 
     @staticmethod
     def bootstrap(root):
