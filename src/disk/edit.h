@@ -29,6 +29,9 @@ struct vmimg_update {
 	/* set_parent follows, of an image that may have no parent now: what is given as ZERO shall
 	 * read as zeroes then, too. */
 	bool new_parent;
+	/* Nothing but zeroes comes, and nobody cares what is there: what gives no space back may
+	 * stay, and the granule may be smaller for what gives some. */
+	bool only_zeroes;
 };
 
 /* A change of the persistent bitmaps. */

@@ -100,6 +100,16 @@ static int visit_zeroes(const struct vmimg_chunk_visitor *visitor, void *ctx, ui
 	return 0;
 }
 
+/* Bytes of zeroes from piece *i on, which becomes the last of them. */
+static uint64_t zeroes_from(const struct vmimg_chunk *chunk, size_t *i)
+{
+	uint64_t len = chunk->pieces[*i].size;
+
+	while (*i + 1 < chunk->piece_count && chunk->pieces[*i + 1].kind == VMIMG_PIECE_ZERO)
+		len += chunk->pieces[++*i].size;
+	return len;
+}
+
 int vmimg_chunk_visit(struct vmimg_chunk *chunk, const struct vmimg_chunk_visitor *visitor,
 	void *ctx, struct vmimg_error *err)
 {
@@ -109,13 +119,16 @@ int vmimg_chunk_visit(struct vmimg_chunk *chunk, const struct vmimg_chunk_visito
 		return visit_zeroes(visitor, ctx, guest, chunk->len, err);
 	for (size_t i = 0; i < chunk->piece_count; i++) {
 		const struct vmimg_piece *piece = &chunk->pieces[i];
+		uint64_t len = piece->size;
 
 		if (piece->kind == VMIMG_PIECE_DATA && visitor->data(ctx, chunk, guest, piece, err))
 			return -1;
-		if (piece->kind == VMIMG_PIECE_ZERO &&
-			visit_zeroes(visitor, ctx, guest, piece->size, err))
-			return -1;
-		guest += piece->size;
+		if (piece->kind == VMIMG_PIECE_ZERO) {
+			len = zeroes_from(chunk, &i);
+			if (visit_zeroes(visitor, ctx, guest, len, err))
+				return -1;
+		}
+		guest += len;
 	}
 	return 0;
 }

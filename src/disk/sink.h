@@ -153,7 +153,8 @@ struct vmimg_chunk_visitor {
 	int (*data)(void *ctx, struct vmimg_chunk *, uint64_t guest, const struct vmimg_piece *,
 		struct vmimg_error *);
 	int (*zeroes)(void *ctx, uint64_t guest, uint64_t len, struct vmimg_error *);
-	uint64_t unit; /* zeroes are cut at its multiples; 0: they are not */
+	/* Zeroes come as far as they go in the chunk, but cut at multiples of unit; 0: not cut. */
+	uint64_t unit;
 };
 int vmimg_chunk_visit(struct vmimg_chunk *chunk, const struct vmimg_chunk_visitor *visitor,
 	void *ctx, struct vmimg_error *err) VMIMG_CHECKED;

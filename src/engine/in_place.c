@@ -5,6 +5,7 @@
 
 static const struct vmimg_update same_content = { .same_content = true };
 static const struct vmimg_update new_content = { 0 };
+static const struct vmimg_update no_content = { .same_content = true, .only_zeroes = true };
 
 static struct vmimg_sink *open_update(
 	struct vmimg_disk *disk, const struct vmimg_update *update, struct vmimg_error *err)
@@ -68,7 +69,7 @@ int vmimg_compact_run(struct vmimg_trim *trim, const struct vmimg_run_how *how,
 {
 	struct vmimg_convert convert = { .disk = &trim->disk, .only = VMIMG_ONLY_ZEROES };
 
-	return pour(&convert, trim->inner, &same_content, how, done, err);
+	return pour(&convert, trim->inner, &no_content, how, done, err);
 }
 
 int vmimg_lay_run(struct vmimg_disk *disk, struct vmimg_disk *source, uint64_t at,

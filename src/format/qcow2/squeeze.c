@@ -7,6 +7,7 @@
  */
 #include <inttypes.h>
 #include <string.h>
+#include "disk/blocks.h"
 #include "disk/edit.h"
 #include "format/qcow2/change.h"
 #include "util/num.h"
@@ -25,7 +26,7 @@ struct squeeze {
 	uint64_t end; /* what lies at or past it moves */
 	struct move *moves;
 	size_t move_count, move_cap; /* a hash table, cap a power of two */
-	uint8_t *l2, *l2_new, *cluster;
+	uint8_t *l2, *l2_new;
 	uint64_t packed_at; /* where the next packed bytes may go; 0: nowhere */
 };
 
@@ -91,14 +92,14 @@ static int take_low(struct squeeze *s, uint64_t count, uint64_t *at, struct vmim
 	return vmimg_qcow2_change_take(&s->c, count, at, err);
 }
 
+/* What the file is too short for is zero. */
 static int copy(struct squeeze *s, uint64_t from, uint64_t to, struct vmimg_error *err)
 {
-	uint64_t size = vmimg_io_size(s->c.io), len = s->c.q->cluster;
+	uint64_t size = vmimg_io_size(s->c.io), whole = s->c.q->cluster;
+	uint64_t len = from < size ? vmimg_min(whole, size - from) : 0;
 
-	len = from < size ? vmimg_min(len, size - from) : 0;
-	memset(s->cluster, 0, s->c.q->cluster);
-	return vmimg_io_pread(s->c.io, s->cluster, (size_t)len, from, err) ||
-			vmimg_io_pwrite(s->c.io, s->cluster, s->c.q->cluster, to, err)
+	return vmimg_blocks_copy(s->c.io, from, to, len, err) ||
+			(len < whole && vmimg_io_zero(s->c.io, to + len, whole - len, err))
 		? -1
 		: 0;
 }
@@ -288,8 +289,7 @@ static int act(struct squeeze *s, struct vmimg_error *err)
 		return 0;
 	s->l2 = vmimg_alloc_buffer(s->c.q->cluster, err);
 	s->l2_new = vmimg_alloc_buffer(s->c.q->cluster, err);
-	s->cluster = vmimg_alloc_buffer(s->c.q->cluster, err);
-	if (!s->l2 || !s->l2_new || !s->cluster || vmimg_qcow2_walk_trees(&s->walk, err) ||
+	if (!s->l2 || !s->l2_new || vmimg_qcow2_walk_trees(&s->walk, err) ||
 		vmimg_qcow2_change_touch(&s->c, s->end, err) ||
 		vmimg_qcow2_change_commit(&s->c, err))
 		return -1;
@@ -311,7 +311,6 @@ static int one_round(struct vmimg_io *io, struct vmimg_error *err)
 	free(s.moves);
 	free(s.l2);
 	free(s.l2_new);
-	free(s.cluster);
 	return failed;
 }
 

@@ -6,7 +6,8 @@
 #include "io/file.h"
 #include "util/num.h"
 
-#define CHUNK (256U << 10)
+#define CHUNK         (256U << 10)
+#define STORAGE_BLOCK 4096U /* what a file system gives back at least */
 
 static struct vmimg_qcow2_writing *writing_of(struct vmimg_sink *sink)
 {
@@ -15,9 +16,10 @@ static struct vmimg_qcow2_writing *writing_of(struct vmimg_sink *sink)
 
 /* ---- pieces ---- */
 
-static int place_data(struct vmimg_qcow2_writing *w, struct vmimg_chunk *chunk,
-	const struct vmimg_piece *piece, uint64_t guest, struct vmimg_error *err)
+static int place_data(void *ctx, struct vmimg_chunk *chunk, uint64_t guest,
+	const struct vmimg_piece *piece, struct vmimg_error *err)
 {
+	struct vmimg_qcow2_writing *w = ctx;
 	uint64_t given = vmimg_qcow2_subclusters(w, guest, w->sink.granule), at;
 	struct vmimg_store store;
 	uint8_t *entry;
@@ -52,7 +54,7 @@ static int write_zero(struct vmimg_qcow2_writing *w, uint8_t *entry, uint64_t gu
 	return vmimg_io_zero(w->data, at + guest % w->q->cluster, part ? len : w->q->cluster, err);
 }
 
-/* [guest, guest + len) is inside one cluster; whole: all of that, as far as the disk goes. */
+/* [guest, guest + len) is inside one cluster; whole: with what came before, it is all of that. */
 static int place_zero(struct vmimg_qcow2_writing *w, uint64_t guest, uint64_t len, bool whole,
 	struct vmimg_error *err)
 {
@@ -64,6 +66,10 @@ static int place_zero(struct vmimg_qcow2_writing *w, uint64_t guest, uint64_t le
 		return -1;
 	if (w->raw)
 		return write_zero(w, entry, guest, len, true, err);
+	if (!whole && !w->q->cipher && vmimg_qcow2_punch(w, entry, guest, len, err))
+		return -1;
+	if (!whole && !w->q->extended)
+		return 0;
 	if (w->q->header.version == 2 && w->q->backing_name)
 		return write_zero(w, entry, guest, len, false, err);
 	if (!w->q->extended) {
@@ -78,41 +84,30 @@ static int place_zero(struct vmimg_qcow2_writing *w, uint64_t guest, uint64_t le
 	return allocated ? 0 : vmimg_qcow2_release(w, entry, err);
 }
 
-static int place_zeroes(
-	struct vmimg_qcow2_writing *w, uint64_t guest, uint64_t len, struct vmimg_error *err)
+/* [guest, guest + len) is inside one cluster, of which what came before may be zeroes as well. */
+static int place_zeroes(void *ctx, uint64_t guest, uint64_t len, struct vmimg_error *err)
 {
-	uint64_t end = guest + len, step;
+	struct vmimg_qcow2_writing *w = ctx;
+	uint64_t start = vmimg_align_down(guest, w->q->cluster);
+	bool whole;
 
-	if (vmimg_qcow2_mark(w->marks, guest, len, err))
-		return -1;
-	for (; guest < end; guest += step) {
-		bool whole = !(guest % w->q->cluster);
-
-		step = vmimg_min(w->q->cluster - guest % w->q->cluster, end - guest);
-		whole = whole && (step == w->q->cluster || guest + step == w->sink.size);
-		if (place_zero(w, guest, step, whole, err))
-			return -1;
-	}
-	return 0;
+	if (guest != w->zero_end)
+		w->zero_start = guest;
+	w->zero_end = guest + len;
+	whole = w->zero_start <= start &&
+		w->zero_end >= vmimg_min(start + w->q->cluster, w->sink.size);
+	return vmimg_qcow2_mark(w->marks, guest, len, err) || place_zero(w, guest, len, whole, err)
+		? -1
+		: 0;
 }
 
 static int update_place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
 {
 	struct vmimg_qcow2_writing *w = writing_of(sink);
-	uint64_t guest = chunk->guest;
+	struct vmimg_chunk_visitor visitor = { place_data, place_zeroes, w->q->cluster };
 
-	if (chunk->kind == VMIMG_PIECE_ABSENT)
-		return 0;
-	if (chunk->kind == VMIMG_PIECE_ZERO)
-		return place_zeroes(w, guest, chunk->len, err);
-	for (size_t i = 0; i < chunk->piece_count; i++, guest += sink->granule) {
-		const struct vmimg_piece *piece = &chunk->pieces[i];
-
-		if (piece->kind == VMIMG_PIECE_DATA && place_data(w, chunk, piece, guest, err))
-			return -1;
-		if (piece->kind == VMIMG_PIECE_ZERO && place_zeroes(w, guest, piece->size, err))
-			return -1;
-	}
+	if (vmimg_chunk_visit(chunk, &visitor, w, err))
+		return -1;
 	if (chunk->store_count == 1) {
 		chunk->clone = chunk->stores[0];
 		chunk->clone.len = (size_t)chunk->len;
@@ -191,14 +186,22 @@ static int begin(struct vmimg_qcow2_writing *w, struct vmimg_error *err)
 	return vmimg_qcow2_read_l1(&w->c, h->l1_offset, h->l1_size, &w->l1, err);
 }
 
+static uint32_t granule_of(const struct vmimg_qcow2 *q, const struct vmimg_update *how)
+{
+	if (q->extended)
+		return q->cluster / QCOW2_SUBCLUSTERS;
+	return how->only_zeroes && !q->cipher ? (uint32_t)vmimg_min(q->cluster, STORAGE_BLOCK)
+					      : q->cluster;
+}
+
+/* Bitmaps record what is written, whether or not it is the same. */
 struct vmimg_sink *vmimg_qcow2_update(
 	struct vmimg_disk *disk, const struct vmimg_update *how, struct vmimg_error *err)
 {
 	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
-	uint32_t granule = q->extended ? q->cluster / QCOW2_SUBCLUSTERS : q->cluster;
+	uint32_t granule = granule_of(q, how);
 	struct vmimg_qcow2_writing *w;
 
-	(void)how; /* bitmaps record what is written, whether or not it is the same */
 	if (check_update(disk, err) || !(w = vmimg_new(struct vmimg_qcow2_writing, err)))
 		return NULL;
 	w->q = q;
@@ -206,7 +209,7 @@ struct vmimg_sink *vmimg_qcow2_update(
 	w->sink = (struct vmimg_sink){ .ops = &update_ops,
 		.size = disk->size,
 		.granule = granule,
-		.chunk = granule > CHUNK ? granule : CHUNK,
+		.chunk = (uint32_t)vmimg_max(q->cluster, CHUNK),
 		.keeps_absent = true,
 		.splits_zeroes = true };
 	if (vmimg_qcow2_change_begin(&w->c, disk, err) || vmimg_qcow2_check_singles(&w->c, err) ||

@@ -24,7 +24,8 @@ struct vmimg_qcow2_writing {
 	uint8_t *l2, *l2_old; /* the table at hand, and what the image has */
 	uint64_t l2_index;    /* which */
 	bool l2_read;
-	uint8_t *scratch; /* a cluster */
+	uint8_t *scratch;              /* a cluster */
+	uint64_t zero_start, zero_end; /* of the guest: the last stretch of zeroes given */
 };
 
 /* update_clusters.c: where things can be written. entry is one of the L2 table at hand. */
@@ -51,6 +52,10 @@ int vmimg_qcow2_open_up(struct vmimg_qcow2_writing *w, uint8_t *entry, uint64_t 
  * cluster's place. */
 int vmimg_qcow2_host_cluster(struct vmimg_qcow2_writing *w, uint8_t *entry, uint64_t guest,
 	uint64_t given, uint64_t *at, struct vmimg_error *err) VMIMG_CHECKED;
+/* Gives back the storage of [guest, guest + len), which is a part of its cluster, where the cluster
+ * is plain and this place's alone. The image is not encrypted. */
+int vmimg_qcow2_punch(struct vmimg_qcow2_writing *w, const uint8_t *entry, uint64_t guest,
+	uint64_t len, struct vmimg_error *err) VMIMG_CHECKED;
 /* Writes len bytes of scratch, encrypted where the image is. */
 int vmimg_qcow2_write_scratch(struct vmimg_qcow2_writing *w, uint64_t at, uint64_t guest,
 	size_t len, struct vmimg_error *err) VMIMG_CHECKED;

@@ -222,3 +222,18 @@ int vmimg_qcow2_open_up(struct vmimg_qcow2_writing *w, uint8_t *entry, uint64_t 
 			vmimg_align_down(guest, w->q->cluster));
 	return w->q->extended && given != QCOW2_ALL ? explode(w, entry, guest, err) : 0;
 }
+
+int vmimg_qcow2_punch(struct vmimg_qcow2_writing *w, const uint8_t *entry, uint64_t guest,
+	uint64_t len, struct vmimg_error *err)
+{
+	uint64_t value = vmimg_get_be64(entry), at = value & QCOW2_OFFSET, old = 1, now = 1;
+
+	if (value & (QCOW2_COMPRESSED | QCOW2_ZERO) || !(value & (QCOW2_OFFSET | QCOW2_COPIED)))
+		return 0;
+	if (!w->q->external &&
+		(check_plain(w, at, err) || vmimg_qcow2_change_both(&w->c, at, &old, &now, err)))
+		return -1;
+	if (old != 1 || now != 1)
+		return 0;
+	return vmimg_io_zero(w->data, at + guest % w->q->cluster, len, err);
+}
