@@ -178,7 +178,7 @@ static bool can_repair(const char *path, const struct args *args, const struct c
 
 	quiet.quiet = quiet.share = true;
 	quiet.sandbox = NULL;
-	return args->repair && !cli_image_open(&image, path, &quiet, how, &unused) && image.disk &&
+	return args->repair && !cli_is_split(path, how->format) && !cli_image_open(&image, path, &quiet, how, &unused) && image.disk &&
 		image.disk->format->repair;
 }
 

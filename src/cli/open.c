@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
+#include <limits.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -289,12 +290,29 @@ void cli_image_warn(const struct cli_image *image, const struct cli_common *comm
 			"warning: %s: %s", vmimg_io_name(disk->io), json_string_value(text));
 }
 
+bool cli_is_split(const char *path, const char *format)
+{
+	size_t len = strlen(path);
+	char second[PATH_MAX];
+
+	if (len < 4 || len >= sizeof(second) || strcasecmp(path + len - 4, ".vhd") ||
+		(format && vmimg_format_find(format) != vmimg_format_find("vhd")))
+		return false;
+	memcpy(second, path, len + 1);
+	memcpy(second + len - 2, "01", 2);
+	return !access(second, F_OK);
+}
+
 int cli_image_open(struct cli_image *image, const char *path, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err)
 {
 	struct cli_open with = *how;
 
-	cli_files_init(&image->files, common, cli_resolver(common, how->refs),
+	if (how->alone && !how->look && cli_is_split(path, how->format)) {
+		with.alone = false; /* the others are the image as well */
+		with.refs = CLI_REFS_BESIDE;
+	}
+	cli_files_init(&image->files, common, cli_resolver(common, with.refs),
 		how->look ? VMIMG_LOCK_LOOK : VMIMG_LOCK_READ);
 	if (cli_secrets_source(common->secrets, &with.secrets, &with.secret_count, err))
 		return -1;

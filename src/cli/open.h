@@ -36,6 +36,9 @@ int cli_image_open(struct cli_image *image, const char *path, const struct cli_c
 /* What a caller of qemu-img means who states no format: the one that qemu-img would know the io by,
  * or else raw. NULL: it is refused, being two things. */
 const char *cli_face_format(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
+/* Whether path is the first file of a VHD that is split into several: what is in it alone looks like
+ * one that was cut short. format as -f has it; may be NULL. */
+bool cli_is_split(const char *path, const char *format);
 /* Closes what is open; an image that is all zero is fine. */
 void cli_image_close(struct cli_image *image);
 /* For locals: VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 }; */

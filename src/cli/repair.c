@@ -244,6 +244,15 @@ static int check_words(const struct args *args, struct vmimg_error *err)
 	return 0;
 }
 
+static int refuse_split(const struct job *job, struct vmimg_error *err)
+{
+	if (!cli_is_split(job->path, job->args->common.format))
+		return 0;
+	return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+		"%.80s is the first of several files of an image: convert it into one first",
+		job->path);
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	struct job *job = vmimg_new(struct job, err);
@@ -255,7 +264,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	job->args = call->args;
 	job->path = call->words[0];
 	how.threads = job->args->common.threads;
-	result = check_words(job->args, err);
+	result = check_words(job->args, err) || refuse_split(job, err) ? -1 : 0;
 	if (!result)
 		result = job->args->in_place ? in_place(job, &how, err) : into_new(job, &how, err);
 	if (!result)

@@ -149,9 +149,20 @@ def test_split(t):
         with open(t.path(name), "wb") as file:
             file.write(whole[start:start + 2500000])
     equal(process.guest_sha256(t.path("disk.vhd")), disks.sha256(raw), "content")
+    parts = {name: disks.sha256(t.path(name)) for name in os.listdir(t.tmp) if name.startswith("disk.v")}
+    result = process.vmimg_ok("check", t.path("disk.vhd"))
+    check("No errors" in result.text and not result.errors, f"{result}{result.text}")
+    process.vmimg_ok("map", t.path("disk.vhd"))
+    process.vmimg_ok("compare", raw, t.path("disk.vhd"))
+    process.vmimg_ok("check", "-r", "all", t.path("disk.vhd"))
+    for words in ["--in-place"], ["-o", t.path("new.vhd")]:
+        result = process.vmimg("repair", *words, t.path("disk.vhd"))
+        check(result.code in (1, 4) and "several files" in result.errors, str(result))
+    equal({name: disks.sha256(t.path(name)) for name in parts}, parts, "the parts")
     os.unlink(t.path("disk.v02"))
     cut = process.vmimg("convert", "-O", "raw", t.path("disk.vhd"), t.path("no.raw"))
     equal(cut.code, 4, "a missing part is an error")
+    equal(process.vmimg("check", t.path("disk.vhd")).code, 2, "and a finding")
 
 
 def virtual_size(path):
