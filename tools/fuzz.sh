@@ -23,7 +23,7 @@ for target in $targets; do
 	folder=$fuzz/corpus-$target log=$fuzz/fuzzed/$target.log now=$fuzz/fuzzed/$target.now
 	[ -d "$folder" ] || corpus --make "$folder" "$target"
 	printf 'fuzz: %s for %s s\n' "$target" "$share"
-	VMIMG_FUZZ_TARGET=$target "$fuzz/tests/fuzz-target" -max_total_time="$share" -max_len=1048576 \
+	VMIMG_FUZZ_TARGET=$target UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "$fuzz/tests/fuzz-target" -max_total_time="$share" -max_len=1048576 \
 		-timeout=25 -report_slow_units=3 -rss_limit_mb=1024 -malloc_limit_mb=256 -print_final_stats=1 \
 		-artifact_prefix="$fuzz/found/$target-" "$folder" >"$now" 2>&1 || { bad=1; tail -n 40 "$now"; }
 	grep -E 'stat::(number_of_executed_units|average_exec)' "$now" || true

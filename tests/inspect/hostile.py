@@ -23,8 +23,7 @@ def keeps_bars(t, path, codes=(0, 1, 4, 6)):
         result = vmimg(*verb)
         shutil.rmtree(t.path("out"), ignore_errors=True)
         check(result.code in codes, f"{verb[0]}: {result}")
-        check(result.cpu <= process.TIME_BAR * env.SLACK, f"{verb[0]} took {result.cpu} s")
-        check(result.peak <= process.MEMORY_BAR * env.SLACK, f"{verb[0]} took {result.peak} bytes")
+        process.check_bars(result, verb[0])
         if result.code:
             check_one_line(result)
 

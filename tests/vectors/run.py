@@ -81,7 +81,7 @@ def tally(recipe, verb, result):
     if path:
         with open(path, "a", encoding="utf-8") as file:
             file.write(f"{os.path.basename(os.path.dirname(recipe.path))}\t{recipe.name}\t{verb}\t{result.code}\t"
-                       f"{result.seconds:.3f}\t{result.peak}\n")
+                       f"{result.cpu:.3f}\t{result.peak}\n")
 
 
 def run_recipe(test, path):
