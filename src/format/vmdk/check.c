@@ -290,10 +290,6 @@ static void check_header(struct walk *w)
 			"%s: the header says a capacity of %" PRIu64
 			" bytes, the descriptor %" PRIu64,
 			w->name, g->capacity, stated);
-	if (g->line_ends_bad)
-		CORRUPT(w, "line-ends", 73,
-			"%s: the line ends in the header are damaged, as by a text-mode transfer",
-			w->name);
 	if (w->disk->rebuilt)
 		CORRUPT(w, "stream-end", VMIMG_NOWHERE,
 			"%s: the stream's footer or its directory is lost", w->name);
@@ -334,6 +330,11 @@ static int check_extent(struct walk *w, size_t index, struct vmimg_error *err)
 		return 0;
 	}
 	w->name = vmimg_io_name(e->io);
+	if (e->sparse && e->g.line_ends_bad) /* and so may any byte be that looks like one */
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"%s: the line ends at offset 73 are not 0a 20 0d 0a: damaged by a "
+			"text-mode transfer? copy it again in binary mode",
+			w->name);
 	if (e->sparse)
 		return check_sparse(w, err);
 	if (!inside(w, e->at, e->len))
