@@ -101,6 +101,21 @@ def test_vectors(t):
                 into_new(image, fmt, made.name, other)
             in_place(image, fmt, made.name)
 
+def test_hole(t):
+    """A file that is nearly all hole costs what is in it: the new refcounts come after 1 TiB of nothing."""
+    harness.need("qemu-img")
+    with t.folder() as folder:
+        image = f"{folder}/x.qcow2"
+        process.run("qemu-img", "create", "-q", "-f", "qcow2", image, "64M")
+        with open(image, "r+b") as file:
+            file.seek(0x10000)
+            file.write(bytes(8))
+            file.truncate(1 << 40)
+        result = process.vmimg("repair", "-q", "--in-place", image)
+        process.check_bars(result, "repair")
+        equal(result.code, 0, str(result))
+        equal(process.run("qemu-img", "check", "-q", image, timeout=300).code, 0, "qemu-img check")
+
 
 if __name__ == "__main__":
-    sys.exit(harness.run([("vectors", test_vectors)]))
+    sys.exit(harness.run([("vectors", test_vectors), ("hole", test_hole)]))

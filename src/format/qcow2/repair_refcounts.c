@@ -152,15 +152,21 @@ static struct room plan_room(const struct refcounts *r)
 	return room;
 }
 
-static uint64_t count_of(struct refcounts *r, const struct room *room, uint64_t i)
+/* The block for the clusters from first on. Pages of clusters that nothing was counted in are
+ * skipped: a file can be nearly all hole. */
+static void fill_block(struct refcounts *r, const struct room *room, uint64_t first, uint8_t *block)
 {
+	uint64_t end = first + r->per_block, last = room->first + room->table + room->blocks;
+	struct vmimg_qcow2_clusters part = *r->clusters;
 	struct vmimg_qcow2_cluster *cluster;
-	uint64_t at = i;
+	uint32_t order = r->q->header.refcount_order;
 
-	if (i >= room->first)
-		return i < room->first + room->table + room->blocks;
-	return vmimg_qcow2_clusters_next(r->clusters, &at, &cluster) && at == i ? cluster->counted
-										: 0;
+	part.count = vmimg_min(part.count, end);
+	memset(block, 0, r->q->cluster);
+	for (uint64_t i = first; vmimg_qcow2_clusters_next(&part, &i, &cluster); i++)
+		vmimg_qcow2_set_refcount(block, i - first, order, cluster->counted);
+	for (uint64_t i = vmimg_max(first, room->first); i < vmimg_min(end, last); i++)
+		vmimg_qcow2_set_refcount(block, i - first, order, 1);
 }
 
 static int write_blocks(struct refcounts *r, const struct room *room, struct vmimg_error *err)
@@ -170,10 +176,7 @@ static int write_blocks(struct refcounts *r, const struct room *room, struct vmi
 	if (!block)
 		return -1;
 	for (uint64_t b = 0; b < room->blocks; b++) {
-		memset(block, 0, r->q->cluster);
-		for (uint64_t i = 0; i < r->per_block; i++)
-			vmimg_qcow2_set_refcount(block, i, r->q->header.refcount_order,
-				count_of(r, room, b * r->per_block + i));
+		fill_block(r, room, b * r->per_block, block);
 		if (vmimg_io_pwrite(r->rw, block, r->q->cluster,
 			    (room->first + room->table + b) * r->q->cluster, err))
 			return -1;
