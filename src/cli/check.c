@@ -178,7 +178,8 @@ static bool can_repair(const char *path, const struct args *args, const struct c
 
 	quiet.quiet = quiet.share = true;
 	quiet.sandbox = NULL;
-	return args->repair && !cli_is_split(path, how->format) && !cli_image_open(&image, path, &quiet, how, &unused) && image.disk &&
+	return args->repair && !cli_is_split(path, how->format) &&
+		!cli_image_open(&image, path, &quiet, how, &unused) && image.disk &&
 		image.disk->format->repair;
 }
 
@@ -206,6 +207,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	}
 	if (check(image.disk, common, found, err))
 		return -1;
+	if (found->malformed)
+		return vmimg_fail(err, VMIMG_ECORRUPT, "%s", found->kept[0].text);
 	return report(args, call->words[0], image.disk, found, &fixed, err);
 }
 

@@ -38,6 +38,7 @@ struct vmimg_report {
 	struct vmimg_finding kept[VMIMG_MAX_FINDINGS];
 	unsigned kept_count;
 	uint64_t count[4]; /* by severity */
+	bool malformed;    /* the first finding is why nothing but a repair opens the image */
 
 	uint64_t total_blocks, allocated_blocks, compressed_blocks, fragmented_blocks;
 	uint64_t given_up;  /* table entries that a repair has cleared, with what they pointed to */

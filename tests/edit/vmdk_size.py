@@ -206,7 +206,7 @@ def test_killed(t):
                                 vmimg_ok("resize", "--shrink", copy, str(allowed[found] + 3 * MIB))
                                 equal(process.guest_sha256(copy), digest(raw, allowed[found] + 3 * MIB, allowed[found]), what)
                                 sound(copy, f"{what}, resized again")
-                    check(states > 20, f"only {states} states were tried")
+                    check(states > 15, f"only {states} states were tried")
 
 
 def test_flushed(t):

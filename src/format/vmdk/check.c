@@ -277,6 +277,13 @@ static void check_header(struct walk *w)
 	const struct vmdk_grains *g = &w->e->g;
 	uint64_t stated = w->e->line ? w->e->line->sectors * VMDK_SECTOR : w->e->len;
 
+	if (g->line_ends_bad) { /* and so may any byte be that looks like one */
+		w->report->malformed = !w->report->kept_count;
+		CORRUPT(w, "line-ends", 73,
+			"%s: the line ends at offset 73 are not 0a 20 0d 0a: damaged by a "
+			"text-mode transfer? copy it again in binary mode",
+			w->name);
+	}
 	take(w, 0, vmimg_min(VMDK_SECTOR, vmimg_io_size(w->e->io)));
 	if (g->descriptor_at && !take(w, g->descriptor_at, g->descriptor_len))
 		CORRUPT(w, "descriptor-overlap", g->descriptor_at,
@@ -330,11 +337,6 @@ static int check_extent(struct walk *w, size_t index, struct vmimg_error *err)
 		return 0;
 	}
 	w->name = vmimg_io_name(e->io);
-	if (e->sparse && e->g.line_ends_bad) /* and so may any byte be that looks like one */
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"%s: the line ends at offset 73 are not 0a 20 0d 0a: damaged by a "
-			"text-mode transfer? copy it again in binary mode",
-			w->name);
 	if (e->sparse)
 		return check_sparse(w, err);
 	if (!inside(w, e->at, e->len))
