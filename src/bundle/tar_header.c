@@ -51,7 +51,10 @@ bool vmimg_tar_probe(const uint8_t *head, size_t len)
 {
 	uint64_t sum;
 
-	if (len < VMIMG_TAR_BLOCK || !head[0] || !vmimg_tar_number(head + 148, 8, &sum))
+	/* Nobody writes the sum in base 256, and zeroes are no sum: the signed one of any block
+	 * that has zeroes there could be 0. */
+	if (len < VMIMG_TAR_BLOCK || !head[0] || head[148] & 0x80 ||
+		!vmimg_tar_number(head + 148, 8, &sum) || !sum)
 		return false;
 	return sum == vmimg_tar_sum(head, false) || sum == vmimg_tar_sum(head, true);
 }

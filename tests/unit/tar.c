@@ -98,6 +98,25 @@ static void numbers_are_bounded(void)
 }
 
 /* An archive of one member, changed by the caller, that must not open. */
+/* A disk whose bytes happen to sum up to nothing, or to a number in base 256, is no archive. */
+static void what_has_no_sum_is_none(void)
+{
+	uint8_t block[512] = { 'X', 'F', 'S', 'B' };
+	int sum = 'X' + 'F' + 'S' + 'B' + 8 * ' ';
+
+	for (size_t i = 0; sum > 0; i++) { /* signed */
+		int step = sum > 128 ? 128 : sum;
+
+		block[200 + i] = (uint8_t)-step;
+		sum -= step;
+	}
+	CHECK(!vmimg_tar_probe(block, sizeof(block)));
+	block[148] = 0x80;
+	block[154] = (uint8_t)(vmimg_tar_sum(block, false) >> 8);
+	block[155] = (uint8_t)vmimg_tar_sum(block, false);
+	CHECK(!vmimg_tar_probe(block, sizeof(block)));
+}
+
 static void refuse(uint64_t at, const void *bytes, size_t len, enum vmimg_status status)
 {
 	struct vmimg_tar_writer *writer;
@@ -209,5 +228,5 @@ static void digests_count_the_gaps(void)
 UNIT_TESTS(TEST(members_come_back), TEST(eight_gigabytes_are_base_256), TEST(numbers_are_bounded),
 	TEST(what_is_wrong_is_refused), TEST(nothing_lies_behind_a_link),
 	TEST(pax_records_are_held_to_their_length), TEST(sparse_files_have_their_holes),
-	TEST(digests_count_the_gaps));
+	TEST(digests_count_the_gaps), TEST(what_has_no_sum_is_none));
 UNIT_MAIN()
