@@ -27,7 +27,7 @@ VERBS = {
     "cp": ["@:/ NEW"],
     "iso": ["kernel @ NEW"],
     "check": ["@"],
-    "map": ["@", "--chain @"],
+    "map": ["--max-virtual-size=1T @", "--max-virtual-size=1T --chain @"],
     "digest": ["--max-virtual-size=1T @"],
     "compare": ["--max-virtual-size=1T @ @"],
     "measure": ["-O qcow2 @"],
