@@ -24,6 +24,7 @@ VARIANTS = {
     "vmdk": [((), ""), (("-o", "subformat=streamOptimized"), "streamOptimized")],
     "vhd": [((), "dynamic"), (("-o", "subformat=fixed"), "fixed")],
     "vhdx": [((), "dynamic")],
+    "luks": [],  # needs a passphrase
 }
 COLOUR = sys.stdout.isatty()
 
