@@ -58,8 +58,10 @@ def sample():
         names = sorted(n for n in os.listdir(os.path.join(VECTORS, folder)) if n.endswith(".vec")) \
             if os.path.isdir(os.path.join(VECTORS, folder)) else []
         for number, name in enumerate(names):
-            if number % 10 == 0 or name.startswith("refused"):
-                yield Recipe(os.path.join(VECTORS, folder, name))
+            recipe = Recipe(os.path.join(VECTORS, folder, name))
+            # What not all verbs are for would keep some of them busy for hours (terabytes out of nothing).
+            if (number % 10 == 0 or name.startswith("refused")) and not recipe.verbs:
+                yield recipe
 
 
 def calls(log):
