@@ -253,29 +253,6 @@ static bool is_damaged(const struct refcounts *r, const struct vmimg_report *fou
 	return damaged;
 }
 
-int vmimg_qcow2_repair_refcounts(struct vmimg_disk *disk, struct vmimg_io *rw,
-	struct vmimg_report *fixed, struct vmimg_error *err)
-{
-	VMIMG_AUTO(free) struct vmimg_report *found = vmimg_new(struct vmimg_report, err);
-	struct vmimg_qcow2_clusters clusters = { 0 };
-	bool can = false, wrong = false;
-	struct refcounts r;
-	int result = -1;
-
-	if (!found)
-		return -1;
-	init(&r, disk, rw, fixed, &clusters);
-	if (!vmimg_qcow2_count(disk, true, &clusters, found, err)) {
-		result = look(&r, &can, &wrong, err);
-		if (!result && (is_damaged(&r, found) || (wrong && !can)))
-			result = count_again(&r, disk, found, err);
-		else if (!result && wrong)
-			result = correct(&r, err);
-	}
-	vmimg_qcow2_clusters_done(&clusters);
-	return result;
-}
-
 /*
  * What has no place in a sound block stays. A cluster that is in use once, and counted more often,
  * is left alone: its COPIED flag would have to be set. *low: one is counted too low, so that the
@@ -298,8 +275,14 @@ static int leave_others(struct refcounts *r, bool *low, struct vmimg_error *err)
 	return 0;
 }
 
-int vmimg_qcow2_repair_leaks(struct vmimg_disk *disk, struct vmimg_io *rw,
-	struct vmimg_report *fixed, struct vmimg_error *err)
+/* ---- both ---- */
+
+typedef int repair_counted(
+	struct refcounts *, struct vmimg_disk *, struct vmimg_report *found, struct vmimg_error *);
+
+/* Counts, and lets repair do with that what it does. */
+static int with_counts(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_report *fixed,
+	repair_counted *repair, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) struct vmimg_report *found = vmimg_new(struct vmimg_report, err);
 	struct vmimg_qcow2_clusters clusters = { 0 };
@@ -309,13 +292,43 @@ int vmimg_qcow2_repair_leaks(struct vmimg_disk *disk, struct vmimg_io *rw,
 	if (!found)
 		return -1;
 	init(&r, disk, rw, fixed, &clusters);
-	if (!vmimg_qcow2_count(disk, true, &clusters, found, err)) {
-		bool low = is_damaged(&r, found) || found->count[VMIMG_FINDING_ERROR];
-
-		result = leave_others(&r, &low, err);
-		if (!result && !low)
-			result = correct(&r, err);
-	}
+	if (!vmimg_qcow2_count(disk, true, &clusters, found, err))
+		result = repair(&r, disk, found, err);
 	vmimg_qcow2_clusters_done(&clusters);
 	return result;
+}
+
+static int repair_all(struct refcounts *r, struct vmimg_disk *disk, struct vmimg_report *found,
+	struct vmimg_error *err)
+{
+	bool can = false, wrong = false;
+
+	if (look(r, &can, &wrong, err))
+		return -1;
+	if (is_damaged(r, found) || (wrong && !can))
+		return count_again(r, disk, found, err);
+	return wrong ? correct(r, err) : 0;
+}
+
+static int repair_leaks(struct refcounts *r, struct vmimg_disk *disk, struct vmimg_report *found,
+	struct vmimg_error *err)
+{
+	bool low = is_damaged(r, found) || found->count[VMIMG_FINDING_ERROR];
+
+	(void)disk;
+	if (leave_others(r, &low, err))
+		return -1;
+	return low ? 0 : correct(r, err);
+}
+
+int vmimg_qcow2_repair_refcounts(struct vmimg_disk *disk, struct vmimg_io *rw,
+	struct vmimg_report *fixed, struct vmimg_error *err)
+{
+	return with_counts(disk, rw, fixed, repair_all, err);
+}
+
+int vmimg_qcow2_repair_leaks(struct vmimg_disk *disk, struct vmimg_io *rw,
+	struct vmimg_report *fixed, struct vmimg_error *err)
+{
+	return with_counts(disk, rw, fixed, repair_leaks, err);
 }
