@@ -22,12 +22,11 @@ import sys
 import disks_made as made
 import limits
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from lib import env, process  # noqa: E402
+from lib import env, process, qemu  # noqa: E402
 
 FOLDER = os.path.join(env.SOURCE, "build-bench")
 OUT = os.path.join(FOLDER, "out")
 BEST = ("-m", "16", "-W")
-NAMES = {"vhd": "vpc"}
 MEMORY_TARGET = 64 << 20
 
 
@@ -50,12 +49,12 @@ class Job:
     def their_command(self, source, out):
         if self.peer == "cp":
             return ["cp", "--sparse=always", source.path, out]
-        name = NAMES.get(source.fmt, source.fmt)
+        name = qemu.name(source.fmt)
         if self.fmt == "info":
             return ["qemu-img", "info", source.path]
         sync = ["-t", "writeback"] if self.synced else []
         return ["qemu-img", "convert", *sync, *(BEST if self.best else ()), "-f", name, "-O",
-                NAMES.get(self.fmt, self.fmt), *self.theirs, source.path, out]
+                qemu.name(self.fmt), *self.theirs, source.path, out]
 
 
     def before(self, source, out):

@@ -13,12 +13,11 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from lib import env  # noqa: E402
+from lib import env, qemu  # noqa: E402
 
 GIB, MIB = 1 << 30, 1 << 20
 PACKAGES = ("linux-image-amd64,build-essential,git,vim,python3,golang-go,default-jre-headless,"
             "fonts-dejavu,nginx,postgresql")
-NAMES = {"vhd": "vpc"}
 # How a disk is made from real.raw or another: (source, format, options of qemu-img)
 DERIVED = {
     "-zlib.qcow2": ("qcow2", ["-c"]),
@@ -88,7 +87,7 @@ class Disks:
         for suffix, (fmt, options) in DERIVED.items():
             if name.endswith(suffix):
                 source = self.get(name.removesuffix(suffix) + ".raw")
-                run("qemu-img", "convert", "-f", "raw", "-O", NAMES.get(fmt, fmt), *options,
+                run("qemu-img", "convert", "-f", "raw", "-O", qemu.name(fmt), *options,
                     "-W", "-m", "16", source.path, path)
                 return
         raise KeyError(name)

@@ -7,10 +7,9 @@ The disks are made anew for each run, by qemu-img where it can; making them is n
 import os
 import statistics
 
-from lib import env, process
+from lib import env, process, qemu
 
 FORMATS = ("raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi")
-NAMES = {"vhd": "vpc"}
 
 
 class Limit:
@@ -28,7 +27,7 @@ def run(*command):
 def made(fmt, size, *options):
     """Lets qemu-img make an empty image."""
     def before(path):
-        run("qemu-img", "create", "-q", "-f", NAMES.get(fmt, fmt), *options, path, size)
+        run("qemu-img", "create", "-q", "-f", qemu.name(fmt), *options, path, size)
     return before
 
 

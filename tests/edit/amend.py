@@ -10,23 +10,10 @@ import shutil
 from lib import disks, env, harness, qemu
 from lib.harness import check, equal
 from lib.process import run, vmimg, vmimg_ok
+from lib.qemu import content, sound
 
 SIZE = (12 << 20) + 512
 KEY = "--object", "secret,id=s,data=pass"
-
-
-def sound(path, what):
-    for program in ["qemu-img"], [env.VMIMG]:
-        result = run(*program, "check", path)
-        check(result.code == 0 and "No errors were found" in result.text, f"{what}: {result}{result.text[:400]}")
-
-
-def content(path, *options):
-    out = path + ".content"
-    qemu.img("convert", *options, "-O", "raw", path, out)
-    digest = disks.sha256(out)
-    os.unlink(out)
-    return digest
 
 
 def kept(path):

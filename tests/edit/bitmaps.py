@@ -9,15 +9,10 @@ import time
 from lib import disks, env, harness, qemu
 from lib.harness import check, equal
 from lib.process import run, vmimg, vmimg_ok
+from lib.qemu import sound
 
 SIZE = (300 << 20) + 512
 VARIANTS = ["cluster_size=64k"], ["cluster_size=512"], ["extended_l2=on,cluster_size=128k"]
-
-
-def sound(path, what):
-    for program in ["qemu-img"], [env.VMIMG]:
-        result = run(*program, "check", path)
-        check(result.code == 0 and "No errors were found" in result.text, f"{what}: {result}{result.text[:400]}")
 
 
 def dirty(t, path, name):

@@ -7,24 +7,11 @@ import shutil
 from lib import disks, env, harness, qemu
 from lib.harness import check, equal
 from lib.process import run, vmimg, vmimg_ok
+from lib.qemu import content, sound
 
 SIZE = (48 << 20) + 512
 VARIANTS = [[], ["-o", "cluster_size=512"], ["-o", "cluster_size=2M"], ["-o", "extended_l2=on"], ["-c"],
             ["-o", "refcount_bits=64"], ["-c", "-o", "compression_type=zstd,cluster_size=4k"], ["-o", "compat=0.10"]]
-
-
-def sound(path, what):
-    for program in ["qemu-img"], [env.VMIMG]:
-        result = run(*program, "check", path)
-        check(result.code == 0 and "No errors were found" in result.text, f"{what}: {result}{result.text[:400]}")
-
-
-def content(path, *options):
-    out = path + ".raw"
-    qemu.img("convert", *options, "-O", "raw", path, out)
-    digest = disks.sha256(out)
-    os.unlink(out)
-    return digest
 
 
 def make(t, options):

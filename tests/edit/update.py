@@ -9,6 +9,7 @@ import struct
 from lib import disks, env, harness, qemu
 from lib.harness import check, equal
 from lib.process import run, vmimg, vmimg_ok
+from lib.qemu import content, sound
 
 SIZE = (24 << 20) + 1536
 DRIVE = os.environ.get("VMIMG_EDIT_DRIVE", os.path.join(env.BUILD, "tests/edit-drive"))
@@ -24,20 +25,6 @@ def drive(path, *words):
     result = run(DRIVE, path, *words)
     check(result.code == 0, f"{words}: {result}{result.text[:400]}")
     return result
-
-
-def sound(path, what):
-    for program in ["qemu-img"], [env.VMIMG]:
-        result = run(*program, "check", path)
-        check(result.code == 0 and "No errors were found" in result.text, f"{what}: {result}{result.text[:600]}")
-
-
-def content(t, path, *options):
-    out = t.path("content.raw")
-    qemu.img("convert", *options, "-O", "raw", path, out)
-    digest = disks.sha256(out)
-    os.unlink(out)
-    return digest
 
 
 def scribble(path, seed, unit=4096, count=60):
@@ -80,7 +67,7 @@ def overlay(t, path):
     qemu.img("create", "-q", "-f", "qcow2", "-b", os.path.join(folder, "disk.qcow2"), "-F", "qcow2",
              "-o", "cluster_size=4k", over)
     scribble(over, 3)
-    wanted = content(t, over)
+    wanted = content(over)
     os.chdir(os.path.dirname(path))
     return over, wanted
 
@@ -98,15 +85,15 @@ def test_content(t):
             if snapshots:
                 qemu.img("snapshot", "-c", "one", path)
                 scribble(path, 2, count=10)
-            first = content(t, path, "-l", "one") if snapshots else None
+            first = content(path, "-l", "one") if snapshots else None
             over, wanted = overlay(t, path)
             drive(path, "update", over, "qcow2")
             sound(path, "updated")
-            equal(content(t, path), wanted, "content")
+            equal(content(path), wanted, "content")
             if snapshots:
-                equal(content(t, path, "-l", "one"), first, "the snapshot")
+                equal(content(path, "-l", "one"), first, "the snapshot")
                 qemu.img("snapshot", "-a", "one", path)
-                equal(content(t, path), first, "the snapshot applied")
+                equal(content(path), first, "the snapshot applied")
                 sound(path, "applied")
             if "raw=on" in options:
                 equal(disks.sha256("data.raw"), wanted, "the raw data file")
@@ -114,7 +101,7 @@ def test_content(t):
             drive(path, "empty")
             sound(path, "empty")
             if parent:
-                equal(content(t, path), disks.sha256("base.raw"), "what shows")
+                equal(content(path), disks.sha256("base.raw"), "what shows")
 
 
 def test_squeeze(t):
@@ -130,12 +117,12 @@ def test_squeeze(t):
                 qemu.img("snapshot", "-d", "1", path)
             qemu.io(path, *[f"discard {at}M 512k" for at in range(0, 24, 2)])
             states = [["-l", str(number)] for number in (0, 2)] if snapshots else []
-            before = [content(t, path, *state) for state in [[]] + states]
+            before = [content(path, *state) for state in [[]] + states]
             size = os.path.getsize(path)
             saved = int(drive(path, "squeeze").out)
             sound(path, "squeezed")
             equal(size - os.path.getsize(path), saved, "what it says it saved")
-            equal([content(t, path, *state) for state in [[]] + states], before, "contents")
+            equal([content(path, *state) for state in [[]] + states], before, "contents")
             check(saved > 400 << 10, f"{saved} bytes saved of {size}")
             equal(int(drive(path, "squeeze").out), 0, "again")
 
@@ -164,7 +151,7 @@ def test_parent(t):
                     rest = file.read(1000)
                     file.seek(112)
                     file.write(struct.pack(">II", 0x12345678, 5) + b"hello\0\0\0" + rest)
-            before = content(t, path)
+            before = content(path)
             for length, fmt in (5, "raw"), (60, "qcow2"), (900, "raw"), (1023, None), (3, "raw"), (None, None), (1000, "vmdk"):
                 if length and length > 300 and "=512" in options or length and length >= 900 and "=1k" in options:
                     continue
@@ -180,26 +167,26 @@ def test_parent(t):
                 if not options:
                     check(any(kind == 0x6803f857 for kind, _ in found), "names of features")
             drive(path, "parent")
-            equal(content(t, path), before, "content")
+            equal(content(path), before, "content")
 
 
 def test_amend(t):
     path = make(t, "compat=0.10", False, ["-c"])
     qemu.img("snapshot", "-c", "one", path)
     scribble(path, 4, count=10)
-    before, first = content(t, path), content(t, path, "-l", "one")
+    before, first = content(path), content(path, "-l", "one")
     for options, key, value in ("compat=1.1,lazy_refcounts=on", "lazy-refcounts", True), ("compat=v3", "compat", "1.1"), \
             ("lazy_refcounts=off", "lazy-refcounts", False):
         vmimg_ok("amend", "-o", options, path)
         sound(path, options)
         data = qemu.img("info", "--output=json", path).json()["format-specific"]["data"]
         equal(data[key], value, options)
-        equal((content(t, path), content(t, path, "-l", "one")), (before, first), "contents")
+        equal((content(path), content(path, "-l", "one")), (before, first), "contents")
     vmimg_ok("amend", "-o", f"size={SIZE + (64 << 20)}", path)
     sound(path, "grown")
     equal(vmimg_ok("info", "--json", path).json()["virtual-size"], SIZE + (64 << 20), "size")
     qemu.img("snapshot", "-a", "one", path)
-    equal(content(t, path), first, "the snapshot, which knows its size")
+    equal(content(path), first, "the snapshot, which knows its size")
     for options, code in ("data_file=x", 2), ("data_file_raw=on", 4), ("cluster_size=4k", 2), ("encrypt.x=1", 2):
         digest = disks.sha256(path)
         equal(vmimg("amend", "-o", options, path).code, code, options)
@@ -208,11 +195,11 @@ def test_amend(t):
 
 def test_amend_names(t):
     path = make(t, "data_file=data.raw,data_file_raw=on", False, [])
-    before = content(t, path)
+    before = content(path)
     os.rename("data.raw", "other.raw")
     vmimg_ok("amend", "-o", "data_file=other.raw,data_file_raw=off", path)
     sound(path, "amended")
-    equal(content(t, path), before, "content")
+    equal(content(path), before, "content")
     vmimg_ok("amend", "-o", "backing_file=base.raw,backing_fmt=raw", path)
     info = qemu.img("info", "--output=json", path).json()
     equal((info["backing-filename"], info["backing-filename-format"]), ("base.raw", "raw"), "backing file")

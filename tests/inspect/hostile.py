@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import common
-from lib import env, harness, process
+from lib import harness, process
 from lib.harness import check
 from lib.process import check_one_line, vmimg
 
@@ -28,15 +28,20 @@ def keeps_bars(t, path, codes=(0, 1, 4, 6)):
             check_one_line(result)
 
 
-def variant(t, base, edits, size=None):
-    path = shutil.copy(base, t.path("variant"))
+def spoilt(t, image, *changes, size=None):
+    """A copy with bytes at other places."""
+    path = shutil.copy(image, t.path("spoilt"))
     with open(path, "r+b") as file:
-        for at, data in edits:
+        for at, data in changes:
             file.seek(at)
             file.write(data)
     if size:
         os.truncate(path, size)
-    keeps_bars(t, path)
+    return path
+
+
+def variant(t, base, edits, size=None):
+    keeps_bars(t, spoilt(t, base, *edits, size=size))
 
 
 def ext(t, name, *options):

@@ -24,6 +24,7 @@ import images
 import lvm
 import ntfs
 import unused
+from hostile import spoilt
 from lib import disks, harness, process
 from lib.harness import check
 from lib.process import vmimg, vmimg_ok
@@ -38,18 +39,6 @@ def says(result, pattern, code=None):
     check(re.search(pattern, result.text + result.errors), f"nothing says {pattern!r}: {result} {result.text[-300:]!r}")
     if result.code:
         process.check_one_line(result)
-
-
-def spoilt(t, image, *changes, size=None):
-    """A copy with bytes at other places."""
-    path = shutil.copy(image, t.path("spoilt"))
-    with open(path, "r+b") as file:
-        for at, data in changes:
-            file.seek(at)
-            file.write(data)
-    if size:
-        os.truncate(path, size)
-    return path
 
 
 def copied_out(t, path):
