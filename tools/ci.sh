@@ -13,6 +13,8 @@
 # Ends with the line "N passed, N failed" (", N skipped" where some were) and exit code 0 or 1.
 set -u
 cd "$(dirname "$0")/.."
+failures=$(mktemp)
+trap 'rm -f "$failures"' EXIT
 passed=0 failed=0 skipped=0
 
 say() {
@@ -23,7 +25,7 @@ say() {
 count() {
 	if [ "$1" = 0 ]; then passed=$((passed + 1)); else
 		failed=$((failed + 1))
-		say "FAILED: $2"
+		echo "stage: $2" >>"$failures"
 	fi
 }
 
@@ -50,7 +52,8 @@ run_tests() {
 	shift
 	meson test -C "$folder" --no-rebuild --print-errorlogs "$@"
 	meson_code=$?
-	totals=$(python3 tools/count-tests.py "$folder/meson-logs/testlog.json" "$meson_code")
+	totals=$(python3 tools/count-tests.py "$folder/meson-logs/testlog.json" "$meson_code" \
+		2>>"$failures")
 	set -- $totals
 	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
 }
@@ -108,6 +111,7 @@ for stage in $stages; do
 	say "$stage"
 	"stage_$(echo "$stage" | tr - _)"
 done
+sed 's/^/FAILED: /' "$failures"
 line="$passed passed, $failed failed"
 [ "$skipped" = 0 ] || line="$line, $skipped skipped"
 echo "$line"

@@ -2,12 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Counts the lines of the Test Anything Protocol in a Meson test log (testlog.json): prints "passed
-failed skipped". A test program that died without a line of its own counts as one failure, and so does a
-run that Meson calls failed (second argument) though no line says so.
+failed skipped", and on standard error one line a failure, with the program's name and the last remarks
+that follow it. A test program that died without a line of its own counts as one failure, and so does
+a run that Meson calls failed (second argument) though no line says so.
 """
 
+import itertools
 import json
 import sys
+
+
+def tell(test, lines, bad):
+    """Names each failed line, those at the places `bad` of `lines`, with the end of the remarks after it."""
+    if not bad:
+        last = (lines + test.get("stderr", "").splitlines())[-3:]
+        print(f"{test['name']}: {test['result']}: {' | '.join(last)}", file=sys.stderr)
+    for place in bad:
+        said = list(itertools.takewhile(lambda line: line.startswith("#"), lines[place + 1:]))
+        print(f"{test['name']}: {' | '.join([lines[place]] + said[-3:])}"[:600], file=sys.stderr)
 
 
 def count(path):
@@ -16,11 +28,13 @@ def count(path):
         for line in file:
             test = json.loads(line)
             lines = test.get("stdout", "").splitlines()
-            bad = sum(line.startswith("not ok ") for line in lines)
+            failures = [place for place, line in enumerate(lines) if line.startswith("not ok ")]
+            bad = len(failures)
             skips = sum(line.startswith("ok ") and "# SKIP" in line for line in lines)
             good = sum(line.startswith("ok ") for line in lines) - skips
-            if test["result"] not in ("OK", "SKIP") and not bad:
-                bad = 1
+            if test["result"] not in ("OK", "SKIP"):
+                tell(test, lines, failures)
+                bad = bad or 1
             passed, failed, skipped = passed + good, failed + bad, skipped + skips
     return passed, failed, skipped
 
