@@ -52,7 +52,7 @@ def test_layers(t):
                     sound(path, f"{words[0]}, {where}")
                     qemu.img("convert", "-O", "raw", path, "now.raw")
                     check(each_old_or_new(words[0] == "update"), f"{words[0]}, {where}: the content")
-                    equal(content(t, path, "-l", "two"), disks.sha256("old.raw"), f"{words[0]}, {where}: the snapshot")
+                    equal(content(path, "-l", "two"), disks.sha256("old.raw"), f"{words[0]}, {where}: the snapshot")
 
 
 def each_old_or_new(may_be_new):
