@@ -3,7 +3,7 @@
 """
 The order of the layers, read from the #include lines: each includes only what stands to its left,
 
-    util < io, codec < disk < format/*, bundle/*, inspect < engine, serve, fleet < cli
+    util < io, codec < disk < format/*, bundle/*, inspect < engine, serve, fleet < api, cli
 
 and a room of format/ or bundle/ never another room.
 """
@@ -14,7 +14,7 @@ import sys
 
 SRC = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src")
 RANKS = [{"util"}, {"io", "codec"}, {"disk"}, {"format", "bundle", "inspect"},
-         {"engine", "serve", "fleet"}, {"cli"}]
+         {"engine", "serve", "fleet"}, {"api", "cli"}]
 ROOMS = {"format", "bundle"}
 # Within one rank, who may include whom.
 BESIDE = {("codec", "io"), ("serve", "engine"), ("fleet", "engine"), ("inspect", "io")}

@@ -80,11 +80,11 @@ int cli_set_create(void *to, const char *value, struct vmimg_error *err)
 
 int cli_set_level(void *to, const char *value, struct vmimg_error *err)
 {
-	static const char *const names[] = { "fast", "default", "best" };
+	static const char *const names[] = { "default", "fast", "best" }; /* as the enum */
 
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(names); i++)
 		if (!strcmp(value, names[i])) {
-			*(unsigned *)to = (unsigned)i + 1;
+			*(enum vmimg_level *)to = (enum vmimg_level)i;
 			return 0;
 		}
 	return vmimg_fail(err, VMIMG_EINVAL, "it is fast, default or best, not '%.40s'", value);

@@ -18,7 +18,7 @@ struct args {
 	struct cli_machine_args machine;
 	struct cli_cloud_args cloud;
 	const char *output, *kind, *target, *hash;
-	unsigned level;
+	enum vmimg_level level;
 	bool force, no_sync;
 };
 
@@ -189,8 +189,7 @@ static struct vmimg_sink *new_disk(
 	bool cd = job->machine.drives[i].kind == VMIMG_DRIVE_CD;
 	struct vmimg_create create = { .size = job->images[i].disk->size,
 		.options = cd ? NULL : job->sink->options,
-		.level = job->args->level ? (enum vmimg_level)(job->args->level - 1)
-					  : VMIMG_LEVEL_DEFAULT,
+		.level = job->args->level,
 		.epoch = job->epoch };
 	const struct vmimg_format *format = vmimg_format_find(cd ? "raw" : job->sink->disk_format);
 

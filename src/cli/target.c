@@ -253,7 +253,7 @@ int cli_target_begin(struct cli_target *target, const struct cli_target_args *ar
 		.parent = target->parent.disk,
 		.parent_name = args->backing,
 		.compress = args->compress,
-		.level = args->level ? (enum vmimg_level)(args->level - 1) : VMIMG_LEVEL_DEFAULT,
+		.level = args->level,
 		.secret = cli_secrets_target(common->secrets),
 		.unique = args->unique };
 

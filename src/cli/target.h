@@ -14,7 +14,7 @@ struct cli_target_args {
 	const char *backing, *backing_format;
 	bool compress, unique, force, in_place, no_sync;
 	bool blind;     /* the backing file is not to be opened */
-	unsigned level; /* 1 + enum vmimg_level; 0: the default */
+	enum vmimg_level level;
 };
 /* The options for it, but for those whose letters differ from verb to verb. */
 #define CLI_TARGET_OPTIONS(type, member)                                                           \

@@ -10,9 +10,6 @@
 struct vmimg_packer;
 struct vmimg_unpacker;
 
-/* Levels mean the same in every codec. */
-enum vmimg_level { VMIMG_LEVEL_FAST, VMIMG_LEVEL_DEFAULT, VMIMG_LEVEL_BEST };
-
 struct vmimg_codec {
 	const char *name;
 	struct vmimg_packer *(*packer_new)(enum vmimg_level, struct vmimg_error *);

@@ -1,28 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What check found. The first VMIMG_MAX_FINDINGS are kept with their text, the rest counted, so
- * that a report on a ruined image is bounded.
+ * What check found (the findings themselves: vmimg.h). The first VMIMG_MAX_FINDINGS are kept with
+ * their text, the rest counted, so that a report on a ruined image is bounded.
  */
 #pragma once
 #include <pthread.h>
 #include <stdint.h>
 #include "util/error.h"
 #include "util/limits.h"
-
-enum vmimg_severity {
-	VMIMG_FINDING_NOTE,       /* odd, harmless */
-	VMIMG_FINDING_LEAK,       /* space lost, data sound */
-	VMIMG_FINDING_CORRUPTION, /* data wrong, or at risk when written */
-	VMIMG_FINDING_ERROR,      /* could not be checked: a read failed */
-};
-
-struct vmimg_finding {
-	enum vmimg_severity severity;
-	const char *code; /* a constant word: "l2-entry-past-end" */
-	uint64_t at;      /* where in the file; VMIMG_NOWHERE: not one place */
-	char text[200];
-};
-#define VMIMG_NOWHERE UINT64_MAX
 
 struct vmimg_run;
 
