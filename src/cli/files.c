@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A policy on references with a memory. */
 #include "cli/files.h"
+#include <stdio.h>
 #include <string.h>
 #include "io/file.h"
 #include "io/journal.h"
+
+#define CUT_OFF                                                                           \
+	"a change of it in place was cut off: it is read as it was before (vmimg repair " \
+	"--in-place undoes the change)"
 
 static bool is_written(const struct cli_files *files, const struct vmimg_io *io)
 {
@@ -46,6 +51,23 @@ static bool holds_written(const struct cli_files *files, const struct vmimg_refe
 		(files->image == from || (from && is_written(files, from)));
 }
 
+/* Those who look at the image alone are told; those who read its content must not get half of it.
+ */
+struct vmimg_io *cli_files_undone(const struct cli_files *files, struct vmimg_io *io,
+	struct cli_undone *undone, struct vmimg_error *err)
+{
+	bool cut_off;
+	struct vmimg_io *view = vmimg_journal_view(io, &cut_off, err);
+	bool only_looks = !view && files->mode == VMIMG_LOCK_LOOK;
+
+	*undone = (struct cli_undone){ 0 };
+	if (view && cut_off)
+		snprintf(undone->note, sizeof(undone->note), "%s", CUT_OFF);
+	if (only_looks)
+		snprintf(undone->note, sizeof(undone->note), "%s", err->text);
+	return only_looks ? vmimg_io_ref(io) : view;
+}
+
 static int add_ref(struct cli_files *files, struct vmimg_io *io, const struct vmimg_reference *ref,
 	const struct vmimg_io *from, struct vmimg_error *err)
 {
@@ -53,11 +75,20 @@ static int add_ref(struct cli_files *files, struct vmimg_io *io, const struct vm
 
 	if (add(files, io, written ? VMIMG_LOCK_WRITE : files->mode, err))
 		return -1;
-	if (written)
-		return vmimg_journal_refuse(io, err);
-	if (vmimg_journal_left(io) && !files->quiet)
-		cli_warn("warning: %s: %s", vmimg_io_name(io), CLI_CUT_OFF);
-	return 0;
+	return written ? vmimg_journal_refuse(io, err) : 0;
+}
+
+/* What is open for writing has none to undo. */
+static struct vmimg_io *undone_ref(
+	const struct cli_files *files, struct vmimg_io *io, struct vmimg_error *err)
+{
+	struct cli_undone undone;
+	struct vmimg_io *view = cli_files_undone(files, io, &undone, err);
+
+	if (undone.note[0] && !files->quiet)
+		cli_warn("warning: %s: %s", vmimg_io_name(io), undone.note);
+	vmimg_io_unref(io);
+	return view;
 }
 
 static struct vmimg_io *open_ref(const struct vmimg_resolver *self,
@@ -65,6 +96,7 @@ static struct vmimg_io *open_ref(const struct vmimg_resolver *self,
 {
 	struct cli_files *files = (struct cli_files *)(uintptr_t)self;
 	struct vmimg_io *io = files->policy->open(files->policy, ref, from, err);
+	bool written = io && (is_written(files, io) || holds_written(files, ref, from));
 
 	if (io && is_written(files, io)) {
 		struct vmimg_io *reading = io;
@@ -76,7 +108,7 @@ static struct vmimg_io *open_ref(const struct vmimg_resolver *self,
 		vmimg_io_unref(io);
 		return NULL;
 	}
-	return io;
+	return io && !written && !files->searching ? undone_ref(files, io, err) : io;
 }
 
 static int judge_ref(const struct vmimg_resolver *self, const struct vmimg_reference *ref,

@@ -6,8 +6,10 @@
 #include "cli/cli.h"
 #include "io/lock.h"
 
-/* The warning that goes with cut_off. */
-#define CLI_CUT_OFF "a change of it in place was cut off: vmimg repair --in-place undoes that"
+/* What there is to say of a change in place that was cut off. */
+struct cli_undone {
+	char note[240]; /* "": nothing, for there was none */
+};
 
 struct cli_file_id {
 	uint64_t id[2]; /* as in struct vmimg_io */
@@ -19,7 +21,7 @@ struct cli_files {
 	enum vmimg_lock mode;
 	bool share;
 	bool quiet;
-	bool cut_off;                      /* a change of the image was, and can be undone */
+	struct cli_undone undone;          /* of the image itself */
 	bool searching;                    /* files are only looked into, to find the right one */
 	const struct cli_file_id *written; /* a file that is to be opened for writing; NULL: none */
 	const struct vmimg_io *image;      /* one that is open for writing; NULL: none */
@@ -33,4 +35,8 @@ void cli_files_done(struct cli_files *files);
 /* Locks and remembers io. */
 int cli_files_add(
 	struct cli_files *files, struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
+/* The file as it was before a change that was cut off; one without such a change is itself. Owned
+ * by the caller. */
+struct vmimg_io *cli_files_undone(const struct cli_files *files, struct vmimg_io *io,
+	struct cli_undone *undone, struct vmimg_error *err) VMIMG_CHECKED;
 bool cli_files_has(const struct cli_files *files, const struct stat *st);

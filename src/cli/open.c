@@ -15,7 +15,6 @@
 #include "codec/spool.h"
 #include "codec/unwrap.h"
 #include "io/file.h"
-#include "io/journal.h"
 #include "util/num.h"
 
 void cli_image_close(struct cli_image *image)
@@ -149,20 +148,23 @@ static struct vmimg_io *open_io(struct cli_files *files, const char *path,
 {
 	bool input = !strcmp(path, "-");
 	VMIMG_AUTO(vmimg_io_unref)
-	struct vmimg_io *io =
+	struct vmimg_io *file =
 		input ? open_input(common, how, err) : vmimg_file_open(path, false, err);
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
 	bool raw = how->format && !strcmp(how->format, "raw");
 
-	if (!io || cli_files_add(files, io, err))
+	if (!file || cli_files_add(files, file, err))
 		return NULL;
-	files->cut_off = vmimg_journal_left(io);
+	io = cli_files_undone(files, file, &files->undone, err);
+	if (!io)
+		return NULL;
 	if (common->sandbox && cli_sandbox_enter(common->sandbox, common->untrusted, err))
 		return NULL;
 	if (raw || !is_wrapped(io, err))
 		return vmimg_take(io);
 	if (!how->spool_for && !(how->bundle && is_wrapped_archive(io)))
 		return vmimg_take(io);
-	if (lseek(vmimg_file_fd(io), 0, SEEK_SET))
+	if (io != file || lseek(vmimg_file_fd(io), 0, SEEK_SET))
 		return vmimg_take(io);
 	return spool(vmimg_file_fd(io), vmimg_io_name(io), common, how, err);
 }
@@ -202,8 +204,8 @@ static struct vmimg_io *open_triple(struct cli_image *image, const char *path,
 
 static void warn_if_cut_off(const struct cli_image *image)
 {
-	if (image->files.cut_off && image->disk)
-		vmimg_disk_warn(image->disk, "%s", CLI_CUT_OFF);
+	if (image->files.undone.note[0] && image->disk)
+		vmimg_disk_warn(image->disk, "%s", image->files.undone.note);
 }
 
 static struct vmimg_open options_of(const struct cli_image *image, const struct cli_open *how)
@@ -218,31 +220,39 @@ static struct vmimg_open options_of(const struct cli_image *image, const struct 
 		.max_iterations = how->max_iterations };
 }
 
-/* A raw disk may begin with LUKS because its guest wrote that, who then has the key. */
-static bool is_guests_own(const struct vmimg_disk *disk, const struct cli_open *how)
+/* A raw disk may begin with LUKS because its guest wrote that, who then has the key. What the
+ * header says is nobody else's business. */
+static bool is_guests_own(struct vmimg_io *io, const struct cli_open *how)
 {
-	return !strcmp(disk->format->name, "luks") && !how->format && !how->secret_count &&
-		!how->look;
+	const struct vmimg_format *format;
+	struct vmimg_error why;
+
+	if (how->format || how->secret_count || how->look || how->alone)
+		return false;
+	format = vmimg_disk_probe(io, &why);
+	return format && !strcmp(format->name, "luks");
 }
 
-static int reopen_raw(
-	struct cli_image *image, struct vmimg_open *options, struct vmimg_error *err)
+static int open_disk(struct cli_image *image, const struct cli_open *how, struct vmimg_error *err)
 {
-	vmimg_disk_close(image->disk);
-	options->format = "raw";
-	image->disk = vmimg_disk_open(image->io, options, err);
+	struct vmimg_open options = options_of(image, how);
+	bool own = is_guests_own(image->io, how);
+
+	if (own)
+		options.format = "raw";
+	image->disk = vmimg_disk_open(image->io, &options, err);
 	if (!image->disk)
 		return -1;
-	vmimg_disk_warn(image->disk,
-		"a LUKS volume, taken for a raw disk as no secret was given (--secret-file)");
+	if (own)
+		vmimg_disk_warn(image->disk,
+			"a LUKS volume, taken for a raw disk as no secret was given "
+			"(--secret-file)");
 	return 0;
 }
 
 static int open_any(struct cli_image *image, const char *path, const struct cli_common *common,
 	const struct cli_open *how, struct vmimg_error *err)
 {
-	struct vmimg_open options = options_of(image, how);
-
 	image->io = how->named || cli_is_folder(path)
 		? open_triple(image, path, common, how, err)
 		: open_io(&image->files, path, common, how, err);
@@ -250,9 +260,7 @@ static int open_any(struct cli_image *image, const char *path, const struct cli_
 		return -1;
 	if (cli_bundle_open(image, common, how, err))
 		return -1;
-	if (!image->bundle)
-		image->disk = vmimg_disk_open(image->io, &options, err);
-	if (image->disk && is_guests_own(image->disk, how) && reopen_raw(image, &options, err))
+	if (!image->bundle && open_disk(image, how, err))
 		return -1;
 	if (image->disk ? check_size(image->disk, common, err) : !image->bundle)
 		return -1;

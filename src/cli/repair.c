@@ -122,7 +122,8 @@ static int into_new(struct job *job, struct vmimg_run_how *how, struct vmimg_err
 
 static int in_place(struct job *job, const struct vmimg_run_how *how, struct vmimg_error *err)
 {
-	struct cli_repair repair = { .dry_run = job->args->dry_run };
+	struct cli_repair repair = { .dry_run = job->args->dry_run,
+		.copied = job->args->target.force };
 	int failed =
 		cli_repair_in_place(&job->image, job->path, &job->args->common, &repair, how, err);
 
@@ -292,8 +293,9 @@ static const struct cli_option options[] = {
 		offsetof(struct args, in_place) },
 	{ 'n', "dry-run", NULL, "say what would be done, and change nothing", cli_set_flag,
 		offsetof(struct args, dry_run) },
-	{ 0, "force", NULL, "replace an existing file", cli_set_flag,
-		offsetof(struct args, target.force) },
+	{ 0, "force", NULL,
+		"replace an existing file; in place: undo although the image was copied since",
+		cli_set_flag, offsetof(struct args, target.force) },
 	{ 0, "max-output", "SIZE", "do not let NEW become larger", cli_set_size,
 		offsetof(struct args, common.max_output) },
 	{ 0 },

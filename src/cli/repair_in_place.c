@@ -50,6 +50,20 @@ static int leaks_alone(struct cli_image *image, struct vmimg_journal *journal,
 	return journal ? vmimg_journal_apply(journal, stage, err) : 0;
 }
 
+/* A dry run does not undo the change, and looks at what would be there. */
+static int view_undone(struct cli_image *image, struct cli_repair *repair, struct vmimg_error *err)
+{
+	struct cli_undone undone;
+	struct vmimg_io *view = cli_files_undone(&image->files, image->io, &undone, err);
+
+	if (!view)
+		return -1;
+	repair->rolled_back = undone.note[0] != '\0';
+	vmimg_io_unref(image->io);
+	image->io = view;
+	return 0;
+}
+
 int cli_repair_in_place(struct cli_image *image, const char *path, const struct cli_common *common,
 	struct cli_repair *repair, const struct vmimg_run_how *how, struct vmimg_error *err)
 {
@@ -61,9 +75,13 @@ int cli_repair_in_place(struct cli_image *image, const char *path, const struct 
 		return -1;
 	if (!repair->dry_run && !(journal = vmimg_journal_open(path, image->io, err)))
 		return -1;
+	if (journal && repair->copied)
+		vmimg_journal_is_copied(journal);
+	if (repair->dry_run && view_undone(image, repair, err))
+		return -1;
 	if (common->sandbox && cli_sandbox_enter(common->sandbox, common->untrusted, err))
 		return -1;
-	cut_off = journal && vmimg_journal_left(image->io);
+	cut_off = journal ? vmimg_journal_left(image->io) : repair->rolled_back;
 	if (journal && vmimg_journal_roll_back(journal, &repair->rolled_back, err))
 		return -1;
 	stage = vmimg_stage_open(image->io, err);

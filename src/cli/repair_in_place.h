@@ -5,9 +5,10 @@
 #include "engine/repair.h"
 
 struct cli_repair {
-	bool dry_run;            /* nothing is written */
-	bool leaks;              /* only when leaks are all that there is to fix; */
-	bool beside;             /* or they alone, beside what is worse */
+	bool dry_run; /* nothing is written */
+	bool leaks;   /* only when leaks are all that there is to fix; */
+	bool beside;  /* or they alone, beside what is worse */
+	bool copied;  /* the undo file may have been made for where the image lay before */
 	struct vmimg_repair did; /* to be given to vmimg_repair_done */
 	const char *format;
 	bool rolled_back; /* a repair that was cut off was undone first */

@@ -27,7 +27,7 @@ struct file {
 	bool paced;                /* write-back is begun while writing goes on */
 	_Atomic uint64_t paced_to; /* up to where */
 	atomic_bool no_clone;      /* a clone was refused once: do not ask again */
-	atomic_int lost;           /* errno of a write-back that failed: nothing can be synced any more */
+	atomic_int lost; /* errno of a write-back that failed: nothing can be synced any more */
 };
 
 static struct file *file_of(struct vmimg_io *io)
@@ -359,9 +359,9 @@ int vmimg_file_fd(const struct vmimg_io *io)
 
 const char *vmimg_file_path(const struct vmimg_io *io)
 {
-	const struct file *file = (const struct file *)io;
+	const struct file *file = (const struct file *)(io->shows ? io->shows : io);
 
-	return io->ops == &read_ops || io->ops == &write_ops ? file->path : NULL;
+	return file->io.ops == &read_ops || file->io.ops == &write_ops ? file->path : NULL;
 }
 
 int vmimg_file_sync_folder(const char *path, struct vmimg_error *err)

@@ -37,6 +37,8 @@ struct vmimg_io {
 	const struct vmimg_io_ops *ops;
 	atomic_uint refs;
 	_Atomic uint64_t size;
+	struct vmimg_io
+		*shows; /* the file that this is, seen otherwise (borrowed); NULL: it is itself */
 	uint64_t id[2]; /* device and inode of a file; both 0: not a file */
 	char *name;     /* for messages, fit to show; may be NULL */
 	bool in_order;  /* a pipe: writes only forward */

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 #include "io/file.h"
+#include "io/overlay.h"
 #include "io/stage.h"
+#include "io/window.h"
 #include "util/layout.h"
 #include "util/limits.h"
 #include "util/num.h"
@@ -43,10 +45,12 @@ struct vmimg_journal {
 	struct vmimg_io *image;
 	int folder;
 	char *name;
+	bool copied; /* the undo file may have been made for another inode */
 };
 
-struct vmimg_journal *vmimg_journal_open(
-	const char *path, struct vmimg_io *io, struct vmimg_error *err)
+/* flags: of the folder. */
+static struct vmimg_journal *open_beside(
+	const char *path, struct vmimg_io *io, int flags, struct vmimg_error *err)
 {
 	struct vmimg_journal *j = vmimg_new(struct vmimg_journal, err);
 	VMIMG_AUTO(free) char *real = realpath(path, NULL); /* beside the file, not a link to it */
@@ -63,13 +67,19 @@ struct vmimg_journal *vmimg_journal_open(
 		vmimg_fail_nomem(err);
 	} else {
 		slash[slash == real] = '\0';
-		j->folder = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		j->folder = open(real, flags | O_DIRECTORY | O_CLOEXEC);
 		if (j->folder >= 0)
 			return j;
 		vmimg_fail_sys(err, errno, "the folder of %s", vmimg_io_name(io));
 	}
 	vmimg_journal_close(j);
 	return NULL;
+}
+
+struct vmimg_journal *vmimg_journal_open(
+	const char *path, struct vmimg_io *io, struct vmimg_error *err)
+{
+	return open_beside(path, io, O_RDONLY, err);
 }
 
 void vmimg_journal_close(struct vmimg_journal *j)
@@ -95,7 +105,7 @@ static struct vmimg_io *open_file(struct vmimg_journal *j, int flags, struct vmi
 
 	if (fd >= 0)
 		return vmimg_file_from_fd(fd, flags & O_RDWR, "the undo file", err);
-	if (errno == ENOENT && !(flags & O_CREAT))
+	if ((errno == ENOENT || errno == ENAMETOOLONG) && !(flags & O_CREAT))
 		err->status = VMIMG_OK;
 	else
 		vmimg_fail_sys(err, errno, "the undo file of %s", vmimg_io_name(j->image));
@@ -116,7 +126,7 @@ static int remove_file(struct vmimg_journal *j, struct vmimg_error *err)
 	return sync_folder(j, err);
 }
 
-/* ---- going back ---- */
+/* ---- what there is ---- */
 
 static uint32_t record_sum(const uint8_t *record)
 {
@@ -172,12 +182,14 @@ static int check_same(
 {
 	uint64_t size = vmimg_io_size(j->image);
 
-	if (j->image->id[1] == head->inode && size >= vmimg_min(zero_from(head), head->after) &&
+	if ((j->copied || j->image->id[1] == head->inode) &&
+		size >= vmimg_min(zero_from(head), head->after) &&
 		size <= vmimg_max(head->before, head->after))
 		return 0;
 	return vmimg_fail(err, VMIMG_EREFUSED,
-		"%.80s was made for another file (inode %" PRIu64 ", %" PRIu64
-		" bytes): remove it if %.80s is complete",
+		"%.60s was made for another file (inode %" PRIu64 ", %" PRIu64
+		" bytes): remove it if %.60s is complete; if it was cut off, and both were "
+		"copied, repair --in-place --force",
 		j->name, head->inode, head->before, vmimg_io_name(j->image));
 }
 
@@ -208,6 +220,87 @@ int vmimg_journal_refuse(struct vmimg_io *io, struct vmimg_error *err)
 		vmimg_io_name(io));
 }
 
+/* ---- as if it had gone back ---- */
+
+/* The pages of the undo file, for an overlay. */
+static int read_pages(struct vmimg_io *undo, const struct undo_head *head, uint8_t *memory,
+	struct vmimg_patch *patches, size_t *count, struct vmimg_error *err)
+{
+	*count = 0;
+	for (uint64_t i = 0; i < head->count; i++) {
+		uint8_t *bytes = memory + i * RECORD;
+		struct undo_record record;
+
+		if (vmimg_io_pread(undo, bytes, RECORD, HEAD_SIZE + i * RECORD, err))
+			return -1;
+		undo_record_decode(&record, bytes);
+		if (record.at < head->before)
+			patches[(*count)++] = (struct vmimg_patch){ record.at,
+				vmimg_min(PAGE, head->before - record.at), bytes + RECORD_HEAD };
+	}
+	return 0;
+}
+
+static struct vmimg_io *lay_over(struct vmimg_journal *j, struct vmimg_io *undo,
+	const struct undo_head *head, struct vmimg_error *err)
+{
+	uint64_t kept = vmimg_min(vmimg_io_size(j->image), zero_from(head));
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *stays = NULL;
+	VMIMG_AUTO(free) struct vmimg_patch *patches = NULL;
+	VMIMG_AUTO(free) uint8_t *memory = NULL;
+	struct vmimg_io *view;
+	size_t count;
+
+	if (head->count > VMIMG_MAX_STAGE / PAGE) {
+		vmimg_fail(err, VMIMG_ELIMIT,
+			"%s: what undoes a change that was cut off has %" PRIu64
+			" pages: vmimg repair --in-place first",
+			vmimg_io_name(j->image), head->count);
+		return NULL;
+	}
+	stays = vmimg_window_open(j->image, 0, kept, vmimg_io_name(j->image), err);
+	memory = vmimg_alloc_array((size_t)head->count + 1, RECORD, err);
+	patches = vmimg_alloc_array((size_t)head->count + 1, sizeof(*patches), err);
+	if (!stays || !memory || !patches || read_pages(undo, head, memory, patches, &count, err))
+		return NULL;
+	view = vmimg_overlay_open(stays, head->before, patches, count, memory, err);
+	if (!view)
+		return NULL;
+	(void)vmimg_take(memory);
+	view->shows = j->image;
+	view->is_device = j->image->is_device;
+	memcpy(view->id, j->image->id, sizeof(view->id));
+	return view;
+}
+
+struct vmimg_io *vmimg_journal_view(struct vmimg_io *io, bool *cut_off, struct vmimg_error *err)
+{
+	const char *path = vmimg_file_path(io);
+	struct vmimg_error ignored;
+	VMIMG_AUTO(vmimg_journal_close)
+	struct vmimg_journal *j = path ? open_beside(path, io, O_PATH, &ignored) : NULL;
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *undo = NULL;
+	struct undo_head head;
+	bool whole;
+
+	*cut_off = false;
+	if (!j) /* it has no name any more, or never had one */
+		return vmimg_io_ref(io);
+	undo = open_file(j, O_RDONLY, err);
+	if (!undo)
+		return err->status == VMIMG_OK ? vmimg_io_ref(io) : NULL;
+	if (is_whole(undo, &head, &whole, err))
+		return NULL;
+	if (!whole)
+		return vmimg_io_ref(io);
+	if (check_same(j, &head, err))
+		return NULL;
+	*cut_off = true;
+	return lay_over(j, undo, &head, err);
+}
+
+/* ---- going back ---- */
+
 static int restore(struct vmimg_journal *j, struct vmimg_io *undo, const struct undo_head *head,
 	struct vmimg_error *err)
 {
@@ -233,6 +326,11 @@ static int restore(struct vmimg_journal *j, struct vmimg_io *undo, const struct 
 	if (!j->image->is_device && vmimg_io_resize(j->image, head->before, err))
 		return -1;
 	return vmimg_io_sync(j->image, err);
+}
+
+void vmimg_journal_is_copied(struct vmimg_journal *j)
+{
+	j->copied = true;
 }
 
 int vmimg_journal_roll_back(struct vmimg_journal *j, bool *done, struct vmimg_error *err)
@@ -302,8 +400,8 @@ static int write_undo(struct vmimg_journal *j, struct vmimg_io *undo,
 	return sync_folder(j, err);
 }
 
-int vmimg_journal_begin(struct vmimg_journal *j, const struct vmimg_journal_change *change,
-	struct vmimg_error *err)
+int vmimg_journal_begin(
+	struct vmimg_journal *j, const struct vmimg_journal_change *change, struct vmimg_error *err)
 {
 	struct vmimg_io *undo = open_file(j, O_RDWR | O_CREAT | O_EXCL, err);
 	struct vmimg_error unused;
@@ -334,8 +432,8 @@ int vmimg_journal_go_back(struct vmimg_journal *j, struct vmimg_error *err)
 	return vmimg_within(err, "undone");
 }
 
-static int write_image(struct vmimg_journal *j, const struct vmimg_journal_change *change,
-	struct vmimg_error *err)
+static int write_image(
+	struct vmimg_journal *j, const struct vmimg_journal_change *change, struct vmimg_error *err)
 {
 	for (size_t i = 0; i < change->count; i++) {
 		const struct vmimg_stage_page *page = &change->pages[i];
@@ -352,9 +450,8 @@ static int write_image(struct vmimg_journal *j, const struct vmimg_journal_chang
 int vmimg_journal_apply(
 	struct vmimg_journal *j, const struct vmimg_io *stage, struct vmimg_error *err)
 {
-	struct vmimg_journal_change change = {
-		.after = atomic_load(&stage->size), .zero_from = vmimg_io_size(j->image)
-	};
+	struct vmimg_journal_change change = { .after = atomic_load(&stage->size),
+		.zero_from = vmimg_io_size(j->image) };
 
 	change.pages = vmimg_stage_pages(stage, &change.count);
 	if (!change.count)

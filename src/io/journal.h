@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Changes a file so that a crash at any moment leaves the old bytes or the new ones. The old bytes of every page that will change go into NAME.vmimg-undo beside the file first;
- * that is synced; then the file is written and synced; then the undo file is removed. One that is
- * found later is either whole, and takes the file back to what it was, or was never finished, and
- * then the file was never touched.
+ * Changes a file so that a crash at any moment leaves the old bytes or the new ones. The old bytes
+ * of every page that will change go into NAME.vmimg-undo beside the file first; that is synced;
+ * then the file is written and synced; then the undo file is removed. One that is found later is
+ * either whole, and takes the file back to what it was, or was never finished, and then the file
+ * was never touched.
  *
  *     0    "VMIMGUND", version 2, file's inode, size before, size after, count of pages, from where
  *          on the file was zero (absent in version 1: it was not)
@@ -45,6 +46,13 @@ int vmimg_journal_go_back(struct vmimg_journal *journal, struct vmimg_error *err
  * cannot be reached, the message says so and the undo file stays. */
 int vmimg_journal_apply(struct vmimg_journal *journal, const struct vmimg_io *stage,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* The image may lie elsewhere than where the undo file was made: it goes back all the same. */
+void vmimg_journal_is_copied(struct vmimg_journal *journal);
+/* For those who read: the file as it was before a change that was cut off, undone in memory; where
+ * there is none, io itself. Shared, or owned by the caller alike. What lies beside it and cannot be
+ * read, or was made for another file (VMIMG_EREFUSED), is an error. */
+struct vmimg_io *vmimg_journal_view(
+	struct vmimg_io *io, bool *cut_off, struct vmimg_error *err) VMIMG_CHECKED;
 /* Whether a change of that file was cut off, and its undo file is still there. */
 bool vmimg_journal_left(struct vmimg_io *io);
 /* The error of those who will not change such a file. 0: there is none. */

@@ -248,6 +248,7 @@ def what_is_left(folder, raw, image, want, where):
     report = result.json()
     if os.path.exists(path + ".vmimg-undo") and any("cut off" in text for text in report["warnings"]):
         equal(vmimg("resize", path, "8M").code, 4, f"{where}: a change of what was cut off")
+        equal((report["format"], digest(path)), ("raw", want), f"{where}: read before it is undone")
         return True
     equal(digest(path), want, where)
     return False

@@ -76,7 +76,7 @@ def test_others_notice(t):
     image = recipe.Recipe(f"{env.SOURCE}/tests/vectors/{VICTIMS[0]}.vec").assemble(t.tmp)
     base = os.path.basename(image)
     process.vmimg_ok("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", t.path("child.qcow2"))
-    traced("signal=KILL:when=4", image)
+    traced("signal=KILL:when=60", image)
     check(os.path.exists(image + ".vmimg-undo"), "no undo file")
     for words in readers(t, image):
         with t.sub(" ".join(words).replace(t.tmp + "/", "")):
@@ -100,12 +100,41 @@ def test_others_notice(t):
     with t.sub("repair"):
         check(process.vmimg("repair", "-q", "--in-place", image).code in (0, 2), "repair")
         check("cut off" not in process.vmimg("check", image).errors, "a warning about nothing")
-    with t.sub("of another file"):
-        traced("signal=KILL:when=4", recipe.Recipe(f"{env.SOURCE}/tests/vectors/{VICTIMS[0]}.vec").assemble(t.tmp))
-        os.rename(image, t.path("copy"))
-        with open(image, "wb") as file:
-            file.write(content(t.path("copy")))
-        check("cut off" not in process.vmimg("check", image).errors, "a warning for another file")
+    with t.sub("check -q says nothing of it, and finds what was there before"):
+        recipe.Recipe(f"{env.SOURCE}/tests/vectors/{VICTIMS[0]}.vec").assemble(t.tmp)
+        before = process.vmimg("check", "-q", "--json", image).json()
+        traced("signal=KILL:when=60", image)
+        equal(process.vmimg("check", "-q", "--json", image).json(), before, "check, undone in memory")
+        planned = process.vmimg("repair", "-q", "--json", "--in-place", "-n", image).json()
+        equal((planned["mode"], planned["rolled-back"]), ("dry-run", True), "a dry run")
+        check(os.path.exists(image + ".vmimg-undo"), "the dry run removed the undo file")
+
+
+def test_copied(t):
+    """An undo file that was made for another inode: a copy of both, or an image put in the old one's place."""
+    need("strace")
+    if process.run("strace", "-o", "/dev/null", "true").code:
+        skip("strace may not trace here")
+    image = recipe.Recipe(f"{env.SOURCE}/tests/vectors/{VICTIMS[0]}.vec").assemble(t.tmp)
+    undo, old = image + ".vmimg-undo", content(image)
+    traced("signal=KILL:when=60", image)
+    os.rename(image, t.path("copy"))
+    with open(image, "wb") as file:
+        file.write(content(t.path("copy")))
+    for words in ["check", image], ["digest", image], ["convert", "-O", "raw", image, t.path("out")], \
+            ["repair", "--in-place", image], ["repair", "--in-place", "-n", image]:
+        with t.sub(" ".join(words[:1])):
+            result = process.vmimg(*words)
+            equal(result.code, 5, str(result))
+            check("made for another file" in result.errors, result.errors)
+    report = process.vmimg_ok("info", "--json", image)
+    check("made for another file" in str(report.json()["warnings"]) and not report.json()["safe"], str(report))
+    check(process.vmimg("repair", "-q", "--in-place", "--force", image).code in (0, 2), "it goes back all the same")
+    check(not os.path.exists(undo) and content(image) != old, "it is repaired")
+    with t.sub("not for these eyes"), t.folder() as folder:
+        other = recipe.Recipe(f"{env.SOURCE}/tests/vectors/{VICTIMS[0]}.vec").assemble(folder)
+        os.symlink("elsewhere", other + ".vmimg-undo")
+        equal(process.vmimg("digest", other).code, 1, "an undo file that cannot be opened")
 
 
 if __name__ == "__main__":
