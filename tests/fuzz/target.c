@@ -19,9 +19,10 @@
 #include "packed.h"
 #include "util/num.h"
 
-#define WALK  3000       /* runs looked at: tables may promise more than anybody can visit */
-#define READ  (1U << 20) /* guest bytes read at each end */
-#define FILES 300        /* files of a file system looked at */
+#define WALK       3000       /* runs looked at: tables may promise more than anybody can visit */
+#define READ       (1U << 20) /* guest bytes read at each end */
+#define FILES      300        /* files of a file system looked at */
+#define ITERATIONS 8000       /* of PBKDF2 on one input: a slot of the seeds, and one that fails */
 
 static const struct vmimg_run_how how = { .threads = 1 };
 
@@ -83,18 +84,16 @@ static void describe(struct vmimg_disk *disk)
 		json_decref(info.root);
 }
 
-/* format NULL: as detection says. lenient: as check and repair open it. */
-static void try_as(struct vmimg_io *io, const char *format, bool alone, bool lenient)
+static void try_as(struct vmimg_io *io, const struct vmimg_open *options)
 {
-	struct vmimg_open options = { .format = format, .alone = alone, .lenient = lenient };
 	struct vmimg_error err;
-	struct vmimg_disk *disk = vmimg_disk_open(io, &options, &err);
+	struct vmimg_disk *disk = vmimg_disk_open(io, options, &err);
 
 	if (!disk)
 		return;
 	describe(disk);
 	walk(disk);
-	if (alone) {
+	if (options->alone) {
 		check(disk);
 	} else {
 		read_ends(disk);
@@ -103,11 +102,21 @@ static void try_as(struct vmimg_io *io, const char *format, bool alone, bool len
 	vmimg_disk_close(disk);
 }
 
+/* format NULL: as detection says. Lenient is how check and repair open it. The key is that of the
+ * seeds which are encrypted. */
 static void try_disk(struct vmimg_io *io, const char *format)
 {
-	try_as(io, format, false, false);
-	try_as(io, format, true, false);
-	try_as(io, format, true, true);
+	static const struct vmimg_secret key = { "key", 3 };
+	const struct vmimg_open ways[] = { { .format = format },
+		{ .format = format, .alone = true },
+		{ .format = format, .alone = true, .lenient = true },
+		{ .format = format,
+			.secrets = &key,
+			.secret_count = 1,
+			.max_iterations = ITERATIONS } };
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++)
+		try_as(io, &ways[i]);
 }
 
 static void try_probe(struct vmimg_io *io)
@@ -251,7 +260,8 @@ static void try_hive(struct vmimg_io *io)
 {
 	static const char *const keys[] = { "", "Microsoft\\Windows NT\\CurrentVersion", "Select",
 		"ControlSet002\\Services\\viostor", "ControlSet002\\Services\\Tcpip\\Parameters" };
-	static const char *const values[] = { "ProductName", "UBR", "Current", "Start", "Hostname" };
+	static const char *const values[] = { "ProductName", "UBR", "Current", "Start",
+		"Hostname" };
 	VMIMG_AUTO(vmimg_hive_close) struct vmimg_hive *hive = NULL;
 	struct vmimg_error err;
 	uint32_t key, number;
@@ -263,7 +273,8 @@ static void try_hive(struct vmimg_io *io)
 		if (vmimg_hive_find(hive, keys[i], &key, &found, &err) || !found)
 			continue;
 		for (size_t k = 0; k < VMIMG_ARRAY_LEN(values); k++) {
-			(void)!vmimg_hive_text(hive, key, values[k], text, sizeof(text), &found, &err);
+			(void)!vmimg_hive_text(
+				hive, key, values[k], text, sizeof(text), &found, &err);
 			(void)!vmimg_hive_number(hive, key, values[k], &number, &found, &err);
 		}
 	}
