@@ -122,21 +122,19 @@ size_t vmimg_fat_name_take(struct vmimg_fat_name *name, const uint8_t entry[32])
 	return (size_t)snprintf(name->text, sizeof(name->text), "%s", text);
 }
 
-/* A label of blanks, or one that formatters write where there is none. */
-static bool is_no_label(const uint8_t *label)
-{
-	return !memcmp(label, "NO NAME    ", 11) || !memcmp(label, "           ", 11) || !label[0];
-}
-
-static void set_label(struct vmimg_fs_info *info, const uint8_t *label)
+/* As in names, 0x05 stands for 0xe5, which would say that the entry is deleted. */
+static void set_label(struct vmimg_fs_info *info, uint8_t label[11])
 {
 	char text[34];
 
-	if (!is_no_label(label))
-		vmimg_info_label(info, (const uint8_t *)text,
-			vmimg_fat_text(text, label, trimmed(label, 11)));
+	if (label[0] == 0x05)
+		label[0] = 0xe5;
+	vmimg_info_label(
+		info, (const uint8_t *)text, vmimg_fat_text(text, label, trimmed(label, 11)));
 }
 
+/* The label is that of the root folder. Its copy in the boot sector goes stale: only some programs
+ * keep it. */
 static int fill(const struct vmimg_look *look, const struct vmimg_fat_shape *shape,
 	struct vmimg_fs_info *info, struct vmimg_error *err)
 {
@@ -173,7 +171,5 @@ int vmimg_recognise_fat(
 	if (s[more + 2] == 0x28 || s[more + 2] == 0x29)
 		snprintf(info->uuid, sizeof(info->uuid), "%04X-%04X", vmimg_get_le16(s + more + 5),
 			vmimg_get_le16(s + more + 3));
-	if (s[more + 2] == 0x29)
-		set_label(info, s + more + 7);
 	return fill(look, &shape, info, err) ? -1 : 1;
 }

@@ -20,7 +20,8 @@ typedef int vmimg_recognise(
 vmimg_recognise vmimg_recognise_ext, vmimg_recognise_xfs, vmimg_recognise_btrfs,
 	vmimg_recognise_fat, vmimg_recognise_exfat, vmimg_recognise_ntfs, vmimg_recognise_optical,
 	vmimg_recognise_swap, vmimg_recognise_lvm, vmimg_recognise_luks, vmimg_recognise_squashfs,
-	vmimg_recognise_bcache, vmimg_recognise_zfs, vmimg_recognise_raid, vmimg_recognise_others;
+	vmimg_recognise_bcache, vmimg_recognise_zfs, vmimg_recognise_raid,
+	vmimg_recognise_bitlocker, vmimg_recognise_others;
 
 /* Labels of a fixed field: cut at the first NUL, without the spaces at the end. */
 void vmimg_info_label(struct vmimg_fs_info *info, const uint8_t *text, size_t len);

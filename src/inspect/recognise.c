@@ -11,6 +11,7 @@ static vmimg_recognise *const all[] = {
 	vmimg_recognise_lvm,
 	vmimg_recognise_raid,
 	vmimg_recognise_bcache,
+	vmimg_recognise_bitlocker,
 	vmimg_recognise_ext,
 	vmimg_recognise_xfs,
 	vmimg_recognise_btrfs,

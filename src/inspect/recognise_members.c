@@ -6,6 +6,13 @@
 #include "util/bytes.h"
 #include "util/num.h"
 
+/* A machine sleeps in it: the kernel's own way, or uswsusp's two. */
+static bool is_suspended(const uint8_t *mark)
+{
+	return !memcmp(mark, "S1SUSPEND", 9) || !memcmp(mark, "S2SUSPEND", 9) ||
+		!memcmp(mark, "ULSUSPEND", 9);
+}
+
 int vmimg_recognise_swap(
 	const struct vmimg_look *look, struct vmimg_fs_info *info, struct vmimg_error *err)
 {
@@ -14,7 +21,7 @@ int vmimg_recognise_swap(
 	(void)err;
 	for (uint32_t page = 4096; page <= 65536; page *= 2) {
 		bool used = !memcmp(s + page - 10, "SWAPSPACE2", 10);
-		bool suspended = !memcmp(s + page - 10, "S1SUSPEND", 9);
+		bool suspended = is_suspended(s + page - 10);
 
 		if (!used && !suspended)
 			continue;
@@ -81,6 +88,36 @@ int vmimg_recognise_bcache(
 	return 1;
 }
 
+#define RAID_MAGIC 0xa92b4efc
+
+/* The oldest version: near the end, in the byte order of its machine. The identity lies in four
+ * pieces. */
+static int raid_0_90(
+	const struct vmimg_look *look, struct vmimg_fs_info *info, struct vmimg_error *err)
+{
+	enum { AREA = 65536 };
+	uint8_t s[64], uuid[16];
+	bool big;
+
+	if (look->size < 2 * AREA)
+		return 0;
+	if (vmimg_io_pread(look->io, s, sizeof(s), vmimg_align_down(look->size, AREA) - AREA, err))
+		return -1;
+	big = vmimg_get_be32(s) == RAID_MAGIC;
+	if (!big && (vmimg_get_le32(s) != RAID_MAGIC || vmimg_get_le32(s + 4)))
+		return 0;
+	for (unsigned i = 0; i < 4; i++) {
+		const uint8_t *piece = i ? s + 48 + (size_t)i * 4 : s + 20;
+
+		vmimg_put_be32(
+			uuid + (size_t)i * 4, big ? vmimg_get_be32(piece) : vmimg_get_le32(piece));
+	}
+	info->type = "linux_raid_member";
+	info->variant = "0.90";
+	vmimg_info_uuid(info, uuid);
+	return 1;
+}
+
 /* Super blocks of versions 1.1 and 1.2 at the start, of 1.0 near the end. */
 int vmimg_recognise_raid(
 	const struct vmimg_look *look, struct vmimg_fs_info *info, struct vmimg_error *err)
@@ -92,14 +129,14 @@ int vmimg_recognise_raid(
 		vmimg_io_pread(look->io, tail, sizeof(tail),
 			vmimg_align_down(look->size - 8192, 4096), err))
 		return -1;
-	if (vmimg_get_le32(look->head) == 0xa92b4efc)
+	if (vmimg_get_le32(look->head) == RAID_MAGIC)
 		s = look->head;
-	else if (vmimg_get_le32(look->head + 4096) == 0xa92b4efc)
+	else if (vmimg_get_le32(look->head + 4096) == RAID_MAGIC)
 		s = look->head + 4096;
-	else if (vmimg_get_le32(tail) == 0xa92b4efc)
+	else if (vmimg_get_le32(tail) == RAID_MAGIC)
 		s = tail;
 	if (!s || vmimg_get_le32(s + 4) != 1)
-		return 0;
+		return raid_0_90(look, info, err);
 	info->type = "linux_raid_member";
 	vmimg_info_uuid(info, s + 16);
 	vmimg_info_label(info, s + 32, 32);

@@ -57,7 +57,10 @@ static void iso_info(const struct vmimg_look *look, struct vmimg_fs_info *info)
 	info->type = "iso9660";
 	info->variant = has_mark(look, "NSR02") || has_mark(look, "NSR03") ? "with UDF" : NULL;
 	vmimg_info_label(info, s + 40, 32);
-	iso_uuid(info, is_zero_time(modified) ? created : modified);
+	if (!is_zero_time(modified))
+		iso_uuid(info, modified);
+	else if (!is_zero_time(created))
+		iso_uuid(info, created);
 	info->block = vmimg_get_le16(s + 128);
 	info->size = (uint64_t)vmimg_get_le32(s + 80) * info->block;
 	info->used = info->size;

@@ -221,11 +221,119 @@ def test_members(t):
         with t.sub(kind):
             path = blank(t.path("disk"), 64 << 20)
             make(path)
-            told = dict(line.split("=", 1) for line in text_of("blkid", "-p", "-o", "export", path).splitlines()
-                        if "=" in line)
+            told = blkid(path)
             found = inspect(path)["filesystem"]
             equal((found["type"], found.get("uuid"), found.get("label"), told["TYPE"]),
                   (kind, told.get("UUID"), told.get("LABEL"), kind))
+
+
+UUID = bytes(range(0x10, 0x20))
+SWAP = {4086: b"S2SUSPEND", 1028: struct.pack("<I", 100), 1036: UUID, 1052: b"asleep"}
+RAID_0_90 = {  # of a disk of 64 MiB; what makes the identity lies in words 5 and 13 to 15
+    (64 << 20) - 65536: struct.pack("<13I", 0xa92b4efc, 0, 90, 0, 0, 0x10111213, 0, 1, 0, 0, 0, 0, 0),
+    (64 << 20) - 65536 + 52: struct.pack("<3I", 0x14151617, 0x18191a1b, 0x1c1d1e1f),
+    1024 + 56: b"\x53\xef",  # and what looks like a part of ext, which must not be believed
+    1024 + 4: struct.pack("<I", 65536),
+}
+MARKS = {  # type: what lies where; whether blkid asks for no more than that
+    "romfs": ({0: b"-rom1fs-\0\0\1\0", 16: b"read only"}, True),
+    "reiserfs": ({65536: struct.pack("<3I", 16384, 8000, 8000), 65580: struct.pack("<H", 4096), 65588: b"ReIsEr2Fs",
+                  65620: UUID, 65636: b"killer"}, False),
+    "reiser4": ({65536: b"ReIsEr4", 65556: UUID, 65572: b"four"}, True),
+    "ocfs2": ({2048: b"OCFSV2", 2048 + 0x110: b"cluster", 2048 + 0x150: UUID}, True),
+    "swsuspend": (SWAP, True),
+    "linux_raid_member": (RAID_0_90, True),
+    "jfs": ({32768: b"JFS1" + struct.pack("<IQIHH", 1, 1000, 4096, 12, 3), 32904: UUID, 32920: b"journal"}, False),
+    "nilfs2": ({1024: struct.pack("<IHH", 2, 0, 0x3434), 1176: UUID, 1192: b"log"}, False),
+    "befs": ({512: b"haiku", 544: b"1SFB"}, False),
+    "f2fs": ({1024: struct.pack("<I", 0xf2f52010), 1132: UUID, 1148: "flash \u00e9".encode("utf-16-le")}, False),
+    "hfs": ({1024: b"BD", 1024 + 18: struct.pack(">HI", 1000, 512), 1024 + 36: b"\4Mac "}, False),
+    "BitLocker": ({0: b"\xeb\x58\x90MSWIN4.1", 424: bytes.fromhex("3bd66749292ed84a8399f6a339e3d001")}, False),
+}
+LABELS = {"romfs": "read only", "reiserfs": "killer", "reiser4": "four", "ocfs2": "cluster", "swsuspend": "asleep",
+          "jfs": "journal", "nilfs2": "log", "befs": "haiku", "f2fs": "flash \u00e9", "hfs": "Mac"}
+
+
+def blkid(path):
+    return dict(line.split("=", 1) for line in text_of("blkid", "-p", "-o", "export", path).splitlines() if "=" in line)
+
+
+def test_marks(t):
+    """File systems that are named and not read: a stray look into them would find the wrong thing unused."""
+    need("blkid")
+    for kind, (pieces, for_blkid) in MARKS.items():
+        with t.sub(kind):
+            path = blank(t.path("disk"), 64 << 20)
+            with open(path, "r+b") as file:
+                for at, piece in pieces.items():
+                    file.seek(at)
+                    file.write(piece)
+            found = inspect(path)["filesystem"]
+            identity = "10111213-1415-1617-1819-1a1b1c1d1e1f"
+            has_identity = kind == "linux_raid_member" or UUID in pieces.values()
+            equal((found["type"], found.get("label"), found.get("uuid")),
+                  (kind, LABELS.get(kind), identity if has_identity else None))
+            equal(found["readable"], False)
+            if for_blkid:
+                told = blkid(path)
+                label = told.get("LABEL")
+                equal((told["TYPE"], label and label.replace("\\ ", " "), told.get("UUID")),
+                      (kind, found.get("label"), found.get("uuid")), "as blkid")
+    with t.sub("cramfs"):
+        need("mkfs.cramfs")
+        common.put(t.tmp, "cramfs-tree/x", "x")
+        common.tool("mkfs.cramfs", "-n", "pressed", t.path("cramfs-tree"), t.path("cramfs"))
+        found = inspect(t.path("cramfs"))["filesystem"]
+        equal((found["type"], found["label"]), ("cramfs", blkid(t.path("cramfs"))["LABEL"]))
+
+
+def test_unlocker_of_bitlocker(t):
+    """The FAT before an encrypted volume on a removable drive is not compacted: its free space is not free."""
+    path = blank(t.path("disk.raw"), 64 << 20)
+    common.tool("mkfs.fat", "-F", "32", "-n", "UNLOCK", path)
+    with open(path, "r+b") as file:
+        file.seek(424)
+        file.write(MARKS["BitLocker"][0][424])
+        file.seek(32 << 20)
+        file.write(b"encrypted" * 100000)
+    vmimg_ok("convert", "-O", "qcow2", path, t.path("disk.qcow2"))
+    before = process.guest_sha256(path)
+    equal(inspect(path)["filesystem"]["variant"], "To Go")
+    vmimg_ok("compact", t.path("disk.qcow2"))
+    equal(process.guest_sha256(t.path("disk.qcow2")), before, "content")
+
+
+def test_labels_of_fat(t):
+    """The root folder's entry is the label, and what the boot sector says is not: as Linux and Windows have it."""
+    need("blkid")
+
+    def root_entry(path, entry):
+        with open(path, "r+b") as file:
+            data = file.read()
+            file.seek(data.index(b"STALE      \x08"))
+            file.write(entry)
+    cases = {"kept": (None, "STALE"), "deleted": (b"\xe5", None), "another": (b"FRESH", "FRESH"),
+             "begins with what marks a deleted one": (b"\x05BC  ", "\u03c3BC"), "that is one": (b"NO NAME", "NO NAME")}
+    for name, (entry, want) in cases.items():
+        with t.sub(name):
+            path = blank(t.path("disk"), 4 << 20)
+            common.tool("mkfs.fat", "-n", "STALE", path)
+            if entry:
+                root_entry(path, entry)
+            equal(inspect(path)["filesystem"].get("label"), want)
+            equal("LABEL" in blkid(path), want is not None, "as blkid")
+
+
+def test_volume_without_times(t):
+    """An ISO whose times are all zero has no identity, rather than one that many have."""
+    need("blkid")
+    path = t.path("disk.iso")
+    common.put(t.tmp, "iso-tree/x", "x")
+    vmimg_ok("iso", "create", "-o", path, t.path("iso-tree"))
+    with open(path, "r+b") as file:
+        file.seek(16 * 2048 + 813)
+        file.write((b"0" * 16 + b"\0") * 2)
+    equal((inspect(path)["filesystem"].get("uuid"), blkid(path).get("UUID")), (None, None))
 
 
 # ---- what starts -----------------------------------------------------------------------------
