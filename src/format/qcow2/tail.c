@@ -49,10 +49,11 @@ static int write_block(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
 	return write_block_of(tail, tail->block, (tail->next - 1) / tail->group_len, err);
 }
 
-/* The block in memory is done with; but data before the tail may still be counted in the first. */
+/* The block in memory is done with; but data before the tail, or the cluster set aside for the
+ * refcount table, may still be counted in the first. */
 static int leave_group(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
 {
-	if (tail->kept && !tail->base_block) {
+	if (!tail->base_block) {
 		uint8_t *block = vmimg_alloc_array(tail->cluster, 1, err);
 
 		if (!block)
@@ -81,20 +82,24 @@ static int enter_group(struct vmimg_qcow2_tail *tail, struct vmimg_error *err)
 	return 0;
 }
 
+/* Where QEMU has it, too: a cluster, which is enough for 16 TiB of the usual clusters. */
+#define TABLE 1
+
 int vmimg_qcow2_tail_init(struct vmimg_qcow2_tail *tail, struct vmimg_io *io, uint32_t cluster,
 	unsigned refcount_order, struct vmimg_error *err)
 {
 	*tail = (struct vmimg_qcow2_tail){ .io = io,
 		.cluster = cluster,
 		.refcount_order = refcount_order,
-		.base = 1,
-		.next = 2,
+		.table = TABLE,
+		.base = TABLE + 1,
+		.next = TABLE + 2,
 		.group_len = ((uint64_t)cluster * 8) >> refcount_order };
 	tail->block = vmimg_alloc_array(cluster, 1, err);
 	if (!tail->block)
 		return -1;
-	set_count(tail, 0, 1); /* the header */
-	set_count(tail, 1, 1); /* this block */
+	for (uint64_t i = 0; i < tail->next; i++)
+		set_count(tail, i, 1); /* the header, the refcount table, this block */
 	return 0;
 }
 
@@ -104,6 +109,7 @@ int vmimg_qcow2_tail_adopt(struct vmimg_qcow2_tail *tail, struct vmimg_io *io, u
 	if (vmimg_qcow2_tail_init(tail, io, cluster, refcount_order, err))
 		return -1;
 	memset(tail->block, 0, cluster);
+	tail->table = 0;
 	tail->base = base;
 	tail->next = base + 1;
 	tail->kept = vmimg_alloc_array(cluster, 1, err);
@@ -231,28 +237,44 @@ int vmimg_qcow2_tail_packed(
 	return 0;
 }
 
-int vmimg_qcow2_tail_finish(
-	struct vmimg_qcow2_tail *tail, uint64_t *table, uint32_t *clusters, struct vmimg_error *err)
+/* Clusters of a refcount table for all of the file, itself included. */
+static uint64_t table_clusters(const struct vmimg_qcow2_tail *tail)
 {
-	uint64_t per_cluster = tail->cluster / 8, count = 0, groups, used;
-	VMIMG_AUTO(free) uint8_t *raw = NULL;
+	uint64_t per_cluster = tail->cluster / 8, count = 0, groups;
 
-	if (leave_kept(tail, err))
-		return -1;
-	used = tail->next;
-	do { /* the table counts itself, and may enter groups of its own */
+	if (tail->table && vmimg_div_up(tail->next, tail->group_len) <= per_cluster)
+		return 1;
+	do { /* it counts itself, and may enter groups of its own */
 		count++;
-		groups = vmimg_div_up(used + count + vmimg_div_up(count, tail->group_len) + 1,
+		groups = vmimg_div_up(tail->next + count + vmimg_div_up(count, tail->group_len) + 1,
 				 tail->group_len) +
 			1;
 		count = vmimg_max(count, vmimg_div_up(groups, per_cluster));
 	} while (count * per_cluster < groups);
-	if (vmimg_qcow2_tail_clusters(tail, count, table, err) || write_block(tail, err) ||
-		(tail->base_block && write_block_of(tail, tail->base_block,
-					     tail->base / tail->group_len, err)))
-		return -1;
-	groups = vmimg_div_up(tail->next, tail->group_len);
-	raw = vmimg_alloc_array(tail->cluster, 1, err);
+	return count;
+}
+
+/* The cluster set aside, if that is enough; else it is given up for clusters at the tail. */
+static int place_table(
+	struct vmimg_qcow2_tail *tail, uint64_t count, uint64_t *table, struct vmimg_error *err)
+{
+	uint8_t *first = tail->base_block ? tail->base_block : tail->block;
+
+	*table = tail->table * tail->cluster;
+	if (tail->table && count == 1)
+		return 0;
+	if (tail->table)
+		vmimg_qcow2_set_refcount(first, tail->table, tail->refcount_order, 0);
+	return vmimg_qcow2_tail_clusters(tail, count, table, err);
+}
+
+static int write_table(
+	struct vmimg_qcow2_tail *tail, uint64_t count, uint64_t table, struct vmimg_error *err)
+{
+	uint64_t per_cluster = tail->cluster / 8;
+	uint64_t groups = vmimg_div_up(tail->next, tail->group_len);
+	VMIMG_AUTO(free) uint8_t *raw = vmimg_alloc_array(tail->cluster, 1, err);
+
 	if (!raw)
 		return -1;
 	for (uint64_t c = 0; c < count; c++) {
@@ -260,9 +282,25 @@ int vmimg_qcow2_tail_finish(
 		for (uint64_t i = 0; i < per_cluster && c * per_cluster + i < groups; i++)
 			vmimg_put_be64(raw + i * 8,
 				block_cluster(tail, c * per_cluster + i) * tail->cluster);
-		if (vmimg_io_pwrite(tail->io, raw, tail->cluster, *table + c * tail->cluster, err))
+		if (vmimg_io_pwrite(tail->io, raw, tail->cluster, table + c * tail->cluster, err))
 			return -1;
 	}
+	return 0;
+}
+
+int vmimg_qcow2_tail_finish(
+	struct vmimg_qcow2_tail *tail, uint64_t *table, uint32_t *clusters, struct vmimg_error *err)
+{
+	uint64_t count;
+
+	if (leave_kept(tail, err))
+		return -1;
+	count = table_clusters(tail);
+	if (place_table(tail, count, table, err) || write_block(tail, err) ||
+		(tail->base_block && write_block_of(tail, tail->base_block,
+					     tail->base / tail->group_len, err)) ||
+		write_table(tail, count, *table, err))
+		return -1;
 	*clusters = (uint32_t)count;
 	return 0;
 }

@@ -2,9 +2,10 @@
 /*
  * A QCOW2 file being written from front to back. Space is only ever taken at the tail. The
  * refcounts of a stretch of clusters (a group: as many as one refcount block counts) are kept in
- * memory while the tail is in it, and written when the tail leaves; the block lies in the first
- * cluster of its group (the second in group 0, behind the header), so that the refcount table is
- * known at the end without having been kept. Tables in a row may cover the beginnings of groups,
+ * memory while the tail is in it, and written when the tail leaves (of group 0 at the end); the block
+ * lies in the first cluster of its group (the third in group 0, behind the header and the refcount
+ * table), so that the refcount table is known at the end without having been kept. A table of more
+ * than one cluster lies at the end, and the cluster set aside for it is left free. Tables in a row may cover the beginnings of groups,
  * whose blocks then follow behind the table. Where the tail begins behind data that was there
  * before (an adopted disk), the blocks of groups of that data lie in the tail, where it happened to
  * be when the group was passed.
@@ -28,9 +29,11 @@ struct vmimg_qcow2_tail {
 	} stretches[3];                /* L1 table, LUKS header, refcount table */
 	unsigned stretch_count;
 	uint8_t *block; /* the refcounts of the group that next - 1 is in: one cluster */
-	/* Of a file that has data before the tail begins: */
-	uint64_t base;       /* the first cluster of the tail, its group's block; else 1 */
+	uint64_t table; /* the cluster set aside for the refcount table; 0: none */
+	uint64_t base;  /* the cluster of the first group's block: behind the table, or the first of
+			 * the tail of a file that has data before it */
 	uint8_t *base_block; /* the refcounts of that group, when the tail has left it; else NULL */
+	/* Of a file that has data before the tail begins: */
 	uint64_t *low;       /* of the groups before: the cluster of each one's block; 0: none */
 	uint8_t *kept;       /* the refcounts of the group among those that is being passed */
 	uint64_t kept_group; /* which */
