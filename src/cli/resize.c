@@ -200,6 +200,34 @@ static int try_tables(
 	return make_tables(args, disk, size, &t, err);
 }
 
+/* Where a backing file that is larger would show through behind the disk's old end, whole blocks can
+ * be hidden: the one in which the disk ends has to be the image's own before. */
+static int own_last_block(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *view = vmimg_view_open(disk, err);
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *stage = NULL;
+	size_t len = (size_t)(disk->size % disk->block);
+	VMIMG_AUTO(free) uint8_t *bytes = vmimg_alloc_array(len, 1, err);
+
+	if (!view || !bytes || !(stage = vmimg_stage_open(view, err)))
+		return -1;
+	return vmimg_io_pread(view, bytes, len, disk->size - len, err) ||
+			vmimg_io_pwrite(stage, bytes, len, disk->size - len, err)
+		? -1
+		: vmimg_write_run(disk, stage, err);
+}
+
+static int grow_past_parent(const struct args *args, const char *path, struct cli_image *image,
+	uint64_t size, struct vmimg_error *err)
+{
+	struct vmimg_disk *disk = image->disk;
+
+	if (size <= disk->size || !disk->parent || disk->parent->size <= disk->size ||
+		!disk->block || !(disk->size % disk->block) || !disk->format->edit->update)
+		return 0;
+	return own_last_block(disk, err) ? -1 : reopen(args, path, image, err);
+}
+
 /* Before a disk shrinks, its tables do; after it has grown, they follow. */
 static int resize(const struct args *args, const char *path, struct cli_image *image, uint64_t size,
 	struct vmimg_error *err)
@@ -207,6 +235,8 @@ static int resize(const struct args *args, const char *path, struct cli_image *i
 	bool shrinks = size < image->disk->size;
 
 	if (changes_tables(args) && shrinks && fit_tables(args, path, image, size, err))
+		return -1;
+	if (grow_past_parent(args, path, image, size, err))
 		return -1;
 	if (size != image->disk->size && image->disk->format->edit->resize(image->disk, size, err))
 		return -1;

@@ -46,6 +46,20 @@ def test_snapshots(t):
             equal(vmimg_ok("snapshot", "list", "--json", path).json()["snapshots"], [], "snapshots")
 
 
+def test_machine_state(t):
+    """A saved machine's state lies behind the disk's end, and comes back with its snapshot."""
+    path, _ = make(t, [])
+    qemu.io(path, "write -b -P 17 1T 4k")
+    vmimg_ok("snapshot", "create", path, "saved")
+    sound(path, "create")
+    check("failed" in run("qemu-io", "-c", "read -b -P 17 1T 4k", path).text, "the state was not set aside")
+    vmimg_ok("snapshot", "apply", path, "saved")
+    sound(path, "apply")
+    qemu.io(path, "read -b -P 17 1T 4k")
+    vmimg_ok("snapshot", "delete", path, "saved")
+    sound(path, "delete")
+
+
 def test_sizes(t):
     for options in VARIANTS:
         with t.sub(" ".join(options) or "plain"):

@@ -61,7 +61,7 @@ static int set_names(
 	c->backing_name = !backing ? c->backing_name : *backing ? backing : NULL;
 	/* the format stated before is of the file before */
 	if (format || backing)
-		c->backing_format = format;
+		c->backing_format = vmimg_qcow2_format_name(format);
 	return vmimg_qcow2_check_names(c, err);
 }
 

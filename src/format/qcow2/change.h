@@ -37,6 +37,10 @@ struct vmimg_qcow2_change {
 	uint64_t hint;                    /* no cluster before this one is free */
 	struct vmimg_qcow2_header header; /* as it shall be */
 	uint64_t cut;  /* the rest of the cluster that this is in reads as zeroes; 0: of none */
+	/* What an unallocated place in there would show of the backing file is hidden by zeroes: whole
+	 * clusters, or subclusters; empty: nothing is. */
+	uint64_t hide_from, hide_to;
+	bool whole;    /* what lies beyond the disk's size, the state of a machine, is kept */
 	bool new_head; /* so shall these, which are borrowed */
 	const char *backing_name, *backing_format, *data_name;
 	bool has_bitmaps;
@@ -116,8 +120,8 @@ int vmimg_qcow2_count_tree(struct vmimg_qcow2_change *change, uint64_t l1, uint3
 /*
  * Makes the active state from the L1 table at from: a table of entries entries in new clusters,
  * with the COPIED flags that the new refcounts ask for, and L2 tables copied where theirs have to
- * change. What lies beyond the disk's size in the new header is dropped. The old table keeps its
- * refcounts.
+ * change. What lies beyond the disk's size in the new header is dropped, unless change->whole. The
+ * old table keeps its refcounts.
  */
 int vmimg_qcow2_rebuild(struct vmimg_qcow2_change *change, uint64_t from, uint32_t from_entries,
 	uint32_t entries, struct vmimg_error *err) VMIMG_CHECKED;

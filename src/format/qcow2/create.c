@@ -135,6 +135,12 @@ static int read_wish(const struct vmimg_create *create, struct wish *wish, struc
 		: 0;
 }
 
+/* QEMU counts a disk in sectors, and would leave out what follows the last whole one. */
+static uint64_t disk_size(const struct vmimg_create *create)
+{
+	return vmimg_align_up(create->size, VMIMG_SECTOR);
+}
+
 static void fill_header(
 	struct vmimg_qcow2_sink *s, const struct vmimg_create *create, const struct wish *wish)
 {
@@ -143,7 +149,7 @@ static void fill_header(
 	h->magic = QCOW2_MAGIC;
 	h->version = wish->version;
 	h->cluster_bits = vmimg_log2(wish->cluster);
-	h->size = create->size;
+	h->size = disk_size(create);
 	h->refcount_order = wish->refcount_order;
 	h->compression_type = wish->zstd ? QCOW2_COMPRESSION_ZSTD : QCOW2_COMPRESSION_ZLIB;
 	h->incompatible = (wish->zstd ? QCOW2_INCOMPATIBLE_COMPRESSION : 0) |
@@ -166,8 +172,9 @@ static void fill_sink(
 	uint32_t chunk = create->compress && granule >= 65536 ? granule : CHUNK;
 
 	s->sink = (struct vmimg_sink){ .ops = &vmimg_qcow2_sink_ops,
-		.size = create->size,
+		.size = disk_size(create),
 		.granule = granule,
+		.unit = wish->cluster,
 		.chunk = chunk > granule ? chunk : granule,
 		.keeps_absent = create->parent_name,
 		.splits_zeroes = wish->prealloc != PREALLOC_FULL,
@@ -188,7 +195,7 @@ static int take_names(struct vmimg_qcow2_sink *s, const struct vmimg_create *cre
 	if (create->parent_name && !(s->backing_name = vmimg_strdup(create->parent_name, err)))
 		return -1;
 	if (create->parent_name && create->parent_format &&
-		!(s->backing_format = vmimg_strdup(create->parent_format, err)))
+		!(s->backing_format = vmimg_strdup(vmimg_qcow2_format_name(create->parent_format), err)))
 		return -1;
 	if (!wish->data_file) {
 		s->data = vmimg_io_ref(s->io);
@@ -286,7 +293,9 @@ int vmimg_qcow2_measure(
 
 	if (read_wish(create, &wish, err))
 		return -1;
-	whole = vmimg_div_up(create->size, wish.cluster);
+	if (wish.prealloc >= PREALLOC_FALLOC)
+		data = create->size;
+	whole = vmimg_div_up(disk_size(create), wish.cluster);
 	entries = vmimg_align_up(whole, wish.cluster / (wish.extended ? 16 : 8));
 	tables = entries / (wish.cluster / (wish.extended ? 16 : 8));
 	clusters = 1 + tables +

@@ -154,6 +154,7 @@ static int do_apply(struct vmimg_qcow2_change *c, const struct request *r, struc
 	if (find(c, r->name, &s, err))
 		return -1;
 	c->header.size = s->extra.disk_size ? s->extra.disk_size : q->header.size;
+	c->whole = true; /* a machine that was saved with it is loaded from the active state */
 	entries = (uint32_t)vmimg_max(vmimg_qcow2_l1_entries(q, c->header.size), s->entry.l1_size);
 	/* first up, then down: what both states use never comes to nothing */
 	if (vmimg_qcow2_resize_bitmaps(c, true, err) ||

@@ -26,7 +26,7 @@ int vmimg_qcow2_set_parent(
 
 	c.new_head = true;
 	c.backing_name = parent ? parent->name : NULL;
-	c.backing_format = parent ? parent->format : NULL;
+	c.backing_format = parent ? vmimg_qcow2_format_name(parent->format) : NULL;
 	if (!failed)
 		failed = vmimg_qcow2_check_names(&c, err) || vmimg_qcow2_change_commit(&c, err);
 	vmimg_qcow2_change_done(&c);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of this room share. The format is described in doc/formats/qcow2.md. */
 #pragma once
+#include <string.h>
 #include "disk/disk.h"
 #include "disk/luks.h"
 #include "disk/report.h"
@@ -61,6 +62,12 @@ struct vmimg_qcow2 {
 	size_t snapshot_count;
 	struct vmimg_qcow2_bitmap_place *bitmap_places; /* one for each of disk->bitmaps */
 };
+
+/* A format as the header names it, by QEMU's drivers; NULL: NULL. */
+static inline const char *vmimg_qcow2_format_name(const char *format)
+{
+	return format && !strcmp(format, "vhd") ? "vpc" : format;
+}
 
 static inline struct vmimg_qcow2 *vmimg_qcow2_of(const struct vmimg_disk *disk)
 {

@@ -111,9 +111,10 @@ int vmimg_qcow2_check_resize(const struct vmimg_disk *disk, uint64_t size, struc
 		return vmimg_fail(err, VMIMG_EREFUSED,
 			"whether the backing file would show through is not known: "
 			"let it be opened (--refs)");
-	if (grows && disk->parent && disk->parent->size > disk->size)
+	if (grows && disk->parent && disk->parent->size > disk->size && q->header.version == 2)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"the backing file is larger (%" PRIu64 " bytes), and would show through",
+			"the backing file is larger (%" PRIu64
+			" bytes), and would show through: compat=0.10 cannot hide it",
 			disk->parent->size);
 	return 0;
 }
@@ -130,6 +131,7 @@ static int state_sizes(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 int vmimg_qcow2_change_size(struct vmimg_qcow2_change *c, uint64_t size, struct vmimg_error *err)
 {
 	const struct vmimg_qcow2 *q = c->q;
+	const struct vmimg_disk *parent = c->disk->parent;
 	uint32_t entries = vmimg_qcow2_l1_entries(q, size);
 	bool grows = size > q->header.size;
 
@@ -140,10 +142,14 @@ int vmimg_qcow2_change_size(struct vmimg_qcow2_change *c, uint64_t size, struct 
 	c->header.size = size;
 	c->cut = vmimg_min(size, q->header.size);
 	c->cut = c->cut % q->cluster && !q->external ? c->cut : 0;
+	if (grows && parent && parent->size > q->header.size) {
+		c->hide_from = q->header.size;
+		c->hide_to = vmimg_min(size, parent->size);
+	}
 	if ((grows && q->external && fit_outside(q, q->header.size, size, err)) ||
 		vmimg_qcow2_resize_bitmaps(c, false, err))
 		return -1;
-	if (!c->cut && grows && entries <= q->header.l1_size)
+	if (!c->cut && !c->hide_to && grows && entries <= q->header.l1_size)
 		return 0; /* the table reaches far enough as it is */
 	if (vmimg_qcow2_rebuild(c, q->header.l1_offset, q->header.l1_size, entries, err))
 		return -1;

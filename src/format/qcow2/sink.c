@@ -308,5 +308,6 @@ const struct vmimg_sink_ops vmimg_qcow2_sink_ops = {
 	.place = qcow2_place,
 	.finish = qcow2_finish,
 	.carry_bitmaps = vmimg_qcow2_carry_bitmaps,
+	.measure_bitmaps = vmimg_qcow2_measure_bitmaps,
 	.close = qcow2_sink_close,
 };

@@ -36,5 +36,7 @@ extern const struct vmimg_sink_ops vmimg_qcow2_sink_ops;
 /* sink_bitmaps.c */
 int vmimg_qcow2_carry_bitmaps(
 	struct vmimg_sink *sink, struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
+bool vmimg_qcow2_measure_bitmaps(
+	const struct vmimg_sink *sink, const struct vmimg_disk *disk, uint64_t *bytes);
 /* sink_header.c: the header cluster, written last. */
 int vmimg_qcow2_write_header(struct vmimg_qcow2_sink *s, struct vmimg_error *err) VMIMG_CHECKED;

@@ -95,3 +95,24 @@ int vmimg_qcow2_carry_bitmaps(
 		return -1;
 	return vmimg_io_pwrite(s->io, directory, len, s->bitmaps.directory, err);
 }
+
+bool vmimg_qcow2_measure_bitmaps(
+	const struct vmimg_sink *sink, const struct vmimg_disk *disk, uint64_t *bytes)
+{
+	const struct vmimg_qcow2_sink *s = (const struct vmimg_qcow2_sink *)sink;
+	uint64_t directory = 0, clusters = 0;
+
+	if (s->header.version < 3)
+		return false;
+	for (size_t i = 0; i < disk->bitmap_count; i++) {
+		const struct vmimg_bitmap *bitmap = &disk->bitmaps[i];
+		uint64_t bits = vmimg_div_up(bitmap->bits, (uint64_t)s->cluster * 8);
+
+		if (bitmap->in_use)
+			continue;
+		clusters += bits + vmimg_div_up(bits * 8, s->cluster);
+		directory += vmimg_align_up(24U + strlen(bitmap->name), 8);
+	}
+	*bytes = (clusters + vmimg_div_up(directory, s->cluster)) * s->cluster;
+	return true;
+}

@@ -135,7 +135,7 @@ static int cut_l2(
 		if (c->cut > at && c->cut - at < c->q->cluster &&
 			vmimg_qcow2_clear_rest(c, raw, at, err))
 			return -1;
-		if (at >= c->header.size && drop_entry(c, raw, err))
+		if (at >= c->header.size && !c->whole && drop_entry(c, raw, err))
 			return -1;
 	}
 	return 0;
@@ -160,6 +160,39 @@ static int set_flags(struct vmimg_qcow2_change *c, uint8_t *l2, struct vmimg_err
 }
 
 /* ---- a new tree ---- */
+
+static bool hides(const struct vmimg_qcow2_change *c, uint64_t guest, uint64_t len)
+{
+	return guest < c->hide_to && guest + len > c->hide_from;
+}
+
+/* Subclusters that are neither there nor zeroes yet. */
+static void hide_subclusters(const struct vmimg_qcow2_change *c, uint8_t *raw, uint64_t guest)
+{
+	uint32_t unit = c->q->cluster / QCOW2_SUBCLUSTERS;
+	uint64_t bits = vmimg_get_be64(raw + 8);
+
+	for (unsigned i = 0; i < QCOW2_SUBCLUSTERS; i++)
+		if (guest + i * unit >= c->hide_from && !(bits >> i & 1))
+			bits |= UINT64_C(1) << (i + 32);
+	vmimg_put_be64(raw + 8, bits);
+}
+
+/* Of an L2 table whose first entry is for guest. */
+static void hide_l2(const struct vmimg_qcow2_change *c, uint8_t *l2, uint64_t guest)
+{
+	for (uint64_t i = 0; i < UINT64_C(1) << c->q->l2_bits; i++) {
+		uint8_t *raw = l2 + i * entry_size(c->q);
+		uint64_t at = guest + i * c->q->cluster, entry = vmimg_get_be64(raw);
+
+		if (!hides(c, at, c->q->cluster) || entry & QCOW2_COMPRESSED)
+			continue;
+		if (c->q->extended)
+			hide_subclusters(c, raw, at);
+		else if (at >= c->hide_from && !(entry & QCOW2_OFFSET))
+			vmimg_put_be64(raw, entry | QCOW2_ZERO);
+	}
+}
 
 #define BEHIND (1U << 20)
 
@@ -202,15 +235,17 @@ static int rebuild_entry(struct tree *t, uint8_t *raw, uint64_t guest, struct vm
 	uint64_t at = vmimg_get_be64(raw) & QCOW2_OFFSET, refs;
 	struct vmimg_qcow2_change *c = t->c;
 
-	if (!at)
+	if (!at && !hides(c, guest, (uint64_t)c->q->cluster << c->q->l2_bits))
 		return 0;
-	if (vmimg_qcow2_read_l2(c, at, t->old, err))
+	memset(t->old, 0, c->q->cluster);
+	if (at && vmimg_qcow2_read_l2(c, at, t->old, err))
 		return -1;
 	memcpy(t->l2, t->old, c->q->cluster);
 	if (cut_l2(c, t->l2, guest, err) || set_flags(c, t->l2, err))
 		return -1;
+	hide_l2(c, t->l2, guest);
 	if (memcmp(t->l2, t->old, c->q->cluster)) {
-		if (vmimg_qcow2_change_count(c, at, c->q->cluster, -1, err) ||
+		if ((at && vmimg_qcow2_change_count(c, at, c->q->cluster, -1, err)) ||
 			vmimg_qcow2_change_take(c, 1, &at, err) || write_l2(t, at, err))
 			return -1;
 	}
@@ -261,7 +296,7 @@ static int rebuild_all(struct tree *t, const uint8_t *l1, uint8_t *new, uint32_t
 
 	for (uint64_t n = 0; n < count; n++) {
 		uint64_t i = (first + n) % count, guest = i * covers;
-		bool beyond = i >= entries || guest >= t->c->header.size;
+		bool beyond = i >= entries || (guest >= t->c->header.size && !t->c->whole);
 
 		if (beyond && i < entries)
 			memset(new + i * 8, 0, 8);
@@ -269,6 +304,9 @@ static int rebuild_all(struct tree *t, const uint8_t *l1, uint8_t *new, uint32_t
 			   : rebuild_entry(t, new + i * 8, guest, err))
 			return -1;
 	}
+	for (uint64_t i = count; i < entries; i++)
+		if (rebuild_entry(t, new + i * 8, i * covers, err))
+			return -1;
 	return write_behind(t, err);
 }
 
