@@ -11,6 +11,7 @@ struct cli_convert_args {
 	struct cli_size sparse; /* -S */
 	const char *digest;     /* --digest: an algorithm */
 	bool bitmaps;           /* --bitmaps: asked for by name */
+	bool salvage;           /* what cannot be read becomes zeroes */
 	bool keep_chain;
 	bool in_place; /* --in-place: the data stays where it is */
 	bool into;     /* with target.in_place: what DST has elsewhere stays, and window.pad is where

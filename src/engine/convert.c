@@ -241,6 +241,29 @@ static int take_packed(struct job *job, struct worker *w, const struct vmimg_dea
 	return 0;
 }
 
+/* What was not read as a whole is read sector by sector, as far as it goes. */
+static void read_parts(const struct vmimg_convert *convert, struct worker *w)
+{
+	struct vmimg_chunk *chunk = &w->chunk;
+	struct vmimg_error why = { 0 };
+	size_t there, step, bad = 0;
+
+	for (size_t at = 0; at < chunk->len; at += step) {
+		step = vmimg_min(VMIMG_SECTOR, (size_t)chunk->len - at);
+		if (read_padded(w, convert->disk, chunk->data + at, step, chunk->guest + at, &there,
+			    &why)) {
+			memset(chunk->data + at, 0, step);
+			bad += step;
+		} else if (bad) {
+			convert->unread(convert->unread_ctx, chunk->guest + at - bad, bad, &why);
+			bad = 0;
+		}
+	}
+	if (bad)
+		convert->unread(
+			convert->unread_ctx, chunk->guest + chunk->len - bad, bad, &why);
+}
+
 /* The guest's bytes of the chunk; past the disk's end, where the sink is larger, zeroes. */
 static int read_data(struct job *job, struct worker *w, struct vmimg_error *err)
 {
@@ -248,8 +271,12 @@ static int read_data(struct job *job, struct worker *w, struct vmimg_error *err)
 	size_t len;
 
 	if (read_padded(w, job->convert->disk, chunk->data, (size_t)chunk->len, chunk->guest, &len,
-		    err))
-		return -1;
+		    err)) {
+		if (!job->convert->unread)
+			return -1;
+		read_parts(job->convert, w);
+		len = (size_t)chunk->len;
+	}
 	atomic_fetch_add_explicit(&job->read, len, memory_order_relaxed);
 	return 0;
 }
@@ -389,6 +416,7 @@ int vmimg_convert_run(const struct vmimg_convert *convert, struct vmimg_converte
 		sink->clone_io && vmimg_io_can_clone(sink->clone_io, convert->disk->io);
 	vmimg_source_init(&source, convert->disk, sink->granule, sink->chunk);
 	source.end = sink->size;
+	source.fill = convert->fill;
 	/* what a disk without a parent lacks is zero, and must hide what lies below the sink */
 	source.keep_absent = sink->keeps_absent && (convert->disk->parent || convert->layer);
 	vmimg_overlap_init(&overlap, convert->disk);

@@ -26,6 +26,11 @@ struct vmimg_convert {
 	bool repack;             /* pack again what is packed already in the sink's codec */
 	bool layer;           /* what the disk lacks stays so, even if its parent is not opened */
 	bool keep_zeroes;     /* data that is zero is written all the same (-S 0) */
+	bool fill;            /* so is what is no data at all */
+	/* Told of stretches that cannot be read, which then are zero; from any thread. NULL: that is
+	 * an error. */
+	void (*unread)(void *ctx, uint64_t at, uint64_t len, const struct vmimg_error *why);
+	void *unread_ctx;
 	enum vmimg_only only; /* VMIMG_ALL: into a new image */
 	struct vmimg_disk *against; /* DIFFERENCES: from this one; NULL: from zeroes */
 	struct vmimg_run_how how;

@@ -71,8 +71,9 @@ static enum vmimg_piece_kind kind_of(const struct vmimg_source *source, const st
 {
 	if (run->kind == VMIMG_RUN_ABSENT && source->keep_absent)
 		return VMIMG_PIECE_ABSENT;
-	return run->kind == VMIMG_RUN_ABSENT || run->kind == VMIMG_RUN_ZERO ? VMIMG_PIECE_ZERO
-									    : VMIMG_PIECE_DATA;
+	if (run->kind == VMIMG_RUN_DATA || run->kind == VMIMG_RUN_PACKED || source->fill)
+		return VMIMG_PIECE_DATA;
+	return VMIMG_PIECE_ZERO;
 }
 
 /* How far, from at, stretches of that kind go on. Sets *end, at most limit. */

@@ -15,6 +15,7 @@ struct vmimg_source {
 	uint32_t granule; /* every chunk begins and ends at a multiple, but for the end */
 	uint32_t chunk;   /* bytes of data in a chunk */
 	bool keep_absent; /* tell what the top layer lacks from zeroes */
+	bool fill;        /* zeroes are data */
 	struct vmimg_overlap *overlap; /* told of every run of the disk itself; NULL: nobody asks */
 	pthread_mutex_t lock;          /* guards all below, and the walk over the map */
 	uint64_t next;
