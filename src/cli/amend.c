@@ -91,6 +91,11 @@ static int change(const struct args *args, const char *path, struct vmimg_error 
 	bool sized = vmimg_options_text(list, "size", NULL); /* then the parent matters */
 	const struct vmimg_edit_ops *edit;
 
+	if (args->common.face &&
+		(vmimg_options_text(list, "backing_file", NULL) ||
+			vmimg_options_text(list, "backing_fmt", NULL)))
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"Cannot amend the backing file: 'qemu-img rebase' changes it");
 	if (sized ? cli_change_open(&image, path, &args->common, err)
 		  : cli_change_open_alone(&image, path, &args->common, err))
 		return -1;
@@ -99,7 +104,7 @@ static int change(const struct args *args, const char *path, struct vmimg_error 
 		return cli_change_unsupported(&image, "options that can be amended", err);
 	if (vmimg_options_verify(list, edit->amendable, image.disk->format->name, err) ||
 		edit->amend(image.disk, list, err))
-		return vmimg_within(err, "%s", vmimg_io_name(image.io));
+		return args->common.face ? -1 : vmimg_within(err, "%s", vmimg_io_name(image.io));
 	return 0;
 }
 

@@ -137,6 +137,8 @@ const struct vmimg_resolver *cli_resolver(const struct cli_common *common, enum 
 
 /* Whose name lines on standard error begin with, if it is not vmimg; a constant. */
 void cli_set_program(const char *name);
+/* It is called qemu-img: for what has no struct cli_common at hand. */
+bool cli_is_face(void);
 /* One line on standard error: "vmimg: …". */
 void cli_warn(const char *fmt, ...) VMIMG_PRINTF(1, 2);
 /* Pretty-prints root, and gives it back. A NULL root is a lack of memory. */

@@ -19,6 +19,7 @@ struct outcome {
 	struct vmimg_compared content;
 	bool layout_differs;
 	uint64_t layout_at;
+	uint64_t shorter; /* bytes of the smaller disk */
 };
 
 static int exit_code(enum vmimg_status status)
@@ -62,7 +63,7 @@ static void print_human(const struct outcome *o, bool exact)
 		printf("Strict mode: Image size mismatch!\n");
 		return;
 	}
-	if (o->content.sizes_differ)
+	if (o->content.sizes_differ && (!content_first(o) || o->content.differ_at >= o->shorter))
 		printf("Warning: Image size mismatch!\n");
 	if (content_first(o)) /* qemu-img counts in sectors */
 		printf("Content mismatch at offset %" PRIu64 "!\n",
@@ -103,6 +104,7 @@ static int compare(struct cli_image *a, struct cli_image *b, const struct cli_co
 	int failed;
 
 	cli_progress_begin(&progress, common, common->json);
+	outcome->shorter = vmimg_min(a->disk->size, b->disk->size);
 	failed = vmimg_compare_run(a->disk, b->disk, &how, &outcome->content, err);
 	cli_progress_end(&progress);
 	return failed;

@@ -11,6 +11,7 @@
 #include "disk/report.h"
 #include "engine/convert.h"
 #include "engine/digest.h"
+#include "engine/salvage.h"
 #include "util/text.h"
 
 struct job {
@@ -21,6 +22,8 @@ struct job {
 	struct cli_sources sources;
 	struct vmimg_disk *disk; /* what they are together */
 	struct cli_target target;
+	struct vmimg_salvage salvage; /* between disk and the sources, with --salvage */
+	struct vmimg_lost unread;
 	struct vmimg_converted done;
 	json_t *lost;
 	double seconds;
@@ -77,6 +80,30 @@ static int check_strictly(struct job *job, struct vmimg_error *err)
 	return 0;
 }
 
+static void warn_unread(void *ctx, uint64_t at, uint64_t len, const struct vmimg_error *why)
+{
+	(void)ctx, (void)len;
+	cli_warn("warning: error while reading offset %" PRIu64 ": %s", at, why->text);
+}
+
+/* With --salvage, what the tables have lost is found before anything is read, and read as zeroes. */
+static int survey(struct job *job, struct vmimg_error *err)
+{
+	struct vmimg_run_how how = { .cancel = cli_catch_signals() };
+	struct vmimg_error why = { 0 };
+
+	if (!job->args->salvage)
+		return 0;
+	if (vmimg_survey_run(job->disk, &how, &job->unread, err))
+		return -1;
+	snprintf(why.text, sizeof(why.text), "%s", job->unread.why);
+	for (size_t i = 0; i < job->unread.count && !job->args->common.quiet; i++)
+		warn_unread(NULL, job->unread.ranges[i].at, job->unread.ranges[i].len, &why);
+	vmimg_salvage_init(&job->salvage, job->disk, &job->unread);
+	job->disk = &job->salvage.disk;
+	return 0;
+}
+
 static int open_source(struct job *job, struct vmimg_error *err)
 {
 	const struct cli_common *common = &job->args->common;
@@ -90,9 +117,7 @@ static int open_source(struct job *job, struct vmimg_error *err)
 		    &how, err))
 		return -1;
 	job->disk = cli_sources_disk(&job->sources);
-	if (refuse_same(job, err) || check_strictly(job, err))
-		return -1;
-	return 0;
+	return refuse_same(job, err) || check_strictly(job, err) || survey(job, err) ? -1 : 0;
 }
 
 static int copy(struct job *job, struct vmimg_error *err)
@@ -103,6 +128,8 @@ static int copy(struct job *job, struct vmimg_error *err)
 	struct vmimg_convert convert = { .disk = job->disk,
 		.sink = sink,
 		.keep_zeroes = job->args->sparse.given && !job->args->sparse.bytes,
+		.fill = job->args->sparse.given && !job->args->sparse.bytes,
+		.unread = job->args->salvage ? warn_unread : NULL,
 		.how = { .threads = common->threads,
 			.cancel = cli_catch_signals(),
 			.progress = cli_progress_step,
@@ -145,6 +172,17 @@ static int carry_bitmaps(struct job *job, bool *carries, struct vmimg_error *err
 	return sink->ops->carry_bitmaps(sink, job->disk, err);
 }
 
+static int begin(struct job *job, struct vmimg_error *err)
+{
+	const struct cli_convert_args *args = job->args;
+
+	if (!cli_target_begin(&job->target, &args->target, &args->common, job->disk->size, err))
+		return 0;
+	return args->common.face ? vmimg_within(err, "%s: error while converting %s", job->to,
+					   cli_qemu_name(job->target.format))
+				 : -1;
+}
+
 static int convert(struct job *job, struct vmimg_error *err)
 {
 	const struct cli_convert_args *args = job->args;
@@ -154,8 +192,7 @@ static int convert(struct job *job, struct vmimg_error *err)
 		open_source(job, err))
 		return -1;
 	job->target.source = &job->sources.images[0].files;
-	if (cli_target_begin(&job->target, &args->target, &args->common, job->disk->size, err) ||
-		check_backing(job, err) || carry_bitmaps(job, &carries, err))
+	if (begin(job, err) || check_backing(job, err) || carry_bitmaps(job, &carries, err))
 		return -1;
 	job->lost = cli_lost(job->disk, carries, err);
 	return job->lost && !take_digest(job, err) ? copy(job, err) : -1;
@@ -315,9 +352,14 @@ int cli_convert_run(const struct cli_call *call, struct vmimg_error *err)
 		return vmimg_fail(err, VMIMG_EINVAL,
 			args->common.face ? "Must specify image file name"
 					  : "it takes SRC and DST");
-	if (cli_target_split_options(&args->target, NULL, err))
+	if (args->common.face && args->target.in_place && args->target.options.list.count)
+		return vmimg_fail(
+			err, VMIMG_EINVAL, "-o has no effect when skipping image creation");
+	if (cli_target_split_options(&args->target, NULL, err) ||
+		(args->common.face &&
+			cli_target_face_options(&args->target, job.target.format, err)))
 		result = -1;
-	else if (args->keep_chain)
+	else if (cli_target_drop_options(&args->target), args->keep_chain)
 		result = keep_chain(&job, err);
 	else if (args->target.in_place && !is_plain(&job))
 		result = lay(&job, err);
@@ -325,6 +367,7 @@ int cli_convert_run(const struct cli_call *call, struct vmimg_error *err)
 		result = convert(&job, err) ? -1 : report(&job, err);
 	cli_target_close(&job.target);
 	cli_sources_close(&job.sources);
+	vmimg_lost_done(&job.unread);
 	vmimg_options_done(&args->target.options.list);
 	json_decref(job.lost);
 	return result;
@@ -366,7 +409,7 @@ static const struct cli_option options[] = {
 		offsetof(struct cli_convert_args, snapshot) },
 	{ 'n', NULL, NULL, "write into DST as it is, a device or an image", cli_set_flag,
 		offsetof(struct cli_convert_args, target.in_place) },
-	{ 'S', NULL, "SIZE", "0: write zeroes that SRC has as data; any other size has no effect",
+	{ 'S', NULL, "SIZE", "0: all of DST is data, zeroes as well; any other size has no effect",
 		set_sparse, offsetof(struct cli_convert_args, sparse) },
 	{ 'W', NULL, NULL, "accepted, and without effect: writes are always out of order",
 		cli_set_nothing, 0 },
@@ -378,6 +421,8 @@ static const struct cli_option options[] = {
 	{ 0, "keep-chain", NULL,
 		"every layer becomes a file of its own beside DST, and they are linked",
 		cli_set_flag, offsetof(struct cli_convert_args, keep_chain) },
+	{ 0, "salvage", NULL, "what cannot be read becomes zeroes, with a warning", cli_set_flag,
+		offsetof(struct cli_convert_args, salvage) },
 	{ 0, "bitmaps", NULL, NULL, cli_set_flag, offsetof(struct cli_convert_args, bitmaps) },
 	{ 0, "rate", "SIZE", NULL, cli_set_size, offsetof(struct cli_convert_args, common.rate) },
 	{ 0, "skip", "SIZE", NULL, set_skip, offsetof(struct cli_convert_args, window.skip) },

@@ -5,6 +5,7 @@
 #include "cli/face/formatting.h"
 #include "cli/target.h"
 #include "engine/blank.h"
+#include "util/num.h"
 #include "util/text.h"
 #include <string.h>
 
@@ -24,8 +25,8 @@ static int choose_size(const struct cli_call *call, const struct cli_target *tar
 		return 0;
 	if (!target->parent.disk)
 		return vmimg_fail(err, VMIMG_EINVAL,
-			"a size is missing, or a backing file to "
-			"take it from");
+			cli_is_face() ? "Image creation needs a size parameter"
+				      : "a size is missing, or a backing file to take it from");
 	size->bytes = target->parent.disk->size;
 	return 0;
 }
@@ -37,14 +38,40 @@ static int check_size(uint64_t size, const struct cli_common *common, struct vmi
 	return vmimg_fail(err, VMIMG_ELIMIT, "%" PRIu64 " bytes are over --max-virtual-size", size);
 }
 
+/* A caller of qemu-img sees what was understood, whether or not it can be done. */
+static int show(const struct args *args, const struct cli_target *target, uint64_t size,
+	struct vmimg_error *err)
+{
+	if (!args->common.face || args->common.quiet)
+		return 0;
+	face_print_formatting(target, &args->target, size);
+	return cli_flush(err);
+}
+
+static int prepare(const struct cli_call *call, struct cli_target *target, struct cli_size *size,
+	struct vmimg_error *err)
+{
+	struct args *args = call->args;
+
+	if (args->common.face && cli_target_face_options(&args->target, target->format, err))
+		return -1;
+	if (cli_target_open(target, call->words[0], &args->target, &args->common, err) ||
+		choose_size(call, target, size, err) ||
+		check_size(size->bytes, &args->common, err) ||
+		show(args, target, size->bytes, err))
+		return -1;
+	cli_target_drop_options(&args->target);
+	if (args->common.face && !strcmp(target->format->name, "raw"))
+		size->bytes = vmimg_align_up(size->bytes, 512); /* as it is seen by a guest */
+	return 0;
+}
+
 static int make(const struct cli_call *call, struct cli_target *target, struct cli_size *size,
 	struct vmimg_error *err)
 {
 	const struct args *args = call->args;
 
-	if (cli_target_open(target, call->words[0], &args->target, &args->common, err) ||
-		choose_size(call, target, size, err) ||
-		check_size(size->bytes, &args->common, err) ||
+	if (prepare(call, target, size, err) ||
 		cli_target_begin(target, &args->target, &args->common, size->bytes, err) ||
 		vmimg_blank_run(target->sink, err))
 		return -1;
@@ -58,9 +85,7 @@ static int print_made(const struct args *args, const struct cli_target *target, 
 	json_t *root;
 
 	vmimg_escape(name, sizeof(name), target->path, strlen(target->path));
-	if (args->common.face && !args->common.quiet)
-		face_print_formatting(target, &args->target, size);
-	else if (!args->common.json && !args->common.quiet)
+	if (!args->common.json && !args->common.quiet && !args->common.face)
 		printf("Created %s, format %s, %" PRIu64 " bytes\n", name, target->format->name,
 			size);
 	if (!args->common.json)
@@ -90,10 +115,10 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	}
 	if (!call->count)
 		return vmimg_fail(err, VMIMG_EINVAL, "the name of the new image is missing");
-	result = cli_target_split_options(&args->target, &size, err) ||
-			make(call, &target, &size, err)
-		? -1
-		: print_made(args, &target, size.bytes, err);
+	if (cli_target_split_options(&args->target, &size, err) || make(call, &target, &size, err))
+		result = args->common.face ? vmimg_within(err, "%s", call->words[0]) : -1;
+	else
+		result = print_made(args, &target, size.bytes, err);
 	vmimg_options_done(&args->target.options.list);
 	return result;
 }

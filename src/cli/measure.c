@@ -18,13 +18,29 @@ static int print_measured(const struct vmimg_measured *measured, bool json, stru
 	if (!json) {
 		printf("required size: %" PRIu64 "\nfully allocated size: %" PRIu64 "\n",
 			measured->required, measured->full);
+		if (measured->carries)
+			printf("bitmaps size: %" PRIu64 "\n", measured->bitmaps);
 		return CLI_OK;
 	}
 	root = json_object();
 	vmimg_json_uint(root, "required", measured->required);
 	vmimg_json_uint(root, "fully-allocated", measured->full);
+	if (measured->carries)
+		vmimg_json_uint(root, "bitmaps", measured->bitmaps);
 	json_object_set_new(root, "schema", json_string("vmimg.measure/1"));
 	return cli_print_json(stdout, root, err);
+}
+
+static int fail_words(const struct cli_call *call, struct vmimg_error *err)
+{
+	const struct args *args = call->args;
+	const char *text = call->count ? "--size N cannot be used together with a filename."
+		: args->common.format || args->snapshot
+		? "--image-opts, -f, and -l require a filename argument."
+		: "Either --size N or one filename must be specified.";
+
+	return vmimg_fail(err, VMIMG_EINVAL, "%s",
+		args->common.face ? text : "it takes either IMAGE or --size");
 }
 
 static int measure(
@@ -40,7 +56,7 @@ static int measure(
 	struct vmimg_measured measured;
 
 	if ((call->count == 1) == args->size.given)
-		return vmimg_fail(err, VMIMG_EINVAL, "it takes either IMAGE or --size");
+		return fail_words(call, err);
 	if (cli_target_split_options(&args->target, NULL, err))
 		return -1;
 	if (call->count && cli_image_open(&image, call->words[0], &args->common, &how, err))

@@ -13,6 +13,11 @@ void cli_set_program(const char *name)
 	program = name;
 }
 
+bool cli_is_face(void)
+{
+	return !strcmp(program, "qemu-img");
+}
+
 void cli_warn(const char *fmt, ...)
 {
 	char text[400];

@@ -117,8 +117,9 @@ static int check_ability(const struct cli_image *image, bool unsafe, const struc
 	return cli_change_unsupported(image, "changing of the parent in place", err);
 }
 
+/* *identity: the image knows its parent by more than a name. */
 static int rebase(const char *path, const struct cli_rebase *to, struct cli_image *parent,
-	const struct cli_common *common, struct vmimg_error *err)
+	bool *identity, const struct cli_common *common, struct vmimg_error *err)
 {
 	VMIMG_AUTO(cli_image_close) struct cli_image image = { 0 };
 
@@ -127,6 +128,7 @@ static int rebase(const char *path, const struct cli_rebase *to, struct cli_imag
 		return -1;
 	if (check_ability(&image, to->unsafe, to, common, err))
 		return -1;
+	*identity = image.disk->format->identity;
 	if (to->unsafe)
 		return 0;
 	cli_image_warn(&image, common);
@@ -137,13 +139,13 @@ static int rebase(const char *path, const struct cli_rebase *to, struct cli_imag
 	return take_in(&image, parent->disk, common, err);
 }
 
-/* An unsafe one takes the new parent's identity where it can be had. */
-static void look_at_new(const char *path, const struct cli_rebase *to, struct cli_image *parent,
-	const struct cli_common *common)
+/* An unsafe one takes the new parent's identity, or format, where that is needed and can be had. */
+static void look_at_new(const char *path, const struct cli_rebase *to, bool identity,
+	struct cli_image *parent, const struct cli_common *common)
 {
 	struct vmimg_error unused;
 
-	if (to->unsafe && *to->name &&
+	if (to->unsafe && *to->name && (identity || !to->format) &&
 		cli_open_parent(parent, path, to->name, to->format, common, &unused))
 		cli_image_close(parent);
 }
@@ -152,10 +154,11 @@ int cli_rebase_to(const char *path, const struct cli_rebase *to, const struct cl
 	struct vmimg_error *err)
 {
 	VMIMG_AUTO(cli_image_close) struct cli_image parent = { 0 };
+	bool identity;
 
-	if (check_words(to, common, err) || rebase(path, to, &parent, common, err))
+	if (check_words(to, common, err) || rebase(path, to, &parent, &identity, common, err))
 		return -1;
-	look_at_new(path, to, &parent, common);
+	look_at_new(path, to, identity, &parent, common);
 	return set_parent(path, to, &parent, common, err);
 }
 

@@ -70,6 +70,15 @@ static int change_external(const char *filename, enum act act, const char *name,
 				: cli_external_delete(filename, name, common, err);
 }
 
+static int fail_act(const struct cli_image *image, enum act act, const char *name,
+	const struct cli_common *common, struct vmimg_error *err)
+{
+	static const char *const words[] = { "list", "create", "apply", "delete" };
+
+	return common->face ? vmimg_within(err, "Could not %s snapshot '%.60s'", words[act], name)
+			    : vmimg_within(err, "%s", vmimg_io_name(image->io));
+}
+
 static int change(const char *filename, enum act act, const char *name, const struct args *args,
 	struct vmimg_error *err)
 {
@@ -85,7 +94,7 @@ static int change(const char *filename, enum act act, const char *name, const st
 	if (!image.disk->format->edit || !image.disk->format->edit->snapshot_create)
 		return cli_change_unsupported(&image, "internal snapshots", err);
 	if (act_on(image.disk, act, name, err))
-		return vmimg_within(err, "%s", vmimg_io_name(image.io));
+		return fail_act(&image, act, name, common, err);
 	return CLI_OK;
 }
 

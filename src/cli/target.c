@@ -2,12 +2,14 @@
 /* Getting a new image ready to be filled, and giving it its name. */
 #include "cli/target.h"
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "io/file.h"
 #include "util/limits.h"
+#include "util/num.h"
 
 const struct vmimg_format *cli_target_format(
 	const char *name, const char *path, struct vmimg_error *err)
@@ -17,7 +19,12 @@ const struct vmimg_format *cli_target_format(
 
 	if (format && format->create)
 		return format;
-	if (format)
+	if (cli_is_face() && name)
+		vmimg_fail(err, VMIMG_EINVAL,
+			format ? "Format driver '%.40s' does not support image creation"
+			       : "Unknown file format '%.40s'",
+			name);
+	else if (format)
 		vmimg_fail(err, VMIMG_EINVAL, "format %s can be read, not written", format->name);
 	else if (name)
 		vmimg_fail(err, VMIMG_EINVAL, "unknown format '%.40s' (vmimg formats lists them)",
@@ -91,6 +98,32 @@ int cli_target_split_options(
 	return bytes ? cli_set_length(size, bytes, err) : 0;
 }
 
+static const char *const below[] = { "nocow", "extent_size_hint" };
+
+static bool is_below(const char *key)
+{
+	return !strcmp(key, below[0]) || !strcmp(key, below[1]);
+}
+
+int cli_target_face_options(const struct cli_target_args *args, const struct vmimg_format *format,
+	struct vmimg_error *err)
+{
+	const struct vmimg_options *list = &args->options.list;
+
+	for (size_t i = 0; i < list->count; i++)
+		if (!is_below(list->items[i].key) &&
+			!vmimg_options_find(format->options, list->items[i].key))
+			return vmimg_fail(
+				err, VMIMG_EINVAL, "Invalid parameter '%.40s'", list->items[i].key);
+	return 0;
+}
+
+void cli_target_drop_options(struct cli_target_args *args)
+{
+	for (size_t i = 0; cli_is_face() && i < VMIMG_ARRAY_LEN(below); i++)
+		(void)take_option(&args->options.list, below[i]);
+}
+
 char *cli_path_beside(const char *path, const char *name, struct vmimg_error *err)
 {
 	const char *slash = strrchr(path, '/');
@@ -143,8 +176,9 @@ static int open_parent(struct cli_target *target, const struct cli_target_args *
 			: 0;
 	if (!format)
 		return vmimg_fail(err, VMIMG_EINVAL,
-			"the format of the backing file must be stated with -F: it is not guessed "
-			"later either");
+			cli_is_face() ? "Backing file specified without backing format"
+				      : "the format of the backing file must be stated with "
+					"-F: it is not guessed later either");
 	if (!vmimg_format_find(format))
 		return vmimg_fail(
 			err, VMIMG_EINVAL, "unknown format '%.40s' of the backing file", format);
@@ -153,6 +187,23 @@ static int open_parent(struct cli_target *target, const struct cli_target_args *
 	if (cli_open_parent(&target->parent, target->path, args->backing, format, common, err))
 		return vmimg_within(err, "backing file");
 	return 0;
+}
+
+/* "/folder/data" is data to an image in that folder. */
+static const char *name_beside(const char *path, const char *name)
+{
+	const char *slash = strrchr(name, '/'), *end = strrchr(path, '/');
+	char of_name[PATH_MAX], of_path[PATH_MAX];
+	struct stat a, b;
+
+	if (!slash)
+		return name;
+	snprintf(of_name, sizeof(of_name), "%.*s/", (int)(slash - name), name);
+	snprintf(of_path, sizeof(of_path), "%.*s/", end ? (int)(end - path) : 1, end ? path : ".");
+	return !stat(of_name, &a) && !stat(of_path, &b) && a.st_dev == b.st_dev &&
+			a.st_ino == b.st_ino
+		? slash + 1
+		: name;
 }
 
 static struct vmimg_io *new_sibling(
@@ -166,6 +217,7 @@ static struct vmimg_io *new_sibling(
 
 	if (!path)
 		return NULL;
+	name = name_beside(target->path, name);
 	if (target->source && !stat(path, &st) && cli_files_has(target->source, &st)) {
 		vmimg_fail(err, VMIMG_EINVAL,
 			"%.100s is being read: it cannot be a part of the output as well", path);

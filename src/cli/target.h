@@ -65,6 +65,12 @@ void cli_print_create_options(const struct vmimg_format *format);
 int cli_target_split_options(
 	struct cli_target_args *args, struct cli_size *size, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* For callers of qemu-img: every key is one that the format has, or one of the file below it. */
+int cli_target_face_options(const struct cli_target_args *args, const struct vmimg_format *format,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* Takes out of -o what is said of the file below the image, which has no effect here. */
+void cli_target_drop_options(struct cli_target_args *args);
+
 /* Seconds that stand for "now" in outputs that must not differ from run to run. */
 int cli_read_epoch(uint64_t *epoch, struct vmimg_error *err) VMIMG_CHECKED;
 

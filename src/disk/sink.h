@@ -94,6 +94,9 @@ struct vmimg_sink_ops {
 	int (*finish)(struct vmimg_sink *, struct vmimg_error *);
 	/* Before finish: the source's bitmaps, when the format can carry them. NULL: it cannot. */
 	int (*carry_bitmaps)(struct vmimg_sink *, struct vmimg_disk *, struct vmimg_error *);
+	/* Bytes that carry_bitmaps takes. NULL as there, and where the options rule it out false. */
+	bool (*measure_bitmaps)(
+		const struct vmimg_sink *, const struct vmimg_disk *, uint64_t *bytes);
 	void (*close)(struct vmimg_sink *);
 };
 

@@ -50,7 +50,7 @@ int vmimg_measure_run(const struct vmimg_format *format, const struct vmimg_crea
 {
 	struct vmimg_create dry = *create;
 	VMIMG_AUTO(vmimg_sink_close) struct vmimg_sink *sink = NULL;
-	struct vmimg_measured measured;
+	struct vmimg_measured measured = { 0 };
 	uint64_t data = 0;
 
 	dry.dry = true;
@@ -67,6 +67,8 @@ int vmimg_measure_run(const struct vmimg_format *format, const struct vmimg_crea
 		format->measure(
 			&dry, vmimg_align_up(create->size, sink->granule), &measured.full, err))
 		return -1;
+	if (disk && disk->format->bitmap_read && sink->ops->measure_bitmaps)
+		measured.carries = sink->ops->measure_bitmaps(sink, disk, &measured.bitmaps);
 	*result = measured;
 	return 0;
 }

@@ -6,6 +6,8 @@
 struct vmimg_measured {
 	uint64_t required; /* bytes of the new file, uncompressed; data that is zero counts */
 	uint64_t full;     /* with every block allocated */
+	bool carries;      /* the new image takes bitmaps, as the source has them */
+	uint64_t bitmaps;  /* bytes that those take besides */
 };
 
 /* create as for the sink, its siblings not needed; disk is the source, of create->size bytes, or

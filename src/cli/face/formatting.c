@@ -11,7 +11,8 @@ struct shown {
 	const char *otherwise; /* printed when it is not given; NULL: nothing is */
 };
 
-/* A key "size" or "backing" stands for what create knows without options. */
+/* A key "size" or "backing" stands for what create knows without options; others of no format are of
+ * the file below the image. */
 static const struct shown shown[] = {
 	{ "qcow2", "encryption", NULL },
 	{ "qcow2", "encrypt.format", NULL },
@@ -33,9 +34,7 @@ static const struct shown shown[] = {
 	{ "qcow2", "compat", NULL },
 	{ "qcow2", "lazy_refcounts", "off" },
 	{ "qcow2", "refcount_bits", "16" },
-	{ "raw", "preallocation", NULL },
 	{ "vdi", "static", "off" },
-	{ "vdi", "preallocation", NULL },
 	{ "vmdk", "adapter_type", NULL },
 	{ "vmdk", "compat6", "off" },
 	{ "vmdk", "hwversion", "undefined" },
@@ -46,6 +45,11 @@ static const struct shown shown[] = {
 	{ "vhd", "subformat", NULL },
 	{ "vhdx", "subformat", NULL },
 	{ "vhd", "force_size", NULL },
+	{ NULL, "nocow", NULL },
+	{ "raw", "preallocation", NULL },
+	{ "vdi", "preallocation", NULL },
+	{ "vmdk", "preallocation", NULL },
+	{ NULL, "extent_size_hint", NULL },
 };
 
 static void print_text(const char *key, const char *value)
@@ -71,10 +75,24 @@ static void print_option(const struct vmimg_format *format, const char *key, con
 		print_text(key, value);
 }
 
+static void print_below(const char *key, const struct cli_target_args *args)
+{
+	const char *value = vmimg_options_text(&args->options.list, key, NULL);
+	struct vmimg_error unused;
+	uint64_t bytes;
+
+	if (value && !vmimg_parse_size(value, &bytes, &unused))
+		printf(" %s=%" PRIu64, key, bytes);
+	else if (value)
+		print_text(key, value);
+}
+
 static void print_common(const char *key, const struct cli_target_args *args, uint64_t size)
 {
 	if (!strcmp(key, "size")) {
 		printf(" size=%" PRIu64, size);
+	} else if (strcmp(key, "backing") != 0) {
+		print_below(key, args);
 	} else if (args->backing) {
 		print_text("backing_file", args->backing);
 		print_text("backing_fmt", args->backing_format);

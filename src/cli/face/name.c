@@ -49,11 +49,42 @@ static int flatten(const json_t *object, const char *prefix, struct vmimg_option
 	return 0;
 }
 
+/* QEMU takes strings in single quotes as well, which JSON does not. The caller's; NULL: no memory. */
+static char *requote(const char *text)
+{
+	char *out = malloc(2 * strlen(text) + 1), *to = out, quote = 0;
+
+	for (; out && *text; text++) {
+		char c = *text;
+
+		if (quote && c == '\\' && text[1]) {
+			if (text[1] != '\'')
+				*to++ = c;
+			*to++ = *++text;
+			continue;
+		}
+		if (quote == '\'' && c == '"')
+			*to++ = '\\';
+		if (quote ? c == quote : c == '\'' || c == '"') {
+			quote = quote ? 0 : c;
+			c = '"';
+		}
+		*to++ = c;
+	}
+	if (out)
+		*to = '\0';
+	return out;
+}
+
 static int parse_json(const char *text, struct vmimg_options *list, struct vmimg_error *err)
 {
+	VMIMG_AUTO(free) char *strict = requote(text);
 	json_error_t why;
-	json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &why);
+	json_t *root = strict ? json_loads(strict, JSON_REJECT_DUPLICATES, &why) : NULL;
 	int failed;
+
+	if (!strict)
+		return vmimg_fail_nomem(err);
 
 	if (!json_is_object(root)) {
 		json_decref(root);
@@ -69,11 +100,14 @@ static int parse_json(const char *text, struct vmimg_options *list, struct vmimg
 static bool is_harmless(const char *key)
 {
 	static const char *const keys[] = { "node-name", "read-only", "auto-read-only", "discard",
-		"detect-zeroes", "force-share", "locking", "aio", "encrypt.format" };
+		"detect-zeroes", "force-share", "locking", "aio", "encrypt.format", "lazy-refcounts",
+		"pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
+		"discard-no-unref", "overlap-check", "cache-size", "l2-cache-size",
+		"l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval" };
 
 	if (!strncmp(key, "file.", 5))
 		key += 5;
-	if (!strncmp(key, "cache.", 6))
+	if (!strncmp(key, "cache.", 6) || !strncmp(key, "overlap-check.", 14))
 		return true;
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (!strcmp(key, keys[i]))

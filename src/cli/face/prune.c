@@ -2,6 +2,8 @@
 /* format-specific as QEMU's schema has it: of qcow2, LUKS and VMDK, and of VMDK little. */
 #include "cli/face/prune.h"
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_known(const char *key)
@@ -14,8 +16,23 @@ static bool is_known(const char *key)
 	return false;
 }
 
+/* Extents are named from where the program is, not from where the image is. */
+static void set_path(json_t *extent, const char *image)
+{
+	const char *name = json_string_value(json_object_get(extent, "filename"));
+	const char *slash = strrchr(image, '/');
+	char *path;
+
+	if (!name || !slash || name[0] == '/' || !strcmp(name, image) ||
+		asprintf(&path, "%.*s%s", (int)(slash - image + 1), image, name) < 0)
+		return;
+	json_object_set_new(extent, "filename", json_string(path));
+	free(path);
+}
+
 void face_prune_info(json_t *root)
 {
+	const char *image = json_string_value(json_object_get(root, "filename"));
 	json_t *specific = json_object_get(root, "format-specific");
 	json_t *data = json_object_get(specific, "data");
 	const char *type = json_string_value(json_object_get(specific, "type"));
@@ -29,6 +46,8 @@ void face_prune_info(json_t *root)
 		json_object_del(root, "format-specific");
 		return;
 	}
+	for (size_t i = 0; image && i < json_array_size(json_object_get(data, "extents")); i++)
+		set_path(json_array_get(json_object_get(data, "extents"), i), image);
 	json_object_foreach_safe(data, next, key, value) if (!is_known(key))
 		json_object_del(data, key);
 }
