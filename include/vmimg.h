@@ -54,7 +54,8 @@ struct vmimg_disk;
 
 /* ---- bytes ------------------------------------------------------------------------------- */
 
-/* A regular file or block device, read only. The caller closes it with vmimg_io_close(). */
+/* A regular file or block device, read only. A change of it in place that was cut off is undone in
+ * memory, by the undo file beside it. The caller closes it with vmimg_io_close(). */
 VMIMG_API struct vmimg_io *vmimg_io_open_file(const char *path, struct vmimg_error *err);
 
 /* What a caller brings. pread fills all of buf or fails, from any number of threads at once; close

@@ -2,6 +2,7 @@
 /* The io functions of the public interface: files by path, and what a caller brings. */
 #include "io/file.h"
 #include "io/io.h"
+#include "io/journal.h"
 
 struct user {
 	struct vmimg_io io;
@@ -45,7 +46,10 @@ struct vmimg_io *vmimg_io_open_user(const struct vmimg_user_io *brought, struct 
 
 struct vmimg_io *vmimg_io_open_file(const char *path, struct vmimg_error *err)
 {
-	return vmimg_file_open(path, false, err);
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *file = vmimg_file_open(path, false, err);
+	bool cut_off;
+
+	return file ? vmimg_journal_view(file, &cut_off, err) : NULL;
 }
 
 void vmimg_io_close(struct vmimg_io *io)

@@ -2,6 +2,7 @@
 """Repair in place that is cut off: killed or out of space at every write, it leaves the old image or
 the new one, once the next repair has looked at its undo file."""
 
+import ctypes
 import os
 
 from lib import env, harness, process, recipe
@@ -56,6 +57,22 @@ def test_cut_off(t):
                 cut_off(victim, folder, how)
 
 
+def library_reads(path, size):
+    """The file's bytes by the public functions, as a raw disk."""
+    library = ctypes.CDLL(f"{env.BUILD}/src/libvmimg.so")
+    for maker in library.vmimg_io_open_file, library.vmimg_disk_open:
+        maker.restype = ctypes.c_void_p
+    err = ctypes.create_string_buffer(512)
+    raw = (ctypes.c_char_p * 16)(b"raw")  # struct vmimg_open: the format comes first
+    io = ctypes.c_void_p(library.vmimg_io_open_file(path.encode(), err))
+    disk = ctypes.c_void_p(library.vmimg_disk_open(io, raw, err))
+    buf = ctypes.create_string_buffer(size)
+    equal(library.vmimg_disk_pread(disk, buf, ctypes.c_size_t(size), ctypes.c_uint64(0), err), 0, err.raw[8:])
+    library.vmimg_disk_close(disk)
+    library.vmimg_io_close(io)
+    return buf.raw
+
+
 def readers(t, image):
     """One command of every verb that reads disks."""
     inside, out = image + ":/", t.path("out")
@@ -108,6 +125,11 @@ def test_others_notice(t):
         planned = process.vmimg("repair", "-q", "--json", "--in-place", "-n", image).json()
         equal((planned["mode"], planned["rolled-back"]), ("dry-run", True), "a dry run")
         check(os.path.exists(image + ".vmimg-undo"), "the dry run removed the undo file")
+    with t.sub("a program that uses the library"):
+        with t.folder() as folder:
+            sound = content(recipe.Recipe(f"{env.SOURCE}/tests/vectors/{VICTIMS[0]}.vec").assemble(folder))
+        check(content(image) != sound, "nothing was changed")
+        equal(library_reads(image, len(sound)), sound, "the file, undone in memory")
 
 
 def test_copied(t):
