@@ -19,6 +19,8 @@
 #include "util/text.h"
 
 #define PACE (UINT64_C(8) << 20) /* bytes between two nudges */
+/* Bytes of a write, below which asking for room costs more than it saves. */
+#define WORTH_ALLOCATING (64U << 10)
 
 struct file {
 	struct vmimg_io io;
@@ -26,6 +28,7 @@ struct file {
 	char *path;                /* as given to open; NULL: came as a descriptor */
 	bool paced;                /* write-back is begun while writing goes on */
 	_Atomic uint64_t paced_to; /* up to where */
+	atomic_bool allocates;     /* room for large writes is asked for ahead of them */
 	atomic_bool no_clone;      /* a clone was refused once: do not ask again */
 	atomic_int lost; /* errno of a write-back that failed: nothing can be synced any more */
 };
@@ -82,11 +85,22 @@ static void pace(struct file *file, uint64_t end)
 		note_lost(file, errno);
 }
 
+/* A hint, like pace: where there is no room, the write will say so. ext4 finds room for a write
+ * block by block, with the file locked against other writers; for a range it does so at once. */
+static void allocate(struct file *file, size_t len, uint64_t at)
+{
+	if (len >= WORTH_ALLOCATING &&
+		atomic_load_explicit(&file->allocates, memory_order_relaxed) &&
+		fallocate(file->fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)len))
+		atomic_store(&file->allocates, false);
+}
+
 static int file_pwrite(
 	struct vmimg_io *io, const void *buf, size_t len, uint64_t at, struct vmimg_error *err)
 {
 	const char *p = buf;
 
+	allocate(file_of(io), len, at);
 	while (len) {
 		ssize_t n = pwrite(file_of(io)->fd, p, len, (off_t)at);
 
@@ -342,6 +356,15 @@ struct vmimg_io *vmimg_file_reopen(struct vmimg_io *io, struct vmimg_error *err)
 		return NULL;
 	}
 	return file_make(fd, true, vmimg_io_name(io), vmimg_file_path(io), err);
+}
+
+void vmimg_file_allocate(struct vmimg_io *io)
+{
+	struct statfs fs;
+
+	if (vmimg_file_fd(io) >= 0 && !fstatfs(file_of(io)->fd, &fs) &&
+		(uint32_t)fs.f_type == EXT4_SUPER_MAGIC)
+		atomic_store(&file_of(io)->allocates, true);
 }
 
 void vmimg_file_pace(struct vmimg_io *io)

@@ -18,6 +18,9 @@ struct vmimg_io *vmimg_file_from_path_fd(
 struct vmimg_io *vmimg_file_reopen(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 /* The file will be synced at the end: begin to write it back early. Before the first write. */
 void vmimg_file_pace(struct vmimg_io *io);
+/* The file is new: room for each large write is asked for as a whole, where that is cheaper than to
+ * have it found block by block (ext4). */
+void vmimg_file_allocate(struct vmimg_io *io);
 /* The path it was opened by, as given; NULL when io is not a file opened by path. */
 const char *vmimg_file_path(const struct vmimg_io *io);
 /* The descriptor, still owned by the io; -1 when io is not a file. */

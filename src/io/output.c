@@ -115,6 +115,8 @@ static struct output_file *add_file(
 	keep_rights(output, name, fd);
 	file->name = vmimg_strdup(name, err);
 	file->io = vmimg_file_from_fd(fd, true, name, err);
+	if (file->io)
+		vmimg_file_allocate(file->io);
 	if (file->io && !output->how.no_sync)
 		vmimg_file_pace(file->io);
 	return file->name && file->io ? file : NULL;

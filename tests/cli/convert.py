@@ -121,6 +121,25 @@ def test_part_of_the_output_is_the_source(t):
     equal(disks.sha256(t.path("b-flat.vmdk")), before, "the extent")
 
 
+def test_room_ahead(t):
+    """Room for large writes is asked for ahead of them, where that pays: no more than is written, and no harm when
+    it is refused."""
+    harness.need("strace")
+    raw = disks.pattern(t.path("disk.raw"), SIZE, seed=3, data=2 << 20)
+    log, out = t.path("log"), t.path("out.raw")
+    trace = "trace=fallocate,pwrite64"
+    known = run("stat", "-f", "-c", "%T", t.path("")).text.strip() == "ext2/ext3"
+    for fault in [], ["-e", "inject=fallocate:error=EOPNOTSUPP"], ["-e", "inject=fallocate:error=ENOSPC:when=2+"]:
+        with t.sub(" ".join(fault)):
+            done = run("strace", "-f", "-e", trace, *fault, "-o", log, env.VMIMG, "convert", "--force", raw, out)
+            equal(done.code, 0, str(done))
+            same(raw, out)
+            check(os.stat(out).st_blocks <= os.stat(raw).st_blocks, "more was taken than the source takes")
+            asked = [int(size) for size in re.findall(r"fallocate\(.*?, (\d+)(?:\)| <)", open(log, encoding="utf-8").read())]
+            check(bool(asked) == known, "asked where it pays, and only there")
+            check(not asked or min(asked) >= 65536, "asked for small writes")
+
+
 def test_no_room(t):
     """The system's refusal to write is an error like others, and leaves nothing."""
     raw = source(t)
