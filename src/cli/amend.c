@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vmimg amend: how an image is kept, changed in place; not what it holds. The options encrypt.* are
  * about passphrases, which are objects (--object) and named by their ids. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "cli/change.h"
 #include "cli/target.h"
@@ -78,6 +80,24 @@ static int rekey(const struct args *args, struct vmimg_disk *disk, struct vmimg_
 	return disk->format->edit->rekey(disk, &wanted, err);
 }
 
+/* Of a LUKS volume the same keys are known without "encrypt.". */
+static int name_keys(struct vmimg_options *list, struct vmimg_error *err)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct vmimg_option *item = &list->items[i];
+		char *whole;
+
+		if (asprintf(&whole, "encrypt.%s", item->key) < 0)
+			return vmimg_fail_nomem(err);
+		if (vmimg_options_find(key_specs, whole)) {
+			free(item->key);
+			item->key = vmimg_take(whole);
+		}
+		free(whole);
+	}
+	return 0;
+}
+
 /* Whether the options are about key slots; all of them or none. */
 static bool about_keys(const struct vmimg_options *list)
 {
@@ -122,6 +142,23 @@ static int rekey_image(struct args *args, const char *path, struct vmimg_error *
 	return rekey(args, image.disk, err) ? vmimg_within(err, "%s", vmimg_io_name(image.io)) : 0;
 }
 
+/* Of one format, in the words that callers of qemu-img look for. */
+static int print_face_help(const char *name, struct vmimg_error *err)
+{
+	const struct vmimg_format *format = vmimg_format_find(name ? name : "raw");
+	const struct vmimg_edit_ops *edit = format ? format->edit : NULL;
+
+	if (!format)
+		return vmimg_fail(err, VMIMG_EINVAL, "Invalid format name: '%.40s'", name);
+	if (!edit || (!edit->amend && !edit->rekey))
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"Format driver '%.40s' does not support option amendment", format->name);
+	printf("Amend options for '%s':\n", format->name);
+	cli_print_specs(edit->amend ? edit->amendable : NULL);
+	cli_print_specs(edit->rekey ? key_specs : NULL);
+	return CLI_OK;
+}
+
 static void print_help(void)
 {
 	printf("Options of images that have key slots:\n");
@@ -142,13 +179,23 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	int failed;
 
 	if (args->options.help) {
-		print_help();
-		return CLI_OK;
+		vmimg_options_done(&args->options.list);
+		if (args->common.face && (call->count || args->common.format))
+			return print_face_help(args->common.format, err);
+		if (!args->common.face)
+			print_help();
+		if (!args->common.face)
+			return CLI_OK;
 	}
 	if (!call->count || !args->options.list.count)
-		return vmimg_fail(err, VMIMG_EINVAL, "it takes -o and IMAGE");
-	failed = about_keys(&args->options.list) ? rekey_image(args, call->words[0], err)
-						 : change(args, call->words[0], err);
+		return vmimg_fail(err, VMIMG_EINVAL, "%s",
+			args->common.face && !call->count ? "Expecting one image file name"
+				: args->common.face       ? "Must specify options (-o)"
+							  : "it takes -o and IMAGE");
+	failed = name_keys(&args->options.list, err)
+		? -1
+		: about_keys(&args->options.list) ? rekey_image(args, call->words[0], err)
+						  : change(args, call->words[0], err);
 	vmimg_options_done(&args->options.list);
 	if (failed)
 		return -1;

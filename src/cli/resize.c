@@ -97,15 +97,17 @@ static bool reserves(const struct args *args)
 static int check_preallocation(const struct args *args, const struct vmimg_disk *disk,
 	uint64_t size, struct vmimg_error *err)
 {
+	bool raw = !strcmp(disk->format->name, "raw");
 	bool known = !reserves(args) || !strcmp(args->preallocation, "falloc") ||
-		!strcmp(args->preallocation, "full");
+		!strcmp(args->preallocation, "full") ||
+		(!raw && !strcmp(args->preallocation, "metadata"));
 
 	if (!known)
-		return vmimg_fail(err, VMIMG_EINVAL,
-			"--preallocation is off, falloc or full, not '%.40s'", args->preallocation);
+		return vmimg_fail(err, VMIMG_EINVAL, "--preallocation is off, %sfalloc or full, not '%.40s'",
+			raw ? "" : "metadata, ", args->preallocation);
 	if (!reserves(args))
 		return 0;
-	if (strcmp(disk->format->name, "raw"))
+	if (!raw && !disk->format->edit->allocate)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"format %s grows without preallocation only", disk->format->name);
 	return size >= disk->size ? 0
@@ -113,11 +115,26 @@ static int check_preallocation(const struct args *args, const struct vmimg_disk 
 					    "Preallocation can only be used for growing images");
 }
 
-/* What is reserved reads as zeroes, so full, too, is done without writing any. */
-static int reserve(const struct args *args, struct vmimg_io *io, uint64_t old, uint64_t size,
-	struct vmimg_error *err)
+static int reopen(
+	const struct args *args, const char *path, struct cli_image *image, struct vmimg_error *err)
 {
-	return reserves(args) && size > old ? vmimg_io_reserve(io, old, size - old, err) : 0;
+	cli_image_close(image);
+	return cli_change_open(image, path, &args->common, err);
+}
+
+/* What is reserved reads as zeroes, so full, too, is done without writing any. */
+static int reserve(const struct args *args, const char *path, struct cli_image *image, uint64_t old,
+	uint64_t size, struct vmimg_error *err)
+{
+	bool held = reserves(args) && strcmp(args->preallocation, "metadata") != 0;
+
+	if (!reserves(args) || size <= old)
+		return 0;
+	if (!strcmp(image->disk->format->name, "raw"))
+		return vmimg_io_reserve(image->io, old, size - old, err);
+	return reopen(args, path, image, err)
+		? -1
+		: image->disk->format->edit->allocate(image->disk, old, size, held, err);
 }
 
 static bool changes_tables(const struct args *args)
@@ -165,13 +182,6 @@ static int fit_half(const struct args *args, struct vmimg_disk *disk, uint64_t s
 	half = second ? t.second : t.first;
 	(void)vmimg_stage_pages(half, &count);
 	return count ? vmimg_write_run(disk, half, err) : 0;
-}
-
-static int reopen(
-	const struct args *args, const char *path, struct cli_image *image, struct vmimg_error *err)
-{
-	cli_image_close(image);
-	return cli_change_open(image, path, &args->common, err);
 }
 
 /* The image is opened anew after each step, which leaves its tables out of date. */
@@ -269,8 +279,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	if (try_tables(args, image.disk, size, err) ||
 		check_preallocation(args, image.disk, size, err) ||
 		resize(args, call->words[0], &image, size, err) ||
-		reserve(args, image.io, old, size, err))
-		return vmimg_within(err, "%s", vmimg_io_name(image.io));
+		reserve(args, call->words[0], &image, old, size, err))
+		return args->common.face ? -1 : vmimg_within(err, "%s", vmimg_io_name(image.io));
 	if (!args->common.quiet)
 		printf("Image resized.\n");
 	return CLI_OK;

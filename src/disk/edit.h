@@ -67,6 +67,10 @@ struct vmimg_rekey {
 struct vmimg_edit_ops {
 	/* The guest's size. Shrinking cuts off what lies beyond; growing adds zeroes. */
 	int (*resize)(struct vmimg_disk *, uint64_t size, struct vmimg_error *);
+	/* Gives whole blocks of [from, to) that are nowhere a place in the file, without changing what
+	 * they read as; held: storage, too. Optional. */
+	int (*allocate)(struct vmimg_disk *, uint64_t from, uint64_t to, bool held,
+		struct vmimg_error *);
 	/* Internal snapshots. name is the user's; id or name select. Times are seconds and
 	 * nanoseconds since 1970. */
 	int (*snapshot_create)(struct vmimg_disk *, const char *name, uint64_t sec, uint32_t nsec,

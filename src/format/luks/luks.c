@@ -122,7 +122,19 @@ static int luks_rekey(
 	return vmimg_luks_rekey(&image->luks, &area, wanted, err);
 }
 
+/* What the file gains reads as noise, as in every such volume. */
+static int luks_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	const struct vmimg_luks_image *image = disk->state;
+	uint64_t end = image->payload + vmimg_align_up(size, VMIMG_SECTOR);
+
+	if (disk->io->is_device)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "a device has the size that it has");
+	return vmimg_io_resize(disk->io, end, err) ? -1 : vmimg_io_sync(disk->io, err);
+}
+
 static const struct vmimg_edit_ops luks_edit = {
+	.resize = luks_resize,
 	.rekey = luks_rekey,
 };
 

@@ -40,6 +40,9 @@ struct vmimg_qcow2_change {
 	/* What an unallocated place in there would show of the backing file is hidden by zeroes: whole
 	 * clusters, or subclusters; empty: nothing is. */
 	uint64_t hide_from, hide_to;
+	/* Clusters of the disk in there that are nowhere get a place, and read as zeroes; empty: none
+	 * do. Version 3. fill_end: where the last of them ends. */
+	uint64_t fill_from, fill_to, fill_end;
 	bool whole;    /* what lies beyond the disk's size, the state of a machine, is kept */
 	bool new_head; /* so shall these, which are borrowed */
 	const char *backing_name, *backing_format, *data_name;

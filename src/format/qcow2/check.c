@@ -166,9 +166,9 @@ static void check_copied(struct check *c, const char *what, uint64_t entry, uint
 	if (copied == (cluster->stated == 1))
 		return;
 	vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "copied-flag", entry_at,
-		"%s at 0x%" PRIx64
+		"%s 0x%" PRIx64 " at 0x%" PRIx64
 		" has the COPIED flag %s, but its cluster's refcount is %" PRIu32,
-		what, entry_at, copied ? "set" : "clear", cluster->stated);
+		what, entry, entry_at, copied ? "set" : "clear", cluster->stated);
 }
 
 static int note_l2(struct check *c, uint64_t entry, uint64_t entry_at, uint32_t index, bool active,

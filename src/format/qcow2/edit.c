@@ -86,7 +86,8 @@ int vmimg_qcow2_write_snapshots(struct vmimg_qcow2_change *c,
 /* ---- what the operations do ---- */
 
 struct request {
-	uint64_t size;    /* resize */
+	uint64_t size;    /* resize; allocate: up to there */
+	uint64_t from;    /* allocate */
 	const char *name; /* snapshots */
 	uint64_t sec;
 	uint32_t nsec;
@@ -210,6 +211,32 @@ static int qcow2_resize(struct vmimg_disk *disk, uint64_t size, struct vmimg_err
 	return vmimg_qcow2_settle_size(disk, size, err);
 }
 
+static int do_fill(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2_header *h = &c->q->header;
+
+	c->fill_from = vmimg_align_up(r->from, c->q->cluster);
+	c->fill_to = r->size;
+	if (vmimg_qcow2_rebuild(c, h->l1_offset, h->l1_size, h->l1_size, err) ||
+		vmimg_qcow2_free_l1(c, h->l1_offset, h->l1_size, err))
+		return -1;
+	return c->fill_end > vmimg_io_size(c->io) ? vmimg_io_resize(c->io, c->fill_end, err) : 0;
+}
+
+static int qcow2_allocate(struct vmimg_disk *disk, uint64_t from, uint64_t to, bool held,
+	struct vmimg_error *err)
+{
+	const struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	struct request request = { .from = from, .size = to };
+
+	if (q->header.version == 2 || q->external)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "%s grows without preallocation only",
+			q->external ? "an image with a data file" : "an image of compat=0.10");
+	if (change(disk, &request, do_fill, err))
+		return -1;
+	return held ? vmimg_io_reserve(disk->io, 0, vmimg_io_size(disk->io), err) : 0;
+}
+
 static int do_empty(struct vmimg_qcow2_change *c, const struct request *r, struct vmimg_error *err)
 {
 	const struct vmimg_qcow2_header *h = &c->q->header;
@@ -288,6 +315,7 @@ static int qcow2_snapshot_delete(
 
 const struct vmimg_edit_ops vmimg_qcow2_edit = {
 	.resize = qcow2_resize,
+	.allocate = qcow2_allocate,
 	.rekey = vmimg_qcow2_rekey,
 	.snapshot_create = qcow2_snapshot_create,
 	.snapshot_apply = qcow2_snapshot_apply,

@@ -196,6 +196,27 @@ static void hide_l2(const struct vmimg_qcow2_change *c, uint8_t *l2, uint64_t gu
 
 #define BEHIND (1U << 20)
 
+/* The same; where the clusters lie there may be anything, so they are zeroes by their flag. */
+static int fill_l2(
+	struct vmimg_qcow2_change *c, uint8_t *l2, uint64_t guest, struct vmimg_error *err)
+{
+	for (uint64_t i = 0; i < UINT64_C(1) << c->q->l2_bits; i++) {
+		uint8_t *raw = l2 + i * entry_size(c->q);
+		uint64_t at = guest + i * c->q->cluster, entry = vmimg_get_be64(raw), place;
+
+		if (at < c->fill_from || at >= c->fill_to ||
+			entry & (QCOW2_COMPRESSED | QCOW2_OFFSET))
+			continue;
+		if (vmimg_qcow2_change_take(c, 1, &place, err))
+			return -1;
+		c->fill_end = vmimg_max(c->fill_end, place + c->q->cluster);
+		vmimg_put_be64(raw, place | QCOW2_COPIED | (c->q->extended ? 0 : QCOW2_ZERO));
+		if (c->q->extended)
+			vmimg_put_be64(raw + 8, UINT64_C(0xffffffff) << 32);
+	}
+	return 0;
+}
+
 /* Makes the new tree. Its L2 tables lie side by side, and are written together. */
 struct tree {
 	struct vmimg_qcow2_change *c;
@@ -234,8 +255,9 @@ static int rebuild_entry(struct tree *t, uint8_t *raw, uint64_t guest, struct vm
 {
 	uint64_t at = vmimg_get_be64(raw) & QCOW2_OFFSET, refs;
 	struct vmimg_qcow2_change *c = t->c;
+	uint64_t covers = (uint64_t)c->q->cluster << c->q->l2_bits;
 
-	if (!at && !hides(c, guest, (uint64_t)c->q->cluster << c->q->l2_bits))
+	if (!at && !hides(c, guest, covers) && (guest >= c->fill_to || guest + covers <= c->fill_from))
 		return 0;
 	memset(t->old, 0, c->q->cluster);
 	if (at && vmimg_qcow2_read_l2(c, at, t->old, err))
@@ -244,6 +266,8 @@ static int rebuild_entry(struct tree *t, uint8_t *raw, uint64_t guest, struct vm
 	if (cut_l2(c, t->l2, guest, err) || set_flags(c, t->l2, err))
 		return -1;
 	hide_l2(c, t->l2, guest);
+	if (fill_l2(c, t->l2, guest, err))
+		return -1;
 	if (memcmp(t->l2, t->old, c->q->cluster)) {
 		if ((at && vmimg_qcow2_change_count(c, at, c->q->cluster, -1, err)) ||
 			vmimg_qcow2_change_take(c, 1, &at, err) || write_l2(t, at, err))
