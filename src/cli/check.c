@@ -3,6 +3,7 @@
 #include "engine/check.h"
 #include <inttypes.h>
 #include <string.h>
+#include "cli/face/findings.h"
 #include "cli/findings.h"
 #include "cli/open.h"
 #include "cli/progress.h"
@@ -162,7 +163,10 @@ static int report(const struct args *args, const char *path, const struct vmimg_
 		return -1;
 	if (!common->json && !common->quiet) {
 		print_fixed(fixed);
-		cli_print_findings(found);
+		if (common->face)
+			face_print_findings(found);
+		else
+			cli_print_findings(found);
 		print_totals(found, tells_all(disk, common));
 	}
 	return verdict(found);

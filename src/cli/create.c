@@ -14,13 +14,23 @@ struct args {
 	struct cli_target_args target;
 };
 
+/* In the words that callers of qemu-img look for. */
+static int fail_size(struct vmimg_error *err)
+{
+	return vmimg_fail(err, VMIMG_EINVAL,
+		"Invalid image size specified. You may use k, M, G, T, P or E suffixes for kilobytes, "
+		"megabytes, gigabytes, terabytes, petabytes and exabytes.");
+}
+
 static int choose_size(const struct cli_call *call, const struct cli_target *target,
 	struct cli_size *size, struct vmimg_error *err)
 {
 	if (call->count > 1 && size->given)
 		return vmimg_fail(err, VMIMG_EINVAL, "the size is given twice: once is enough");
+	if (call->count > 1 && !cli_set_length(size, call->words[1], err))
+		return 0;
 	if (call->count > 1)
-		return cli_set_length(size, call->words[1], err);
+		return cli_is_face() ? fail_size(err) : -1;
 	if (size->given)
 		return 0;
 	if (!target->parent.disk)

@@ -512,5 +512,103 @@ def test_grow_over_backing(t):
                     equal(run(env.find("qemu-img"), "check", "x.qcow2", cwd=pair.ours).code, 0, "check")
 
 
+def test_check_words(t):
+    """Refcounts that are wrong, in the words of qemu-img, on the same stream."""
+    pair = Pair(t)
+    for folder in {pair.theirs, pair.ours}:
+        leak(f"{folder}/disk.qcow2")
+        with open(f"{folder}/disk.qcow2", "r+b") as file:
+            head = file.read(64 << 10)
+            file.seek(int.from_bytes(head[48:56], "big"))
+            file.seek(int.from_bytes(file.read(8), "big") + 2 * 6)
+            file.write(b"\0\0")
+    theirs = run(env.find("qemu-img"), "check", "disk.qcow2", cwd=pair.theirs)
+    ours = run(pair.program, "check", "disk.qcow2", cwd=pair.ours)
+    equal((ours.code, ours.text), (theirs.code, theirs.text), "totals")
+    equal(sorted(ours.errors.splitlines()), sorted(theirs.errors.splitlines()), "findings")
+    pair.run("check", "-r", "all", "disk.qcow2")
+    pair.run("check", "disk.qcow2")
+
+
+def test_resize_preallocated(t):
+    pair = Pair(t)
+    for options in ("cluster_size=64k", "cluster_size=512", "extended_l2=on"):
+        for mode in ("metadata", "falloc", "full", "off"):
+            with t.sub(f"{options} {mode}"):
+                pair.same("create", "-q", "-f", "qcow2", "-o", options, "x.qcow2", "1000k")
+                for folder in {pair.theirs, pair.ours}:
+                    qemu.io(f"{folder}/x.qcow2", "write -P 5 900k 100k")
+                pair.same("resize", f"--preallocation={mode}", "x.qcow2", "20M")
+                pair.same_disk("x.qcow2", "qcow2")
+                for program in (env.find("qemu-img"), pair.program):
+                    equal(run(program, "check", "x.qcow2", cwd=pair.ours).code, 0, "check")
+                theirs, ours = (os.stat(f"{folder}/x.qcow2") for folder in (pair.theirs, pair.ours))
+                check(ours.st_size >= 19 << 20 or mode == "off", f"{ours.st_size} bytes")
+                equal(ours.st_blocks * 512 >= 19 << 20, mode in ("falloc", "full"), "space is held")
+                for folder in {pair.theirs, pair.ours}:
+                    qemu.io(f"{folder}/x.qcow2", "write -P 6 999k 5k", "write -P 7 10M 70k")
+                pair.same_disk("x.qcow2", "qcow2")
+    pair.run("resize", "--preallocation=metadata", "-f", "raw", "disk.raw", "7M")
+    pair.run("resize", "--preallocation=nonsense", "disk.qcow2", "7M")
+
+
+def test_luks(t):
+    """A volume's size, and its key slots by their names without a prefix."""
+    pair = Pair(t)
+    secrets = [word for i in range(3) for word in ("--object", f"secret,id=s{i},data=word{i}")]
+
+    def image(i):
+        return ["--image-opts", f"driver=luks,key-secret=wrong,file.filename=x.luks,key-secret=s{i}"]
+
+    for program, folder in ((env.find("qemu-img"), pair.theirs), (pair.program, pair.ours)):
+        made = run(program, "create", *secrets, "-f", "luks", "-o", "key-secret=s0,iter-time=10", "x.luks", "4M", cwd=folder)
+        equal(made.text, "Formatting 'x.luks', fmt=luks size=4194304 key-secret=s0 iter-time=10\n", "line")
+    pair.same("resize", *secrets, *image(0), "+3M")
+    theirs, ours = (r.json() for r in pair.run("info", "--output=json", "x.luks"))
+    equal(ours["virtual-size"], theirs["virtual-size"], "size")
+    pair.same("amend", *secrets, *image(0), "-o", "state=active,new-secret=s1,iter-time=10")
+    pair.same("amend", *secrets, *image(1), "-o", "state=inactive,old-secret=s0")
+    for folder in {pair.theirs, pair.ours}:
+        for i, code in (0, 1), (1, 0):
+            opened = run("qemu-io", *secrets, "-c", "read 0 7M", *image(i), cwd=folder)
+            equal(opened.code, code, str(opened))
+    for words in (("-o", "state=inactive,old-secret=s1"), ("-o", "state=active"), ("-o", "nonsense=1")):
+        pair.run("amend", *secrets, *image(1), *words)
+
+
+def test_amend_help(t):
+    pair = Pair(t, changes=False)
+    for words in (("-f", "qcow2"), ("-f", "luks"), ("-f", "raw"), (), ("-f", "nonsense")):
+        theirs, ours = pair.run("amend", *words, "-o", "help")
+        equal(ours.text.split("\n")[0], theirs.text.split("\n")[0], "headline")
+
+
+def test_not_closed(t):
+    """An image that was not closed is repaired before it is changed."""
+    pair = Pair(t)
+    for words in (("resize", "x.qcow2", "7M"), ("snapshot", "-c", "s", "x.qcow2"), ("bitmap", "--add", "x.qcow2", "b"),
+                  ("amend", "-o", "compat=0.10", "x.qcow2"), ("rebase", "-u", "-b", "disk.raw", "-F", "raw", "x.qcow2")):
+        with t.sub(" ".join(words)):
+            for folder in {pair.theirs, pair.ours}:
+                qemu.img("create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", f"{folder}/x.qcow2", "5M")
+                qemu.io(f"{folder}/x.qcow2", "write -P 5 64k 64k")
+                with open(f"{folder}/x.qcow2", "r+b") as file:
+                    file.seek(72)
+                    file.write((1).to_bytes(8, "big"))  # dirty, and the refcount of the data is not written
+                    file.seek(0x20000 + 2 * 5)
+                    file.write(b"\0\0")
+            pair.same("snapshot", "-l", "x.qcow2")
+            equal(pair.run("info", "--output=json", "x.qcow2")[1].json()["dirty-flag"], True, "listing repairs nothing")
+            size = os.path.getsize(f"{pair.ours}/x.qcow2")
+            with open(f"{pair.ours}/x.qcow2", "rb") as file:
+                before = file.read()
+            run(pair.program, "resize", "-f", "raw", "x.qcow2", "1M", cwd=pair.ours)
+            with open(f"{pair.ours}/x.qcow2", "rb") as file:
+                equal(file.read()[:size], before, "what is said to be raw")
+            pair.run(*words)
+            pair.same_disk("x.qcow2", "qcow2")
+            equal(run(env.find("qemu-img"), "check", "x.qcow2", cwd=pair.ours).code, 0, "check")
+
+
 if __name__ == "__main__":
     harness.main()

@@ -122,14 +122,14 @@ static const char *const no_bench[] = { "bench is not done here: tests/bench mea
 	NULL };
 
 const struct face_command face_commands[] = {
-	{ "amend", "-o options filename", &cli_amend, amend, plain, 1, .least = 1, .most = 1,
-		.failure = 1 },
+	{ "amend", "-o options filename", &cli_amend, amend, plain, 1, .most = 1,
+		.changes = true, .failure = 1 },
 	{ "bench", "", NULL, none, no_bench },
 	{ "bitmap", "filename bitmap", &cli_bitmap, bitmap, plain, 1, .least = 2, .most = 2,
-		.wrong_count = "Expecting filename and bitmap name", .failure = 1 },
+		.wrong_count = "Expecting filename and bitmap name", .changes = true, .failure = 1 },
 	{ "check", "filename", &cli_check, check, silent, 1, .least = 1, .most = 1, .failure = 1 },
 	{ "commit", "filename", &cli_commit, commit, silent, 1, .least = 1, .most = 1,
-		.failure = 1 },
+		.changes = true, .failure = 1 },
 	{ "compare", "filename1 filename2", &cli_compare, compare, silent, 2, .least = 2, .most = 2,
 		.wrong_count = "Expecting two image file names", .failure = 2 },
 	{ "convert", "filename [filename2 [...]] output_filename", &cli_convert, convert,
@@ -143,10 +143,10 @@ const struct face_command face_commands[] = {
 	{ "measure", "[filename]", &cli_measure, measure, plain, 1, .most = 1,
 		.wrong_count = "At most one filename argument is allowed.", .failure = 1 },
 	{ "rebase", "filename", &cli_rebase, rebase, silent, 1, .least = 1, .most = 1,
-		.failure = 1 },
+		.changes = true, .failure = 1 },
 	{ "resize", "filename [+ | -]size", &cli_resize, resize, plain, 1, .size = true, .least = 2,
-		.most = 2, .failure = 1 },
+		.most = 2, .changes = true, .failure = 1 },
 	{ "snapshot", "filename", &cli_snapshot, snapshot, plain, 1, .least = 1, .most = 1,
-		.failure = 1 },
+		.changes = true, .failure = 1 },
 	{ NULL },
 };

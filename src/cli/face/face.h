@@ -33,6 +33,7 @@ struct face_command {
 	const char *const *always;         /* native words that come first, ended by NULL */
 	size_t sources;                    /* operands, from the first, that are existing images */
 	bool target;                       /* the last one is a new image */
+	bool changes;                      /* the image is changed in place */
 	bool dd;                           /* operands are key=value */
 	bool size;                         /* the last one is a size, even if it begins with "-" */
 	size_t least, most;                /* operands */

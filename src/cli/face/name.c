@@ -158,13 +158,22 @@ static char *operand(const char *path, struct vmimg_error *err)
 	return NULL;
 }
 
+/* Of a key that is given more than once, the last value counts. */
+static bool is_last(const struct vmimg_options *list, size_t index)
+{
+	for (size_t i = index + 1; i < list->count; i++)
+		if (!strcmp(list->items[i].key, list->items[index].key))
+			return false;
+	return true;
+}
+
 static int take_options(
 	const struct vmimg_options *list, struct face_image *image, struct vmimg_error *err)
 {
 	const char *path = NULL;
 
 	for (size_t i = 0; i < list->count; i++)
-		if (take_key(image, list->items[i].key, list->items[i].value, &path, err))
+		if (is_last(list, i) && take_key(image, list->items[i].key, list->items[i].value, &path, err))
 			return -1;
 	if (!path || !*path)
 		return vmimg_fail(err, VMIMG_EINVAL, "a file name is missing");

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include "cli/face/dd.h"
 #include "cli/face/face.h"
+#include "cli/face/mend.h"
 #include "cli/face/name.h"
 #include "cli/face/words.h"
 #include "cli/run.h"
@@ -212,6 +213,17 @@ static int translate(struct face *face, int argc, char **argv, struct face_words
 	return 0;
 }
 
+/* What follows the last such option, or NULL: it is not there. */
+static const char *find_value(const struct face_words *words, const char *option)
+{
+	const char *value = NULL;
+
+	for (size_t i = 0; i + 1 < words->count; i++)
+		if (!strcmp(words->items[i], option))
+			value = words->items[i + 1];
+	return value;
+}
+
 /* The exit code, or -1. *failure: what it is in that case. */
 static int run_command(const struct face_command *command, int argc, char **argv, int *failure,
 	struct vmimg_error *err)
@@ -229,7 +241,11 @@ static int run_command(const struct face_command *command, int argc, char **argv
 		face_print_help();
 	} else {
 		*failure = command->failure;
-		code = cli_run(command->verb, (int)face.words.count, face.words.items, true, err);
+		if (command->changes && operands.count && !find_value(&face.words, "-l"))
+			code = face_mend(
+				operands.items[0], find_value(&face.words, "-f"), err);
+		if (!code)
+			code = cli_run(command->verb, (int)face.words.count, face.words.items, true, err);
 	}
 	face_words_done(&operands);
 	face_words_done(&face.words);
