@@ -61,7 +61,6 @@ static int open_files(struct job *job, struct vmimg_error *err)
 	struct cli_open how = {
 		.format = args->common.format, .spool_for = job->to, .refs = CLI_REFS_BESIDE
 	};
-	struct stat st;
 
 	job->kernel_io = vmimg_file_open(args->aki, false, err);
 	if (!job->kernel_io)
@@ -76,10 +75,7 @@ static int open_files(struct job *job, struct vmimg_error *err)
 	if (cli_files_add(&job->ami.files, job->kernel_io, err) ||
 		(job->ramdisk_io && cli_files_add(&job->ami.files, job->ramdisk_io, err)))
 		return -1;
-	if (strcmp(job->to, "-") != 0 && !stat(job->to, &st) && cli_files_has(&job->ami.files, &st))
-		return vmimg_fail(err, VMIMG_EINVAL,
-			"%s is being read: it cannot be the output as well", job->to);
-	return 0;
+	return cli_files_spare(&job->ami.files, job->to, err);
 }
 
 static int read_kernel(struct job *job, struct vmimg_error *err)

@@ -30,18 +30,6 @@ struct job {
 	char digest[2 * VMIMG_HASH_MAX + 1];
 };
 
-/* Writing over what is being read would ruin both. */
-static int refuse_same(const struct job *job, struct vmimg_error *err)
-{
-	struct stat st;
-
-	if (!strcmp(job->to, "-") || stat(job->to, &st) ||
-		!cli_files_has(&job->sources.images[0].files, &st))
-		return 0;
-	return vmimg_fail(err, VMIMG_EINVAL,
-		"%.100s is being read: it cannot be the output as well", job->to);
-}
-
 /* What the source's top layer lacks is left to the new backing file, which must be as large. */
 static int check_backing(const struct job *job, struct vmimg_error *err)
 {
@@ -117,7 +105,10 @@ static int open_source(struct job *job, struct vmimg_error *err)
 		    &how, err))
 		return -1;
 	job->disk = cli_sources_disk(&job->sources);
-	return refuse_same(job, err) || check_strictly(job, err) || survey(job, err) ? -1 : 0;
+	return cli_files_spare(&job->sources.images[0].files, job->to, err) ||
+			check_strictly(job, err) || survey(job, err)
+		? -1
+		: 0;
 }
 
 static int copy(struct job *job, struct vmimg_error *err)
@@ -298,7 +289,8 @@ static int lay(struct job *job, struct vmimg_error *err)
 	if (args->digest || args->bitmaps || args->target.backing || args->target.compress ||
 		args->target.options.list.count)
 		return vmimg_fail(err, VMIMG_EINVAL,
-			"what is written into an image that is there takes no options of a new one");
+			"what is written into an image that is there takes no options of a new "
+			"one");
 	if (cli_lay_run(&lay, &args->common, &laid, err))
 		return -1;
 	if (!args->common.json)
@@ -397,12 +389,14 @@ static const struct cli_option options[] = {
 		offsetof(struct cli_convert_args, target.format) },
 	CLI_TARGET_OPTIONS(struct cli_convert_args, target),
 	CLI_BACKING_FORMAT_OPTION(struct cli_convert_args, target),
-	{ 'c', NULL, NULL, "compress", cli_set_flag, offsetof(struct cli_convert_args, target.compress) },
+	{ 'c', NULL, NULL, "compress", cli_set_flag,
+		offsetof(struct cli_convert_args, target.compress) },
 	{ 0, "level", "LEVEL", "of compression: fast, default or best", cli_set_level,
 		offsetof(struct cli_convert_args, target.level) },
 	{ 'B', NULL, "FILE", "DST's backing file: what SRC's top layer lacks is left to it",
 		cli_set_text, offsetof(struct cli_convert_args, target.backing) },
-	{ 'b', NULL, "FILE", NULL, cli_set_text, offsetof(struct cli_convert_args, target.backing) },
+	{ 'b', NULL, "FILE", NULL, cli_set_text,
+		offsetof(struct cli_convert_args, target.backing) },
 	{ 'u', NULL, NULL, "do not open DST's backing file", cli_set_flag,
 		offsetof(struct cli_convert_args, target.blind) },
 	{ 'l', NULL, "SNAPSHOT", "convert an internal snapshot, by id or name", cli_set_text,
@@ -415,7 +409,8 @@ static const struct cli_option options[] = {
 		cli_set_nothing, 0 },
 	{ 0, "digest", "NAME", "a digest of the disk as well: sha256, tree ...", cli_set_text,
 		offsetof(struct cli_convert_args, digest) },
-	{ 0, "in-place", NULL, "the data stays where it is: between raw, fixed VHD and flat VMDK; raw to qcow2, "
+	{ 0, "in-place", NULL,
+		"the data stays where it is: between raw, fixed VHD and flat VMDK; raw to qcow2, "
 		"vhdx, vdi",
 		cli_set_flag, offsetof(struct cli_convert_args, in_place) },
 	{ 0, "keep-chain", NULL,
@@ -426,7 +421,8 @@ static const struct cli_option options[] = {
 	{ 0, "bitmaps", NULL, NULL, cli_set_flag, offsetof(struct cli_convert_args, bitmaps) },
 	{ 0, "rate", "SIZE", NULL, cli_set_size, offsetof(struct cli_convert_args, common.rate) },
 	{ 0, "skip", "SIZE", NULL, set_skip, offsetof(struct cli_convert_args, window.skip) },
-	{ 0, "length", "SIZE", NULL, cli_set_length, offsetof(struct cli_convert_args, window.length) },
+	{ 0, "length", "SIZE", NULL, cli_set_length,
+		offsetof(struct cli_convert_args, window.length) },
 	{ 0, "strict", NULL, "refuse what check would complain about", cli_set_flag,
 		offsetof(struct cli_convert_args, common.strict) },
 	{ 0, "max-output", "SIZE", "do not let DST become larger", cli_set_size,

@@ -28,12 +28,9 @@ int cli_copy_run(const struct cli_copy *copy, const struct cli_common *common,
 {
 	VMIMG_AUTO(cli_target_close)
 	struct cli_target target = { .format = copy->format, .source = copy->files };
-	struct stat st;
 
-	if (!stat(copy->path, &st) && cli_files_has(copy->files, &st))
-		return vmimg_fail(err, VMIMG_EINVAL,
-			"%.100s is being read: it cannot be the output as well", copy->path);
-	if (cli_target_open(&target, copy->path, copy->target, common, err) ||
+	if (cli_files_spare(copy->files, copy->path, err) ||
+		cli_target_open(&target, copy->path, copy->target, common, err) ||
 		cli_target_begin(&target, copy->target, common, copy->disk->size, err))
 		return -1;
 	return pour(&target, copy->disk, common, done, err);

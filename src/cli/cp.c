@@ -28,6 +28,7 @@ struct args {
 struct copier {
 	const struct args *args;
 	struct vmimg_fs *fs;
+	const struct cli_files *spared; /* those of the image */
 	struct vmimg_budget budget;
 	struct cli_visited visited, made; /* folders of the image; inodes of files written here */
 	uint8_t *buf;                     /* PIECE bytes */
@@ -95,6 +96,10 @@ static int replace(struct copier *copier, int folder, const char *name, const ch
 		return vmimg_fail(err, VMIMG_EEXIST,
 			"%s was written a moment ago under a name that is the same here",
 			vmimg_escape(shown, sizeof(shown), path, strlen(path)));
+	if (cli_files_has(copier->spared, &st))
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"%s is being read: it cannot be the output as well",
+			vmimg_escape(shown, sizeof(shown), path, strlen(path)));
 	return unlinkat(folder, name, 0) ? fail_write(path, err) : 0;
 }
 
@@ -108,10 +113,10 @@ static int copy_file(struct copier *copier, const struct vmimg_node *node, int f
 
 	if (copier->args->force && replace(copier, folder, name, path, err))
 		return -1;
-	fd = openat(folder, name, flags, 0600);
+	fd = openat(folder, name, flags, node->mode & 0777); /* less what umask takes */
 	if (fd < 0)
 		return fail_write(path, err);
-	if (fstat(fd, &st) || fchmod(fd, node->mode & 0777)) {
+	if (fstat(fd, &st)) {
 		close(fd);
 		return fail_write(path, err);
 	}
@@ -272,7 +277,7 @@ static int copy(struct cli_inside *inside, const char *target, const struct args
 	struct vmimg_error *err)
 {
 	uint64_t most = args->common.max_output;
-	struct copier copier = { .args = args, .fs = inside->fs };
+	struct copier copier = { .args = args, .fs = inside->fs, .spared = &inside->image.files };
 	VMIMG_AUTO(free) char *name = NULL;
 	int folder = -1, failed;
 	bool merge;

@@ -43,6 +43,16 @@ bool cli_files_has(const struct cli_files *files, const struct stat *st)
 	return false;
 }
 
+int cli_files_spare(const struct cli_files *files, const char *path, struct vmimg_error *err)
+{
+	struct stat st;
+
+	if (!strcmp(path, "-") || stat(path, &st) || !cli_files_has(files, &st))
+		return 0;
+	return vmimg_fail(
+		err, VMIMG_EINVAL, "%.100s is being read: it cannot be the output as well", path);
+}
+
 /* An image that is written has its data written as well, where that is in other files. */
 static bool holds_written(const struct cli_files *files, const struct vmimg_reference *ref,
 	const struct vmimg_io *from)

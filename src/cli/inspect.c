@@ -312,7 +312,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		cli_osinfo_reach(args->common.sandbox);
 	if (args->html && args->common.sandbox)
 		cli_sandbox_write(args->common.sandbox, args->html);
-	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
+	if (cli_image_open(&image, call->words[0], &args->common, &how, err) ||
+		(args->html && cli_files_spare(&image.files, args->html, err)))
 		return -1;
 	return report(image.disk, args, err);
 }

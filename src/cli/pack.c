@@ -132,14 +132,25 @@ static int describe(struct job *job, struct vmimg_error *err)
 	return cli_read_epoch(&job->epoch, err);
 }
 
+/* ---- where it goes: in the place of no file that is read ---- */
+
+static int spare(const struct job *job, const char *path, struct vmimg_error *err)
+{
+	for (size_t i = 0; i < job->count; i++)
+		if (cli_files_spare(&job->images[i].files, path, err))
+			return -1;
+	return 0;
+}
+
 /* ---- doing it ---------------------------------------------------------------------------- */
 
 static struct vmimg_io *new_sibling(
 	struct vmimg_siblings *siblings, const char *name, struct vmimg_error *err)
 {
 	struct job *job = (struct job *)(void *)((char *)siblings - offsetof(struct job, siblings));
+	VMIMG_AUTO(free) char *path = cli_path_beside(job->args->output, name, err);
 
-	return vmimg_output_sibling(job->output, name, err);
+	return !path || spare(job, path, err) ? NULL : vmimg_output_sibling(job->output, name, err);
 }
 
 static int open_output(struct job *job, struct vmimg_error *err)
@@ -149,6 +160,8 @@ static int open_output(struct job *job, struct vmimg_error *err)
 
 	if (!strcmp(args->output, "-") && isatty(STDOUT_FILENO))
 		return vmimg_fail(err, VMIMG_EINVAL, "a bundle is not written to a terminal");
+	if (spare(job, args->output, err))
+		return -1;
 	job->output = vmimg_output_open(args->output, &how, err);
 	if (!job->output)
 		return -1;

@@ -71,7 +71,10 @@ static int open_files(struct job *job, struct vmimg_error *err)
 	job->ramdisk = pack->args->ari ? vmimg_file_open(pack->args->ari, false, err) : NULL;
 	if (pack->args->ari && !job->ramdisk)
 		return vmimg_within(err, "--ari");
-	if (cli_image_open(&job->image, pack->source, pack->common, &open, err))
+	if (cli_image_open(&job->image, pack->source, pack->common, &open, err) ||
+		(job->kernel && cli_files_add(&job->image.files, job->kernel, err)) ||
+		(job->ramdisk && cli_files_add(&job->image.files, job->ramdisk, err)) ||
+		cli_files_spare(&job->image.files, pack->output, err))
 		return -1;
 	job->root = vmimg_view_open(job->image.disk, err);
 	return job->root ? 0 : -1;
@@ -81,8 +84,11 @@ static struct vmimg_io *new_sibling(
 	struct vmimg_siblings *siblings, const char *name, struct vmimg_error *err)
 {
 	struct job *job = (struct job *)(void *)((char *)siblings - offsetof(struct job, siblings));
+	VMIMG_AUTO(free) char *path = cli_path_beside(job->pack->output, name, err);
 
-	return vmimg_output_sibling(job->output, name, err);
+	return !path || cli_files_spare(&job->image.files, path, err)
+		? NULL
+		: vmimg_output_sibling(job->output, name, err);
 }
 
 /* ---- the triple: a UEC tarball, or files ---- */

@@ -35,12 +35,36 @@ struct job {
 
 /* ---- into a new file ---- */
 
+/* The files that the image names are not opened, and not to be replaced either. */
+static int spare_named(const struct job *job, const struct stat *st, struct vmimg_error *err)
+{
+	const struct vmimg_disk *disk = job->image.disk;
+
+	for (size_t i = 0; i < disk->ref_count; i++) {
+		const char *name = disk->refs[i].ref.name;
+		VMIMG_AUTO(free) char *path = NULL;
+		struct stat other;
+
+		if (!name)
+			continue;
+		path = cli_path_beside(job->path, name, err);
+		if (!path)
+			return -1;
+		if (!stat(path, &other) && other.st_dev == st->st_dev && other.st_ino == st->st_ino)
+			return vmimg_fail(err, VMIMG_EINVAL,
+				"the image needs %.100s: it cannot be the output", path);
+	}
+	return 0;
+}
+
 static int refuse_same(const struct job *job, struct vmimg_error *err)
 {
 	struct stat st;
 
-	if (stat(job->args->output, &st) || !cli_files_has(&job->image.files, &st))
+	if (stat(job->args->output, &st))
 		return 0;
+	if (!cli_files_has(&job->image.files, &st))
+		return spare_named(job, &st, err);
 	return vmimg_fail(err, VMIMG_EINVAL,
 		"%.100s is the image itself: --in-place repairs it where it is", job->args->output);
 }

@@ -180,6 +180,10 @@ static int open_outputs(struct job *job, struct vmimg_error *err)
 		if (args->ari)
 			cli_sandbox_write(args->common.sandbox, args->ari);
 	}
+	if (cli_files_spare(&job->source.files, args->aki, err) ||
+		cli_files_spare(&job->source.files, args->ami, err) ||
+		(args->ari && cli_files_spare(&job->source.files, args->ari, err)))
+		return -1;
 	job->kernel_out = vmimg_output_open(args->aki, &how, err);
 	if (!job->kernel_out)
 		return -1;

@@ -90,6 +90,17 @@ static void keep_rights(const struct vmimg_output *output, const char *name, int
 	(void)!fchmod(fd, st.st_mode & 0777);
 }
 
+/* Of the parts of one output none may take another's place. */
+static int refuse_twice(
+	const struct vmimg_output *output, const char *name, struct vmimg_error *err)
+{
+	for (size_t i = 0; i < output->count; i++)
+		if (output->files[i].name && !strcmp(output->files[i].name, name))
+			return vmimg_fail(err, VMIMG_EINVAL,
+				"%.80s is the name of another part of the output", name);
+	return 0;
+}
+
 static struct output_file *add_file(
 	struct vmimg_output *output, const char *name, struct vmimg_error *err)
 {
@@ -100,7 +111,7 @@ static struct output_file *add_file(
 		vmimg_fail(err, VMIMG_EINVAL, "'%.80s' is not the name of a file", name);
 		return NULL;
 	}
-	if (refuse_existing(output, name, err) ||
+	if (refuse_twice(output, name, err) || refuse_existing(output, name, err) ||
 		vmimg_grow_array(
 			&output->files, &output->cap, output->count + 1, sizeof(*file), err))
 		return NULL;
