@@ -24,8 +24,7 @@ uint64_t vmimg_qcow2_get_refcount(const uint8_t *block, uint64_t index, unsigned
 
 void vmimg_qcow2_set_refcount(uint8_t *block, uint64_t index, unsigned order, uint64_t count)
 {
-	unsigned bits = 1U << order, shift = (unsigned)(index * bits % 8);
-	uint8_t mask = (uint8_t)(((1U << bits) - 1) << shift);
+	unsigned bits = 1U << order, shift = (unsigned)(index * bits % 8), mask;
 
 	switch (order) {
 	case 3:
@@ -40,7 +39,8 @@ void vmimg_qcow2_set_refcount(uint8_t *block, uint64_t index, unsigned order, ui
 	case 6:
 		vmimg_put_be64(block + index * 8, count);
 		break;
-	default:
+	default: /* of 1, 2 or 4 bits */
+		mask = ((1U << bits) - 1) << shift;
 		block[index * bits / 8] =
 			(uint8_t)((block[index * bits / 8] & ~mask) | (count << shift & mask));
 	}
