@@ -299,14 +299,16 @@ static void try_way(const struct way *way, const char *folder)
 	struct states states = {
 		.recording = &recording, .seed = 5, .most = MOST, .judge = judge, .ctx = &job
 	};
-	struct vmimg_io *io;
+	struct vmimg_io *io, *spy;
 	long count;
 
 	snprintf(job.path, sizeof(job.path), "%s/image", folder);
 	snprintf(job.undo_path, sizeof(job.undo_path), "%s.vmimg-undo", job.path);
 	make_damaged(&job);
 	job.io = vmimg_file_open(job.path, true, &err);
-	io = vmimg_recorder_open(spy_open(&job, vmimg_io_ref(job.io)), &recording, &err);
+	spy = spy_open(&job, vmimg_io_ref(job.io));
+	io = vmimg_recorder_open(spy, &recording, &err);
+	vmimg_io_unref(spy);
 	memcpy(io->id, job.io->id, sizeof(io->id));
 	if (repair(&job, io)) {
 		CHECK_NEVER("not repaired");
