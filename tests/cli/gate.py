@@ -283,5 +283,48 @@ def test_partition_tables(t):
         unsafe(poke(gpt_disk(t.path("sum.raw"), mbr(GUARD)), 512 + 72, b"\x09"), "partition-table")
 
 
+def footer_rows():
+    """Changes of a stream's last three sectors, from the end: (place, bytes)."""
+    return {"a footer with another signature": (-1024, b"leak"), "a footer of another version": (-1024 + 4, b"\2"),
+            "a longer descriptor": (-1024 + 36, b"\x40"), "a descriptor elsewhere": (-1024 + 28, b"\3"),
+            "another footer": (-1024 + 56, b"\xff" * 8), "a marker of another type": (-1536 + 12, b"\7"),
+            "a marker with a size": (-1536 + 8, b"\1"), "a marker with content": (-1536 + 16, b"\1"),
+            "an end of another type": (-512 + 12, b"\7"), "an end with a size": (-512 + 8, b"\1"), "an end with content": (-512 + 16, b"\1")}
+
+
+def test_openstack(t):
+    """What the tests of OpenStack's inspector feed it and want refused, row by row."""
+    harness.need("qemu-img")
+
+    def refused(name, path):
+        with t.sub(name):
+            result = vmimg("info", "--json", path)
+            equal(result.json()["safe"], False, str(result))
+
+    for name, (at, data) in footer_rows().items():
+        vmimg_ok("create", "-q", "--force", "-f", "vmdk", "-o", "subformat=streamOptimized", t.path("image"), "4M")
+        refused(name, poke(t.path("image"), at, data))
+    vmdk = {"a descriptor past the end": (28, b"\0\0\1"), "no descriptor": (28, bytes(8)), "version 0": (4, bytes(4))}
+    qcow2 = {"version 1 with a header of version 3": (7, b"\1"), "version 4": (7, b"\4"), "the highest feature": (72, b"\1"),
+             "a feature that has no meaning yet": (79, b"\x80")}
+    for fmt, rows in ("vmdk", vmdk), ("qcow2", qcow2):
+        for name, (at, data) in rows.items():
+            qemu.create(t.path("image"), fmt, 10 * MIB)
+            refused(f"{fmt}: {name}", poke(t.path("image"), at, data))
+    lines = {"no type": "createType monolithicFlat", "a flat one": 'createType="monolithicFlat"',
+             "a mode that is none": 'createType="monolithicSparse"\nwronly 2048 somefile2.vmdk',
+             "an extent that is a path": 'createType="monolithicSparse"\nrw 2048 /etc/hosts',
+             "no extents": 'createType="monolithicSparse"'}
+    for name, text in lines.items():
+        qemu.create(t.path("image"), "vmdk", 10 * MIB)
+        refused(f"a descriptor with {name}", poke(t.path("image"), 512, f"# Disk DescriptorFile\n{text}\n".encode().ljust(10240, b"\0")))
+    with t.sub("a QCOW2 in an ISO's system area"):
+        vmimg_ok("iso", "create", "-o", t.path("iso"), t.tmp)
+        qemu.create(t.path("head"), "qcow2", 10 * MIB)
+        with open(t.path("head"), "rb") as file:
+            head = file.read(32768)
+        unsafe(poke(t.path("iso"), 0, head), "refused", code=5)
+
+
 if __name__ == "__main__":
     harness.main()
