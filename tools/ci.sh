@@ -6,7 +6,8 @@
 #   build-gcc   with warnings as errors, into build-check/
 #   build-clang the same with clang
 #   test        all tests, on build-check/
-#   asan-ubsan  unit tests, vectors and fuzz corpus under AddressSanitizer and UBSan
+#   asan-ubsan  unit tests, vectors, fuzz corpus, failing calls, and crashes of QCOW2 and of repair under
+#               AddressSanitizer and UBSan
 #   tsan        unit tests and conversions by many threads under ThreadSanitizer
 #   install     into an empty folder, and a program built against it
 #
@@ -85,6 +86,9 @@ stage_asan_ubsan() {
 	VMIMG_SLACK=8 ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		run_tests build-asan -t 8 --suite unit --suite vectors --suite fuzz-corpus --suite fault
+	VMIMG_SLACK=8 ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 \
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		run_tests build-asan -t 8 crash-qcow2 crash-repair format-luks-luks
 }
 
 stage_tsan() {

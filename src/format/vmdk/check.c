@@ -285,9 +285,8 @@ static void check_header(struct walk *w)
 			w->name);
 	}
 	take(w, 0, vmimg_min(VMDK_SECTOR, vmimg_io_size(w->e->io)));
-	if (g->descriptor_at && !take(w, g->descriptor_at, g->descriptor_len))
-		CORRUPT(w, "descriptor-overlap", g->descriptor_at,
-			"%s: the descriptor overlaps the header", w->name);
+	if (g->descriptor_at)
+		take(w, g->descriptor_at, g->descriptor_len);
 	/* a change of size that was cut off leaves an extent larger than its descriptor says */
 	if (stated != g->capacity)
 		vmimg_report_add(w->report,
