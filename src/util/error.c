@@ -3,8 +3,11 @@
 #include "util/error.h"
 #include <errno.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
+#define LEFT_OUT 3 /* "..." */
 
 VMIMG_PRINTF(2, 0)
 static void set_text(struct vmimg_error *err, const char *fmt, va_list args)
@@ -51,15 +54,22 @@ int vmimg_within(struct vmimg_error *err, const char *fmt, ...)
 {
 	char inner[sizeof(err->text)];
 	va_list args;
-	size_t used;
+	size_t used, room, len, cut = 0;
 
 	memcpy(inner, err->text, sizeof(inner));
 	va_start(args, fmt);
 	set_text(err, fmt, args);
 	va_end(args);
 	used = strlen(err->text);
-	if (used + 3 < sizeof(err->text))
-		snprintf(err->text + used, sizeof(err->text) - used, ": %.*s",
-			(int)(sizeof(err->text) - used - 3), inner);
+	len = strlen(inner);
+	if (used + 3 + LEFT_OUT >= sizeof(err->text))
+		return -1;
+	room = sizeof(err->text) - used - 3;
+	if (len > room) /* the reason stands last, and stays */
+		cut = len - room + LEFT_OUT;
+	while (((uint8_t)inner[cut] & 0xc0) == 0x80) /* inside a character */
+		cut++;
+	snprintf(err->text + used, sizeof(err->text) - used, ": %s%.*s", cut ? "..." : "",
+		(int)room, inner + cut);
 	return -1;
 }

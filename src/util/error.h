@@ -19,5 +19,6 @@ int vmimg_fail(struct vmimg_error *err, enum vmimg_status status, const char *fm
 int vmimg_fail_sys(struct vmimg_error *err, int sys, const char *fmt, ...) VMIMG_PRINTF(3, 4);
 int vmimg_fail_nomem(struct vmimg_error *err);
 
-/* Puts "context: " before the text that is there already. Returns -1. */
+/* Puts "context: " before the text that is there already. What does not fit is left out of the middle:
+ * the reason stays. Returns -1. */
 int vmimg_within(struct vmimg_error *err, const char *fmt, ...) VMIMG_PRINTF(2, 3);

@@ -165,6 +165,11 @@ static void errors_carry_context(void)
 	name[sizeof(name) - 1] = 0;
 	vmimg_within(&err, "%s", name);
 	CHECK(strlen(err.text) < sizeof(err.text));
+	vmimg_fail(&err, VMIMG_ELIMIT, "the reason");
+	for (int i = 0; i < 300; i++)
+		vmimg_within(&err, "layer \xc3\xa9 %d", i);
+	CHECK(!strncmp(err.text, "layer \xc3\xa9 299: ...", 16) && strstr(err.text, ": the reason"));
+	CHECK(((uint8_t)strstr(err.text, "...")[3] & 0xc0) != 0x80);
 	vmimg_fail_sys(&err, 28 /* ENOSPC */, "cannot write");
 	CHECK(err.status == VMIMG_ESYSTEM && err.sys == 28 && strstr(err.text, "cannot write: "));
 }
