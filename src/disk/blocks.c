@@ -5,7 +5,6 @@
 #include "util/auto.h"
 #include "util/num.h"
 
-#define CHUNK (UINT64_C(256) << 10) /* bytes copied in one go */
 /* 32 MiB of runs: what is more scattered than that is not squeezed. */
 #define MOST_RUNS ((size_t)1 << 21)
 
@@ -187,6 +186,7 @@ int vmimg_blocks_plan(struct vmimg_blocks *blocks, vmimg_blocks_count *count, vo
 struct squeeze {
 	struct vmimg_blocks *blocks;
 	const struct vmimg_blocks_image *image;
+	struct vmimg_copier copier;
 	uint64_t limit, found; /* count_from */
 	bool copies;           /* data is copied; else entries change */
 };
@@ -222,60 +222,50 @@ static int move(void *ctx, uint64_t i, uint32_t start, struct vmimg_error *err)
 	if (!vmimg_blocks_moves(s->blocks, start))
 		return 0;
 	to = vmimg_blocks_take(s->blocks);
-	return s->copies ? s->image->copy(s->image->ctx, i, start, to, err)
+	return s->copies ? s->image->copy(s->image->ctx, &s->copier, i, start, to, err)
 			 : s->image->lead(s->image->ctx, i, to, err);
+}
+
+static int copy_all(struct squeeze *s, struct vmimg_error *err)
+{
+	const struct vmimg_blocks_image *image = s->image;
+	int failed;
+
+	s->copies = true;
+	vmimg_copier_init(&s->copier, image->io);
+	failed = image->walk(image->ctx, move, s, err) || vmimg_copier_flush(&s->copier, err) ||
+		vmimg_io_sync(image->io, err);
+	vmimg_copier_done(&s->copier);
+	return failed ? -1 : 0;
 }
 
 int vmimg_blocks_squeeze(struct vmimg_blocks *blocks, const struct vmimg_blocks_image *image,
 	struct vmimg_error *err)
 {
-	struct squeeze s = { .blocks = blocks, .image = image, .copies = true };
+	struct squeeze s = { .blocks = blocks, .image = image };
 	uint64_t moves;
 
 	if (vmimg_blocks_plan(blocks, count_from, &s, &moves, err))
 		return -1;
 	if (!moves)
 		return 0;
-	if (image->walk(image->ctx, move, &s, err) || vmimg_io_sync(image->io, err))
+	if (copy_all(&s, err))
 		return -1;
 	s.copies = false;
 	vmimg_blocks_rewind(blocks);
 	return image->walk(image->ctx, move, &s, err) || vmimg_io_sync(image->io, err) ? -1 : 0;
 }
 
-static int copy_data(struct vmimg_io *io, uint64_t from, uint64_t to, uint64_t len, uint8_t *buffer,
-	struct vmimg_error *err)
-{
-	for (uint64_t done = 0, step; done < len; done += step) {
-		step = vmimg_min(len - done, CHUNK);
-		if (vmimg_io_pread(io, buffer, (size_t)step, from + done, err) ||
-			vmimg_io_pwrite(io, buffer, (size_t)step, to + done, err))
-			return -1;
-	}
-	return 0;
-}
-
 int vmimg_blocks_copy(
 	struct vmimg_io *io, uint64_t from, uint64_t to, uint64_t len, struct vmimg_error *err)
 {
-	VMIMG_AUTO(free) uint8_t *buffer = NULL;
-	bool cloned = false, hole;
+	struct vmimg_copier copier;
+	int failed;
 
-	if (!(from % 4096) && !(to % 4096) && !(len % 4096) &&
-		vmimg_io_clone(io, io, from, to, len, &cloned, err))
-		return -1;
-	if (cloned)
-		return 0;
-	buffer = vmimg_alloc_buffer(CHUNK, err);
-	for (uint64_t done = 0, step; buffer && done < len; done += step) {
-		if (vmimg_io_extent(io, from + done, &hole, &step, err))
-			return -1;
-		step = vmimg_min(step, len - done);
-		if (hole ? vmimg_io_zero(io, to + done, step, err)
-			 : copy_data(io, from + done, to + done, step, buffer, err))
-			return -1;
-	}
-	return buffer ? 0 : -1;
+	vmimg_copier_init(&copier, io);
+	failed = vmimg_copier_add(&copier, from, to, len, err) || vmimg_copier_flush(&copier, err);
+	vmimg_copier_done(&copier);
+	return failed ? -1 : 0;
 }
 
 void vmimg_blocks_done(struct vmimg_blocks *blocks)

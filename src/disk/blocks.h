@@ -17,7 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "io/io.h"
+#include "io/copier.h"
 
 struct vmimg_blocks {
 	uint64_t width;       /* of a block; > 0 */
@@ -61,8 +61,9 @@ struct vmimg_blocks_image {
 	void *ctx;
 	/* Visits every entry of the table that leads to a block, until a visit fails. */
 	int (*walk)(void *ctx, vmimg_blocks_visit *visit, void *visit_ctx, struct vmimg_error *);
-	/* The block of entry i, all that it takes in the file. */
-	int (*copy)(void *ctx, uint64_t i, uint64_t from, uint64_t to, struct vmimg_error *);
+	/* The block of entry i, all that it takes in the file, is given to copier. */
+	int (*copy)(void *ctx, struct vmimg_copier *copier, uint64_t i, uint64_t from, uint64_t to,
+		struct vmimg_error *);
 	/* Entry i leads to that place from now on. */
 	int (*lead)(void *ctx, uint64_t i, uint64_t to, struct vmimg_error *);
 };

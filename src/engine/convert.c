@@ -419,6 +419,7 @@ int vmimg_convert_run(const struct vmimg_convert *convert, struct vmimg_converte
 	source.fill = convert->fill;
 	/* what a disk without a parent lacks is zero, and must hide what lies below the sink */
 	source.keep_absent = sink->keeps_absent && (convert->disk->parent || convert->layer);
+	source.joins_zeroes = convert->only == VMIMG_ONLY_ZEROES && sink->splits_zeroes;
 	vmimg_overlap_init(&overlap, convert->disk);
 	source.overlap = &overlap;
 	failed = vmimg_flow_run(&source, &convert_ops, &job, &convert->how, err);

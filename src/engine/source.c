@@ -91,6 +91,11 @@ static int stretch(struct vmimg_source *source, enum vmimg_piece_kind kind, uint
 	return 0;
 }
 
+static bool joins(const struct vmimg_source *source, enum vmimg_piece_kind kind)
+{
+	return source->joins_zeroes && kind == VMIMG_PIECE_ZERO;
+}
+
 /* A stretch of nothing that holds whole granules becomes one deal; *taken says so. */
 static int deal_empty(
 	struct vmimg_source *source, struct vmimg_deal *deal, bool *taken, struct vmimg_error *err)
@@ -105,11 +110,34 @@ static int deal_empty(
 		return -1;
 	if (end < source->end)
 		end = vmimg_align_down(end, source->granule);
-	if (end <= deal->guest)
+	if (end <= deal->guest ||
+		(joins(source, kind) && end < source->end && end - deal->guest < source->chunk))
 		return 0;
 	deal->kind = kind;
 	deal->len = end - deal->guest;
 	*taken = true;
+	return 0;
+}
+
+/* Whether the chunk of data that has come to *at, before limit, goes on there; *at moves over
+ * zeroes that are joined to it. */
+static int goes_on(struct vmimg_source *source, uint64_t *at, uint64_t limit, bool *on,
+	struct vmimg_error *err)
+{
+	enum vmimg_piece_kind kind;
+	uint64_t end;
+
+	if (fetch(source, *at, err))
+		return -1;
+	kind = kind_of(source, &source->run);
+	*on = kind == VMIMG_PIECE_DATA;
+	if (!joins(source, kind))
+		return 0;
+	if (stretch(source, kind, *at, limit, &end, err))
+		return -1;
+	*on = end < limit;
+	if (*on)
+		*at = vmimg_align_down(end, source->granule);
 	return 0;
 }
 
@@ -121,18 +149,17 @@ static int deal_data(struct vmimg_source *source, struct vmimg_deal *deal, struc
 {
 	uint64_t limit = vmimg_min(source->end, deal->guest + source->chunk), at = deal->guest, end;
 	struct vmimg_run first;
+	bool on = true;
 
 	if (fetch(source, at, err))
 		return -1;
 	first = source->run;
-	while (at < limit) {
+	while (on && at < limit) {
 		if (stretch(source, VMIMG_PIECE_DATA, at, limit, &end, err))
 			return -1;
 		at = vmimg_min(vmimg_align_up(vmimg_max(end, at + 1), source->granule), limit);
-		if (at < limit && fetch(source, at, err))
+		if (at < limit && goes_on(source, &at, limit, &on, err))
 			return -1;
-		if (at < limit && kind_of(source, &source->run) != VMIMG_PIECE_DATA)
-			break;
 	}
 	deal->kind = VMIMG_PIECE_DATA;
 	deal->len = at - deal->guest;

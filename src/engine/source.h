@@ -11,11 +11,13 @@
 
 struct vmimg_source {
 	struct vmimg_disk *disk;
-	uint64_t end;     /* where to stop: the disk's size or, padded with zeroes, more */
-	uint32_t granule; /* every chunk begins and ends at a multiple, but for the end */
-	uint32_t chunk;   /* bytes of data in a chunk */
-	bool keep_absent; /* tell what the top layer lacks from zeroes */
-	bool fill;        /* zeroes are data */
+	uint64_t end;      /* where to stop: the disk's size or, padded with zeroes, more */
+	uint32_t granule;  /* every chunk begins and ends at a multiple, but for the end */
+	uint32_t chunk;    /* bytes of data in a chunk */
+	bool keep_absent;  /* tell what the top layer lacks from zeroes */
+	bool fill;         /* zeroes are data */
+	bool joins_zeroes; /* zeroes that are shorter than a chunk may be dealt as data: where there
+			    * are many of them, a deal for each would be what takes the time */
 	struct vmimg_overlap *overlap; /* told of every run of the disk itself; NULL: nobody asks */
 	pthread_mutex_t lock;          /* guards all below, and the walk over the map */
 	uint64_t next;

@@ -21,15 +21,15 @@ static int walk(void *ctx, vmimg_blocks_visit *visit, void *visit_ctx, struct vm
 	return vmimg_vdi_walk(m->disk->state, visit, visit_ctx, err);
 }
 
-static int copy_block(void *ctx, uint64_t i, uint64_t from, uint64_t to, struct vmimg_error *err)
+static int copy_block(void *ctx, struct vmimg_copier *copier, uint64_t i, uint64_t from,
+	uint64_t to, struct vmimg_error *err)
 {
 	const struct moving *m = ctx;
-	struct vmimg_io *io = m->disk->io;
 	uint64_t at = place_of(m, from);
 
 	(void)i;
-	return vmimg_blocks_copy(io, at, place_of(m, to),
-		vmimg_min(vmimg_vdi_stride(m->header), vmimg_io_size(io) - at), err);
+	return vmimg_copier_add(copier, at, place_of(m, to),
+		vmimg_min(vmimg_vdi_stride(m->header), vmimg_io_size(m->disk->io) - at), err);
 }
 
 static int lead(void *ctx, uint64_t i, uint64_t to, struct vmimg_error *err)

@@ -108,7 +108,8 @@ static int walk(void *ctx, vmimg_blocks_visit *visit, void *visit_ctx, struct vm
 }
 
 /* The last block of a disk may be short in the file, and have the footer behind it. */
-static int copy_block(void *ctx, uint64_t i, uint64_t from, uint64_t to, struct vmimg_error *err)
+static int copy_block(void *ctx, struct vmimg_copier *copier, uint64_t i, uint64_t from,
+	uint64_t to, struct vmimg_error *err)
 {
 	const struct vmimg_disk *disk = ctx;
 	const struct vmimg_vhd *vhd = disk->state;
@@ -117,7 +118,7 @@ static int copy_block(void *ctx, uint64_t i, uint64_t from, uint64_t to, struct 
 
 	from *= VMIMG_VHD_SECTOR;
 	to *= VMIMG_VHD_SECTOR;
-	return vmimg_blocks_copy(disk->io, from, to, len, err) ||
+	return vmimg_copier_add(copier, from, to, len, err) ||
 			(len < whole && vmimg_io_zero(disk->io, to + len, whole - len, err))
 		? -1
 		: 0;

@@ -88,14 +88,14 @@ static int walk(void *ctx, vmimg_blocks_visit *visit, void *visit_ctx, struct vm
 		&s->change, 0, s->vhdx->geometry.entries, visit_entry, &visiting, err);
 }
 
-static int copy(void *ctx, uint64_t index, uint64_t from, uint64_t to, struct vmimg_error *err)
+static int copy(void *ctx, struct vmimg_copier *copier, uint64_t index, uint64_t from, uint64_t to,
+	struct vmimg_error *err)
 {
 	struct squeeze *s = ctx;
-	struct vmimg_io *io = s->change.io;
-	uint64_t len = vmimg_min(s->width, vmimg_io_size(io) - from * VHDX_MIB);
+	uint64_t len = vmimg_min(s->width, vmimg_io_size(s->change.io) - from * VHDX_MIB);
 
 	(void)index;
-	return vmimg_blocks_copy(io, from * VHDX_MIB, to * VHDX_MIB, len, err);
+	return vmimg_copier_add(copier, from * VHDX_MIB, to * VHDX_MIB, len, err);
 }
 
 static int lead(void *ctx, uint64_t index, uint64_t to, struct vmimg_error *err)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the changes of a VMDK in place share: edit.c (the descriptor, sizes, with edit_sparse.c,
- * edit_extents.c and edit_text.c), update.c (content), entries.c (tables), relate.c (the
- * descriptor's keys: parents, settings), space.c (emptied, squeezed). */
+ * edit_extents.c and edit_text.c), update.c (content), entries.c and table_edit.c (tables),
+ * relate.c (the descriptor's keys: parents, settings), space.c (emptied, squeezed). */
 #pragma once
 #include "disk/blocks.h"
 #include "disk/edit.h"
@@ -115,10 +115,26 @@ int vmimg_vmdk_entry_place(const struct vmdk_change *c, uint64_t directory_at, u
 /* Gives the grain a table in each directory that lacks one, behind all that is in use. */
 int vmimg_vmdk_add_table(struct vmdk_change *c, struct vmimg_blocks *blocks, uint64_t grain,
 	struct vmimg_error *err) VMIMG_CHECKED;
-/* Writes entries [grain, grain + count), which are in one table, in the redundant tables or in the
- * first ones. */
-int vmimg_vmdk_put_entries(const struct vmdk_change *c, bool redundant, uint64_t grain,
-	const uint8_t *bytes, uint64_t count, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* ---- table_edit.c ---- */
+
+/* One of the tables of a directory, in hand; the caller sets c and directory_at, all else is 0. */
+struct vmdk_table {
+	const struct vmdk_change *c;
+	uint64_t directory_at;
+	bool held;
+	uint64_t index, at;  /* of the one in hand; at 0: it is not there */
+	uint32_t first, end; /* entries that changed lie in between; end 0: none did */
+	uint8_t bytes[VMIMG_VMDK_TABLE_MOST];
+};
+/* The table of that grain is in hand from now on; the one before is written, if it changed. */
+int vmimg_vmdk_table_hold(
+	struct vmdk_table *t, uint64_t grain, struct vmimg_error *err) VMIMG_CHECKED;
+/* The entry of the grain, whose table has to be there, becomes value. */
+int vmimg_vmdk_table_put(struct vmdk_table *t, uint64_t grain, uint32_t value,
+	struct vmimg_error *err) VMIMG_CHECKED;
+/* None is in hand any more, and all changes are written. */
+int vmimg_vmdk_table_leave(struct vmdk_table *t, struct vmimg_error *err) VMIMG_CHECKED;
 
 struct vmimg_sink *vmimg_vmdk_update(
 	struct vmimg_disk *disk, const struct vmimg_update *update, struct vmimg_error *err);

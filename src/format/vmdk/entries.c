@@ -281,19 +281,6 @@ int vmimg_vmdk_add_table(
 		: 0;
 }
 
-int vmimg_vmdk_put_entries(const struct vmdk_change *c, bool redundant, uint64_t grain,
-	const uint8_t *bytes, uint64_t count, struct vmimg_error *err)
-{
-	uint64_t at;
-
-	if (vmimg_vmdk_entry_place(c, redundant ? c->g.rgd_at : c->g.gd_at, grain, &at, err))
-		return -1;
-	return at ? vmimg_io_pwrite(c->io, bytes, (size_t)count * 4, at, err)
-		  : vmimg_fail(err, VMIMG_ECORRUPT,
-			    "%s: grain %" PRIu64 " has no table: repair it first",
-			    vmimg_io_name(c->io), grain);
-}
-
 /* ---- after a crash ---- */
 
 static int mirror_table(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err)

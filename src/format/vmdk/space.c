@@ -99,43 +99,61 @@ static int empty_extent(struct vmdk_change *c, struct vmimg_error *err)
 
 /* ---- squeezed ---- */
 
+struct moving {
+	const struct vmdk_change *c;
+	struct vmdk_table first, redundant;
+};
+
 static int walk(void *ctx, vmimg_blocks_visit *visit, void *visit_ctx, struct vmimg_error *err)
 {
-	const struct vmdk_change *c = ctx;
+	const struct moving *m = ctx;
 	struct vmdk_visit grains = { NULL, visit, visit_ctx };
 
-	return vmimg_vmdk_walk(c, c->g.gd_at, &grains, err);
+	return vmimg_vmdk_walk(m->c, m->c->g.gd_at, &grains, err);
 }
 
-static int copy_grain(void *ctx, uint64_t i, uint64_t from, uint64_t to, struct vmimg_error *err)
+static int copy_grain(void *ctx, struct vmimg_copier *copier, uint64_t i, uint64_t from,
+	uint64_t to, struct vmimg_error *err)
 {
-	const struct vmdk_change *c = ctx;
+	const struct moving *m = ctx;
 	uint64_t at = from * VMDK_SECTOR;
 
 	(void)i;
-	return vmimg_blocks_copy(
-		c->io, at, to * VMDK_SECTOR, vmimg_min(c->g.grain, vmimg_io_size(c->io) - at), err);
+	return vmimg_copier_add(copier, at, to * VMDK_SECTOR,
+		vmimg_min(m->c->g.grain, vmimg_io_size(m->c->io) - at), err);
 }
 
 static int lead(void *ctx, uint64_t i, uint64_t to, struct vmimg_error *err)
 {
-	const struct vmdk_change *c = ctx;
-	uint8_t bytes[4];
+	struct moving *m = ctx;
 
-	vmimg_put_le32(bytes, (uint32_t)to);
-	if (c->g.rgd_at && vmimg_vmdk_put_entries(c, true, i, bytes, 1, err))
+	if (m->c->g.rgd_at && vmimg_vmdk_table_put(&m->redundant, i, (uint32_t)to, err))
 		return -1;
-	return vmimg_vmdk_put_entries(c, false, i, bytes, 1, err);
+	return vmimg_vmdk_table_put(&m->first, i, (uint32_t)to, err);
+}
+
+static int move_grains(
+	const struct vmdk_change *c, struct vmimg_blocks *blocks, struct vmimg_error *err)
+{
+	struct moving moving = { .c = c,
+		.first = { .c = c, .directory_at = c->g.gd_at },
+		.redundant = { .c = c, .directory_at = c->g.rgd_at } };
+	const struct vmimg_blocks_image image = { c->io, &moving, walk, copy_grain, lead };
+
+	return vmimg_blocks_squeeze(blocks, &image, err) ||
+			vmimg_vmdk_table_leave(&moving.redundant, err) ||
+			vmimg_vmdk_table_leave(&moving.first, err)
+		? -1
+		: 0;
 }
 
 /* The gaps between grains are closed; where the last ones were, the file ends. */
 static int squeeze_extent(struct vmdk_change *c, struct vmimg_error *err)
 {
-	const struct vmimg_blocks_image image = { c->io, c, walk, copy_grain, lead };
 	struct vmimg_blocks blocks = { 0 };
 	uint64_t end = 0;
 	int failed = vmimg_vmdk_mark(c, true, false, err) || vmimg_vmdk_mirror(c, err) ||
-		vmimg_vmdk_space(c, &blocks, err) || vmimg_blocks_squeeze(&blocks, &image, err);
+		vmimg_vmdk_space(c, &blocks, err) || move_grains(c, &blocks, err);
 
 	vmimg_blocks_done(&blocks);
 	if (failed)

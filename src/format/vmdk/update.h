@@ -5,11 +5,11 @@
 #include "disk/sink.h"
 #include "format/vmdk/edit.h"
 
-/* Entries that wait, after which there is a flush: 32 MiB. */
+/* Entries that wait, after which there is a flush: 24 MiB. */
 #define VMDK_MOST_WAITING (UINT32_C(1) << 21)
 
 struct vmdk_entry {
-	uint32_t extent, grain, value, freed; /* freed: a sector, or 0 */
+	uint32_t extent, grain, value;
 };
 
 struct vmdk_part {
@@ -30,6 +30,9 @@ struct vmdk_update {
 	struct vmimg_blocks blocks; /* of that part */
 	bool mapped;                /* blocks are known */
 	uint64_t old_end;           /* of its file; past it all is new and zero */
+	struct vmdk_table table;    /* of that part: what its entries were before */
+	uint64_t both;              /* the table that both directories have, as far as is known */
+	uint64_t hole_at, hole_len; /* bytes of its file that are zero from the next flush on */
 	/* the grain in hand */
 	bool in_hand;
 	uint64_t grain;
@@ -57,7 +60,11 @@ int vmimg_vmdk_leave_grain(struct vmdk_update *u, struct vmimg_error *err) VMIMG
 
 /* ---- update_flush.c ---- */
 
-/* The file of the part in hand reaches as far as its grains do. */
+/* [at, at + len) of the file in hand becomes zero; neighbours in one call to the system. */
+int vmimg_vmdk_punch(
+	struct vmdk_update *u, uint64_t at, uint64_t len, struct vmimg_error *err) VMIMG_CHECKED;
+
+/* The file of the part in hand has its holes, and reaches as far as its grains do. */
 int vmimg_vmdk_end_file(struct vmdk_update *u, struct vmimg_error *err) VMIMG_CHECKED;
 /* All data is in storage; then the entries that waited are. */
 int vmimg_vmdk_flush(struct vmdk_update *u, struct vmimg_error *err) VMIMG_CHECKED;

@@ -4,49 +4,24 @@
 #include "format/vmdk/update.h"
 #include "util/num.h"
 
-/* The entries from i on that go out in one write: neighbours in one table. */
-static size_t neighbours(
-	const struct vmdk_update *u, size_t i, uint8_t bytes[VMIMG_VMDK_TABLE_MOST])
-{
-	const struct vmdk_entry *first = &u->entries[i];
-	uint32_t per = u->parts[first->extent].c.g.entries;
-	size_t n = 0;
-
-	for (; i + n < u->entry_count && first[n].extent == first->extent &&
-		first[n].grain == first->grain + n && first[n].grain / per == first->grain / per;
-		n++)
-		vmimg_put_le32(bytes + 4 * n, first[n].value);
-	return n;
-}
-
 static int write_entries(struct vmdk_update *u, bool redundant, struct vmimg_error *err)
 {
-	uint8_t bytes[VMIMG_VMDK_TABLE_MOST];
+	struct vmdk_table table = { 0 };
 
-	for (size_t i = 0, n; i < u->entry_count; i += n) {
-		const struct vmdk_change *c = &u->parts[u->entries[i].extent].c;
-
-		n = neighbours(u, i, bytes);
-		if ((!redundant || c->g.rgd_at) &&
-			vmimg_vmdk_put_entries(c, redundant, u->entries[i].grain, bytes, n, err))
-			return -1;
-	}
-	return 0;
-}
-
-/* Grains that no entry leads to any more give their space back. */
-static int free_grains(struct vmdk_update *u, struct vmimg_error *err)
-{
 	for (size_t i = 0; i < u->entry_count; i++) {
 		const struct vmdk_entry *entry = &u->entries[i];
 		const struct vmdk_change *c = &u->parts[entry->extent].c;
-		uint64_t at = entry->freed * VMDK_SECTOR, size = vmimg_io_size(c->io);
 
-		if (entry->freed && at < size &&
-			vmimg_io_zero(c->io, at, vmimg_min(c->g.grain, size - at), err))
+		if (redundant && !c->g.rgd_at)
+			continue;
+		if (table.c != c && table.c && vmimg_vmdk_table_leave(&table, err))
+			return -1;
+		table.c = c;
+		table.directory_at = redundant ? c->g.rgd_at : c->g.gd_at;
+		if (vmimg_vmdk_table_put(&table, entry->grain, entry->value, err))
 			return -1;
 	}
-	return 0;
+	return table.c ? vmimg_vmdk_table_leave(&table, err) : 0;
 }
 
 /* What is done with every file that is open for writing. */
@@ -71,11 +46,34 @@ static int mark_parts(struct vmdk_update *u, struct vmimg_error *err)
 	return 0;
 }
 
+static int end_hole(struct vmdk_update *u, struct vmimg_error *err)
+{
+	uint64_t len = u->hole_len;
+
+	u->hole_len = 0;
+	return len ? vmimg_io_zero(u->parts[u->current].c.io, u->hole_at, len, err) : 0;
+}
+
+int vmimg_vmdk_punch(struct vmdk_update *u, uint64_t at, uint64_t len, struct vmimg_error *err)
+{
+	if (u->hole_len && u->hole_at + u->hole_len == at) {
+		u->hole_len += len;
+		return 0;
+	}
+	if (end_hole(u, err))
+		return -1;
+	u->hole_at = at;
+	u->hole_len = len;
+	return 0;
+}
+
 int vmimg_vmdk_end_file(struct vmdk_update *u, struct vmimg_error *err)
 {
 	struct vmimg_io *io = u->parts[u->current].c.io;
 	uint64_t end = u->mapped ? u->blocks.end * VMDK_SECTOR : 0;
 
+	if (end_hole(u, err))
+		return -1;
 	return end > u->old_end && vmimg_io_size(io) < end ? vmimg_io_resize(io, end, err) : 0;
 }
 
@@ -83,7 +81,7 @@ int vmimg_vmdk_flush(struct vmdk_update *u, struct vmimg_error *err)
 {
 	if (vmimg_vmdk_end_file(u, err) || sync_parts(u, err) || mark_parts(u, err) ||
 		write_entries(u, true, err) || sync_parts(u, err) || write_entries(u, false, err) ||
-		sync_parts(u, err) || free_grains(u, err))
+		sync_parts(u, err))
 		return -1;
 	u->entry_count = 0;
 	return 0;

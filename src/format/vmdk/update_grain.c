@@ -70,7 +70,6 @@ int vmimg_vmdk_leave_grain(struct vmdk_update *u, struct vmimg_error *err)
 		    &u->entries, &u->entry_cap, u->entry_count + 1, sizeof(*u->entries), err))
 		return -1;
 	entry.value = u->value;
-	entry.freed = u->old > 1 ? u->old : 0;
 	u->entries[u->entry_count++] = entry;
 	return 0;
 }
@@ -78,13 +77,10 @@ int vmimg_vmdk_leave_grain(struct vmdk_update *u, struct vmimg_error *err)
 static int read_value(struct vmdk_update *u, struct vmimg_error *err)
 {
 	const struct vmdk_change *c = &u->parts[u->current].c;
-	uint64_t at;
-	uint8_t bytes[4] = { 0 };
 
-	if (vmimg_vmdk_entry_place(c, c->g.gd_at, u->grain, &at, err) ||
-		(at && vmimg_io_pread(c->io, bytes, sizeof(bytes), at, err)))
+	if (vmimg_vmdk_table_hold(&u->table, u->grain, err))
 		return -1;
-	u->value = u->old = vmimg_get_le32(bytes);
+	u->value = u->old = vmimg_get_le32(u->table.bytes + 4 * (u->grain % c->g.entries));
 	if (u->value > 1 || !u->value || c->g.zeroed)
 		return 0;
 	return vmimg_fail(err, VMIMG_ECORRUPT,
@@ -114,12 +110,16 @@ static int need_table(struct vmdk_update *u, struct vmimg_error *err)
 	struct vmdk_change *c = &u->parts[u->current].c;
 	uint64_t at, other = 1;
 
+	if (u->both == u->table.index)
+		return 0;
 	if (vmimg_vmdk_entry_place(c, c->g.gd_at, u->grain, &at, err) ||
 		(c->g.rgd_at && vmimg_vmdk_entry_place(c, c->g.rgd_at, u->grain, &other, err)))
 		return -1;
-	if (at && other)
-		return 0;
-	return map_part(u, err) || vmimg_vmdk_add_table(c, &u->blocks, u->grain, err) ? -1 : 0;
+	if ((!at || !other) &&
+		(map_part(u, err) || vmimg_vmdk_add_table(c, &u->blocks, u->grain, err)))
+		return -1;
+	u->both = u->table.index;
+	return 0;
 }
 
 /* Gives the grain in hand a place in the file, if it has none. */
@@ -156,7 +156,12 @@ int vmimg_vmdk_enter_part(struct vmdk_update *u, size_t i, struct vmimg_error *e
 		vmimg_blocks_done(&u->blocks);
 	u->mapped = false;
 	u->current = i;
-	return open_part(u, i, err);
+	u->table = (struct vmdk_table){ .c = &u->parts[i].c };
+	u->both = UINT64_MAX;
+	if (open_part(u, i, err))
+		return -1;
+	u->table.directory_at = u->parts[i].c.g.gd_at;
+	return 0;
 }
 
 size_t vmimg_vmdk_find_part(const struct vmdk_update *u, uint64_t guest)
@@ -189,22 +194,35 @@ int vmimg_vmdk_writable_run(struct vmdk_update *u, uint64_t inside, uint64_t *le
 	return 0;
 }
 
+/* [from, end) of the grain in hand, which has a place in the file. What its last one has past the
+ * disk's end is nobody's. */
+static int punch(struct vmdk_update *u, uint64_t from, uint64_t end, struct vmimg_error *err)
+{
+	const struct vmdk_change *c = &u->parts[u->current].c;
+	uint64_t at = u->value * VMDK_SECTOR + from, size = vmimg_io_size(c->io);
+
+	if (end == grain_len(u))
+		end = c->g.grain;
+	if (at >= size)
+		return 0;
+	return vmimg_vmdk_punch(u, at, vmimg_min(end - from, size - at), err);
+}
+
 int vmimg_vmdk_zero_run(
 	struct vmdk_update *u, uint64_t inside, uint64_t *len, struct vmimg_error *err)
 {
 	const struct vmdk_extent *e = u->parts[u->current].e;
-	struct vmimg_io *io = u->parts[u->current].c.io;
 	uint64_t in_grain;
 
 	if (!e->sparse)
-		return vmimg_io_zero(io, e->at + inside, *len, err);
+		return vmimg_vmdk_punch(u, e->at + inside, *len, err);
 	in_grain = inside % e->g.grain;
 	*len = vmimg_min(*len, e->g.grain - in_grain);
 	if (enter(u, inside, err))
 		return -1;
 	u->zeroed += *len;
 	if (u->value > 1)
-		return vmimg_io_zero(io, u->value * VMDK_SECTOR + in_grain, *len, err);
+		return punch(u, in_grain, in_grain + *len, err);
 	if (!u->hides || u->value == 1)
 		return 0;
 	u->value = 1;
