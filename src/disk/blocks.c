@@ -233,6 +233,7 @@ static int copy_all(struct squeeze *s, struct vmimg_error *err)
 
 	s->copies = true;
 	vmimg_copier_init(&s->copier, image->io);
+	s->copier.holes = image->holes;
 	failed = image->walk(image->ctx, move, s, err) || vmimg_copier_flush(&s->copier, err) ||
 		vmimg_io_sync(image->io, err);
 	vmimg_copier_done(&s->copier);
@@ -245,7 +246,8 @@ int vmimg_blocks_squeeze(struct vmimg_blocks *blocks, const struct vmimg_blocks_
 	struct squeeze s = { .blocks = blocks, .image = image };
 	uint64_t moves;
 
-	if (vmimg_blocks_plan(blocks, count_from, &s, &moves, err))
+	if (vmimg_blocks_plan(blocks, count_from, &s, &moves, err) ||
+		(image->planned && image->planned(image->ctx, blocks->limit, err)))
 		return -1;
 	if (!moves)
 		return 0;

@@ -66,6 +66,9 @@ struct vmimg_blocks_image {
 		struct vmimg_error *);
 	/* Entry i leads to that place from now on. */
 	int (*lead)(void *ctx, uint64_t i, uint64_t to, struct vmimg_error *);
+	/* Blocks from limit on will move, before the first one does; NULL: nothing to do. */
+	int (*planned)(void *ctx, uint64_t limit, struct vmimg_error *);
+	const struct vmimg_holes *holes; /* for the copier; NULL: there are none */
 };
 /* After room(): plans the moves and makes them. All copies are flushed before the first entry
  * changes: whatever a crash picks, an entry leads to one of two equal blocks. The last flush is

@@ -30,7 +30,7 @@ struct vmimg_update {
 	 * read as zeroes then, too. */
 	bool new_parent;
 	/* Nothing but zeroes comes, and nobody cares what is there: what gives no space back may
-	 * stay, and the granule may be smaller for what gives some. */
+	 * stay, and the granule may be smaller for what gives some. finish may squeeze. */
 	bool only_zeroes;
 };
 

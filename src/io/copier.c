@@ -36,28 +36,45 @@ static int copy_hole(struct vmimg_copier *c, uint64_t to, uint64_t len, struct v
 }
 
 /* Data between two holes, or a hole. */
-static int copy_part(struct vmimg_copier *c, uint64_t done, uint64_t *step, struct vmimg_error *err)
+static int copy_part(struct vmimg_copier *c, uint64_t from, uint64_t to, uint64_t most,
+	uint64_t *step, struct vmimg_error *err)
 {
 	bool hole;
 
-	if (vmimg_io_extent(c->io, c->from + done, &hole, step, err))
+	if (vmimg_io_extent(c->io, from, &hole, step, err))
 		return -1;
-	*step = vmimg_min(*step, c->len - done);
-	return hole ? copy_hole(c, c->to + done, *step, err)
-		    : copy_data(c, c->from + done, c->to + done, *step, err);
+	*step = vmimg_min(*step, most);
+	return hole ? copy_hole(c, to, *step, err) : copy_data(c, from, to, *step, err);
+}
+
+static int copy_range(
+	struct vmimg_copier *c, uint64_t from, uint64_t to, uint64_t len, struct vmimg_error *err)
+{
+	bool cloned = false;
+
+	if (!(from % 4096) && !(to % 4096) && !(len % 4096) &&
+		vmimg_io_clone(c->io, c->io, from, to, len, &cloned, err))
+		return -1;
+	for (uint64_t done = 0, step; !cloned && done < len; done += step)
+		if (copy_part(c, from + done, to + done, len - done, &step, err))
+			return -1;
+	return 0;
 }
 
 int vmimg_copier_flush(struct vmimg_copier *c, struct vmimg_error *err)
 {
-	bool cloned = false;
+	uint64_t len = c->len;
+	bool hole = false;
 
-	if (c->len && !(c->from % 4096) && !(c->to % 4096) && !(c->len % 4096) &&
-		vmimg_io_clone(c->io, c->io, c->from, c->to, c->len, &cloned, err))
-		return -1;
-	for (uint64_t done = 0, step; !cloned && done < c->len; done += step)
-		if (copy_part(c, done, &step, err))
-			return -1;
 	c->len = 0;
+	for (uint64_t done = 0, step = len; done < len; done += step) {
+		if (c->holes)
+			hole = vmimg_holes_find(c->holes, c->from + done, &step);
+		step = vmimg_min(step, len - done);
+		if (hole ? copy_hole(c, c->to + done, step, err)
+			 : copy_range(c, c->from + done, c->to + done, step, err))
+			return -1;
+	}
 	return 0;
 }
 

@@ -4,12 +4,14 @@
  * bytes ended, at both places, is copied with them in one go.
  */
 #pragma once
-#include "io/io.h"
+#include "io/holes.h"
 
 struct vmimg_copier {
 	struct vmimg_io *io;    /* borrowed */
 	uint64_t from, to, len; /* what waits; len 0: nothing does */
-	uint8_t *buffer;        /* NULL: it was not needed yet */
+	/* what counts as holes where it is copied from; sorted, borrowed; NULL: nothing does */
+	const struct vmimg_holes *holes;
+	uint8_t *buffer; /* NULL: it was not needed yet */
 };
 
 void vmimg_copier_init(struct vmimg_copier *copier, struct vmimg_io *io);

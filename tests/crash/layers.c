@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a crash leaves of the changes that layers go through: new content, emptied, squeezed,
- * another parent or none, settings, growth of a child. New content appears sector by sector; all
- * else is the old guest or the new one.
+ * what is unused given back, another parent or none, settings, growth of a child. New content, and
+ * the zeroes of what is unused, appear sector by sector; all else is the old guest or the new one.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include "../unit/image.h"
+#include "engine/in_place.h"
 #include "states.h"
 
 #define SMALL ((UINT64_C(512) << 10) + 1536)
@@ -14,10 +15,10 @@
 #define MORE  UINT64_C(199680)             /* what a disk grows by */
 #define MOST  40                           /* states an epoch beyond the prefixes */
 
-enum change { UPDATE, EMPTY, SQUEEZE, PARENT, NO_PARENT, SET, GROW };
+enum change { UPDATE, EMPTY, SQUEEZE, PARENT, NO_PARENT, SET, GROW, COMPACT };
 
 static const char *const change_names[] = { "update", "empty", "squeeze", "parent", "no-parent",
-	"set", "grow" };
+	"set", "grow", "compact" };
 
 struct way {
 	const char *name, *format, *options;
@@ -190,6 +191,39 @@ static int set_parent(struct job *job, struct vmimg_disk *disk)
 	return parent ? disk->format->edit->set_parent(disk, &value, &err) : -1;
 }
 
+/* Every other stretch of the first two thirds is not used: whole blocks, and parts of some. */
+static int compact(const struct way *way, struct vmimg_disk *disk)
+{
+	static const struct vmimg_run_how how = { .threads = 1 };
+	struct vmimg_trim trim;
+	struct vmimg_converted done;
+	uint64_t step = 3 * way->unit / 2;
+	int failed = 0;
+
+	vmimg_trim_init(&trim, disk, true);
+	for (uint64_t at = 0; !failed && at + step <= way->guest * 2 / 3; at += 2 * step)
+		failed = vmimg_trim_add(&trim, at, step, &err);
+	failed = failed || vmimg_compact_run(&trim, &how, &done, &err);
+	vmimg_trim_done(&trim);
+	return failed ? -1 : 0;
+}
+
+/* The guest as it is: what is not used became zero, or what the parent has there. */
+static int look(struct job *job, const struct way *way, struct vmimg_io *io)
+{
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open_io(job->image, io, &err);
+	uint64_t kept = way->guest * 2 / 3;
+
+	if (!disk || vmimg_disk_pread(disk, job->new, (size_t)disk->size, 0, &err))
+		return -1;
+	CHECK(memcmp(job->new, job->old, kept));
+	CHECK(!memcmp(job->new + kept, job->old + kept, way->guest - kept));
+	for (uint64_t at = 0; at < kept; at++)
+		if (job->new[at] && job->new[at] != job->old[at])
+			return vmimg_fail(&err, VMIMG_ECORRUPT, "other content");
+	return 0;
+}
+
 static int apply(struct job *job, const struct way *way, enum change change, struct vmimg_io *io)
 {
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open_io(job->image, io, &err);
@@ -218,6 +252,8 @@ static int apply(struct job *job, const struct way *way, enum change change, str
 		return set(disk, way->setting);
 	case GROW:
 		return edit->resize(disk, job->new_size, &err);
+	case COMPACT:
+		return compact(way, disk);
 	}
 	return -1;
 }
@@ -259,7 +295,7 @@ static void try_change(const struct way *way, enum change change)
 	job->image = &image;
 	job->old_size = way->guest;
 	job->new_size = way->guest + (change == GROW ? MORE : 0);
-	job->by_sector = change == UPDATE;
+	job->by_sector = change == UPDATE || change == COMPACT;
 	image.parent = way->child ? make_parent(way, 8, job->old) : NULL;
 	image.other = change == PARENT ? make_parent(way, 5, NULL) : NULL;
 	lay_over(&fake, way, 2, job->old);
@@ -271,12 +307,14 @@ static void try_change(const struct way *way, enum change change)
 		make_gap(job, way);
 	expect(job, way, change);
 	CHECK(!memcmp(job->old, job->new, sizeof(job->old)) ==
-		(change == UPDATE || change == SQUEEZE || change == SET || change == GROW));
+		(change == UPDATE || change == SQUEEZE || change == SET || change == GROW ||
+			change == COMPACT));
 	states.size = vmimg_io_size(image.io);
 	states.before = before = malloc((size_t)states.size);
 	memcpy(before, vmimg_memory_bytes(image.io), (size_t)states.size);
 	io = vmimg_recorder_open(image.io, &recording, &err);
-	if (!io || apply(job, way, change, io) || vmimg_io_sync(io, &err)) {
+	if (!io || apply(job, way, change, io) || vmimg_io_sync(io, &err) ||
+		(change == COMPACT && look(job, way, io))) {
 		CHECK_NEVER("not changed");
 		printf("# %s: %s\n", name, err.text);
 	} else {
@@ -295,7 +333,7 @@ static void try_change(const struct way *way, enum change change)
 static void layers(void)
 {
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++)
-		for (enum change change = UPDATE; change <= GROW; change++) {
+		for (enum change change = UPDATE; change <= COMPACT; change++) {
 			bool childs = change == PARENT || change == NO_PARENT;
 
 			if (ways[i].child || !childs)

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "check.h"
+#include "io/copier.h"
 #include "io/faulty.h"
 #include "io/file.h"
 #include "io/memory.h"
@@ -230,10 +231,76 @@ static void faults_come_when_told(void)
 	vmimg_io_unref(io);
 }
 
+static void fill(struct vmimg_io *io, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		CHECK(!vmimg_io_pwrite(io, &(uint8_t){ (uint8_t)(1 + i % 251) }, 1, i, &err));
+}
+
+static bool is_zero_in(struct vmimg_io *io, uint64_t from, uint64_t end)
+{
+	uint8_t byte = 0;
+
+	for (; from < end && !byte; from++)
+		CHECK(!vmimg_io_pread(io, &byte, 1, from, &err));
+	return !byte;
+}
+
+static void holes_wait_until_they_are_wanted(void)
+{
+	struct vmimg_io *io = vmimg_memory_new("m", &err);
+	struct vmimg_holes holes = { 0 };
+	uint64_t len;
+
+	fill(io, 1000);
+	CHECK(!vmimg_holes_add(&holes, 600, 50, &err) && !vmimg_holes_add(&holes, 650, 50, &err));
+	CHECK(holes.count == 1 && !vmimg_holes_add(&holes, 100, 100, &err));
+	CHECK(!vmimg_holes_add(&holes, 900, 500, &err));
+	CHECK(!vmimg_holes_punch(&holes, io, 150, 620, &err));
+	CHECK(is_zero_in(io, 150, 200) && is_zero_in(io, 600, 620));
+	CHECK(!is_zero_in(io, 149, 150) && !is_zero_in(io, 200, 201));
+	CHECK(!is_zero_in(io, 599, 600) && !is_zero_in(io, 620, 621));
+	CHECK(!vmimg_holes_find(&holes, 0, &len) && len == 100);
+	CHECK(vmimg_holes_find(&holes, 120, &len) && len == 80);
+	CHECK(vmimg_holes_find(&holes, 699, &len) && len == 1);
+	CHECK(!vmimg_holes_find(&holes, 700, &len) && len == 200);
+	CHECK(!vmimg_holes_find(&holes, 1400, &len));
+	CHECK(!vmimg_holes_punch(&holes, io, 0, UINT64_MAX, &err) && vmimg_io_size(io) == 1000);
+	CHECK(is_zero_in(io, 900, 1000));
+	vmimg_holes_done(&holes);
+	vmimg_io_unref(io);
+}
+
+static void copies_leave_holes_out(void)
+{
+	struct vmimg_io *io = vmimg_memory_new("m", &err);
+	struct vmimg_holes holes = { 0 };
+	struct vmimg_copier copier;
+	uint8_t from[300], to[300];
+
+	fill(io, 1000);
+	CHECK(!vmimg_holes_add(&holes, 550, 100, &err));
+	vmimg_copier_init(&copier, io);
+	copier.holes = &holes;
+	CHECK(!vmimg_copier_add(&copier, 500, 100, 100, &err));
+	CHECK(!vmimg_copier_add(&copier, 600, 200, 200, &err) && copier.len == 300);
+	CHECK(!vmimg_copier_add(&copier, 900, 0, 10, &err) && copier.len == 10);
+	CHECK(!vmimg_copier_flush(&copier, &err) && !copier.len);
+	vmimg_copier_done(&copier);
+	CHECK(!vmimg_io_pread(io, from, 300, 500, &err) && !vmimg_io_pread(io, to, 300, 100, &err));
+	CHECK(!memcmp(from, to, 50) && !memcmp(from + 150, to + 150, 150));
+	CHECK(is_zero_in(io, 150, 250) && !is_zero_in(io, 550, 551));
+	CHECK(!vmimg_io_pread(io, to, 10, 0, &err) && !vmimg_io_pread(io, from, 10, 900, &err));
+	CHECK(!memcmp(from, to, 10));
+	vmimg_holes_done(&holes);
+	vmimg_io_unref(io);
+}
+
 UNIT_TESTS(TEST(memory_grows_and_shrinks), TEST(reading_past_the_end_is_corrupt),
 	TEST(windows_keep_to_their_stretch), TEST(pipes_go_forward_only),
 	TEST(tables_read_across_their_pieces), TEST(outputs_appear_when_published),
 	TEST(outputs_replace_only_when_told), TEST(a_name_taken_meanwhile_is_not_replaced),
 	TEST(siblings_appear_together), TEST(only_files_and_devices_open),
-	TEST(faults_come_when_told));
+	TEST(faults_come_when_told), TEST(holes_wait_until_they_are_wanted),
+	TEST(copies_leave_holes_out));
 UNIT_MAIN()

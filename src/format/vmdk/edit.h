@@ -142,6 +142,10 @@ struct vmimg_sink *vmimg_vmdk_update(
 /* ---- space.c, relate.c ---- */
 
 int vmimg_vmdk_empty(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
+/* The gaps between the grains of a sparse extent are closed; where the last ones were, the file
+ * ends. holes (NULL: none): what is zero, or nobody's, and of which no hole was made yet. */
+int vmimg_vmdk_squeeze_extent(
+	struct vmdk_change *c, struct vmimg_holes *holes, struct vmimg_error *err) VMIMG_CHECKED;
 int vmimg_vmdk_squeeze(
 	struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err) VMIMG_CHECKED;
 /* A name that a descriptor can hold, in its encoding. */

@@ -102,6 +102,7 @@ static int empty_extent(struct vmdk_change *c, struct vmimg_error *err)
 struct moving {
 	const struct vmdk_change *c;
 	struct vmdk_table first, redundant;
+	struct vmimg_holes *holes; /* that wait; NULL: none do */
 };
 
 static int walk(void *ctx, vmimg_blocks_visit *visit, void *visit_ctx, struct vmimg_error *err)
@@ -132,13 +133,23 @@ static int lead(void *ctx, uint64_t i, uint64_t to, struct vmimg_error *err)
 	return vmimg_vmdk_table_put(&m->first, i, (uint32_t)to, err);
 }
 
-static int move_grains(
-	const struct vmdk_change *c, struct vmimg_blocks *blocks, struct vmimg_error *err)
+/* What the file will not be cut by becomes a hole; grains go there. */
+static int planned(void *ctx, uint64_t limit, struct vmimg_error *err)
+{
+	const struct moving *m = ctx;
+
+	return m->holes ? vmimg_holes_punch(m->holes, m->c->io, 0, limit * VMDK_SECTOR, err) : 0;
+}
+
+static int move_grains(const struct vmdk_change *c, struct vmimg_blocks *blocks,
+	struct vmimg_holes *holes, struct vmimg_error *err)
 {
 	struct moving moving = { .c = c,
+		.holes = holes,
 		.first = { .c = c, .directory_at = c->g.gd_at },
 		.redundant = { .c = c, .directory_at = c->g.rgd_at } };
-	const struct vmimg_blocks_image image = { c->io, &moving, walk, copy_grain, lead };
+	const struct vmimg_blocks_image image = { c->io, &moving, walk, copy_grain, lead, planned,
+		holes };
 
 	return vmimg_blocks_squeeze(blocks, &image, err) ||
 			vmimg_vmdk_table_leave(&moving.redundant, err) ||
@@ -147,13 +158,15 @@ static int move_grains(
 		: 0;
 }
 
-/* The gaps between grains are closed; where the last ones were, the file ends. */
-static int squeeze_extent(struct vmdk_change *c, struct vmimg_error *err)
+int vmimg_vmdk_squeeze_extent(
+	struct vmdk_change *c, struct vmimg_holes *holes, struct vmimg_error *err)
 {
 	struct vmimg_blocks blocks = { 0 };
-	uint64_t end = 0;
+	uint64_t end = 0, limit;
 	int failed = vmimg_vmdk_mark(c, true, false, err) || vmimg_vmdk_mirror(c, err) ||
-		vmimg_vmdk_space(c, &blocks, err) || move_grains(c, &blocks, err);
+		vmimg_vmdk_space(c, &blocks, err) || move_grains(c, &blocks, holes, err);
+
+	limit = blocks.limit * VMDK_SECTOR;
 
 	vmimg_blocks_done(&blocks);
 	if (failed)
@@ -162,11 +175,18 @@ static int squeeze_extent(struct vmdk_change *c, struct vmimg_error *err)
 	failed = vmimg_vmdk_space(c, &blocks, err);
 	end = blocks.end * VMDK_SECTOR;
 	vmimg_blocks_done(&blocks);
-	if (failed || vmimg_vmdk_mark(c, false, false, err))
+	/* tables may hold the end */
+	if (failed || (holes && vmimg_holes_punch(holes, c->io, limit, end, err)) ||
+		vmimg_vmdk_mark(c, false, false, err))
 		return -1;
 	if (vmimg_io_size(c->io) <= end)
 		return 0;
 	return vmimg_io_resize(c->io, end, err) || vmimg_io_sync(c->io, err) ? -1 : 0;
+}
+
+static int squeeze_alone(struct vmdk_change *c, struct vmimg_error *err)
+{
+	return vmimg_vmdk_squeeze_extent(c, NULL, err);
 }
 
 /* ---- every extent ---- */
@@ -205,5 +225,5 @@ int vmimg_vmdk_empty(struct vmimg_disk *disk, struct vmimg_error *err)
 int vmimg_vmdk_squeeze(struct vmimg_disk *disk, uint64_t *saved, struct vmimg_error *err)
 {
 	*saved = 0;
-	return each_extent(disk, NULL, squeeze_extent, saved, err);
+	return each_extent(disk, NULL, squeeze_alone, saved, err);
 }

@@ -80,7 +80,7 @@ static int update_finish(struct vmimg_sink *sink, struct vmimg_error *err)
 {
 	struct vmdk_update *u = update_of(sink);
 
-	if (vmimg_vmdk_leave_grain(u, err) || vmimg_vmdk_flush(u, err) || change_cid(u, err))
+	if (vmimg_vmdk_end_part(u, err) || vmimg_vmdk_flush(u, err) || change_cid(u, err))
 		return -1;
 	for (size_t i = 0; i < u->v->extent_count; i++)
 		if (u->parts[i].c.marked && vmimg_vmdk_mark(&u->parts[i].c, false, false, err))
@@ -98,6 +98,7 @@ static void update_close(struct vmimg_sink *sink)
 		vmimg_io_unref(u->parts[i].c.io);
 	free(u->parts);
 	free(u->entries);
+	vmimg_holes_done(&u->holes);
 	free(u);
 }
 
@@ -192,6 +193,7 @@ struct vmimg_sink *vmimg_vmdk_update(
 	u->hides = (update && update->new_parent) ||
 		(v->has_descriptor && v->descriptor.parent_cid != VMDK_NO_PARENT);
 	u->same_content = update && update->same_content;
+	u->only_zeroes = update && update->only_zeroes;
 	u->parts = vmimg_alloc_array(v->extent_count, sizeof(*u->parts), err);
 	for (size_t i = 0; u->parts && i < v->extent_count; i++)
 		u->parts[i].e = &v->extents[i];

@@ -25,6 +25,7 @@ struct vmdk_update {
 	struct vmimg_chunk *chunk; /* being placed */
 	bool hides;                /* there is a parent, or will be */
 	bool same_content;
+	bool only_zeroes;
 	uint64_t content;           /* folded digests */
 	size_t current;             /* part in hand */
 	struct vmimg_blocks blocks; /* of that part */
@@ -32,7 +33,7 @@ struct vmdk_update {
 	uint64_t old_end;           /* of its file; past it all is new and zero */
 	struct vmdk_table table;    /* of that part: what its entries were before */
 	uint64_t both;              /* the table that both directories have, as far as is known */
-	uint64_t hole_at, hole_len; /* bytes of its file that are zero from the next flush on */
+	struct vmimg_holes holes;   /* of its file, from the next flush on */
 	/* the grain in hand */
 	bool in_hand;
 	uint64_t grain;
@@ -60,11 +61,11 @@ int vmimg_vmdk_leave_grain(struct vmdk_update *u, struct vmimg_error *err) VMIMG
 
 /* ---- update_flush.c ---- */
 
-/* [at, at + len) of the file in hand becomes zero; neighbours in one call to the system. */
+/* [at, at + len) of the file in hand becomes zero, soon. */
 int vmimg_vmdk_punch(
 	struct vmdk_update *u, uint64_t at, uint64_t len, struct vmimg_error *err) VMIMG_CHECKED;
 
-/* The file of the part in hand has its holes, and reaches as far as its grains do. */
-int vmimg_vmdk_end_file(struct vmdk_update *u, struct vmimg_error *err) VMIMG_CHECKED;
+/* The part in hand is done: its file has its holes, and reaches as far as its grains do. */
+int vmimg_vmdk_end_part(struct vmdk_update *u, struct vmimg_error *err) VMIMG_CHECKED;
 /* All data is in storage; then the entries that waited are. */
 int vmimg_vmdk_flush(struct vmdk_update *u, struct vmimg_error *err) VMIMG_CHECKED;

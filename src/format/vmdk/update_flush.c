@@ -46,40 +46,58 @@ static int mark_parts(struct vmdk_update *u, struct vmimg_error *err)
 	return 0;
 }
 
-static int end_hole(struct vmdk_update *u, struct vmimg_error *err)
+static int make_holes(struct vmdk_update *u, struct vmimg_error *err)
 {
-	uint64_t len = u->hole_len;
+	struct vmimg_io *io = u->parts[u->current].c.io;
 
-	u->hole_len = 0;
-	return len ? vmimg_io_zero(u->parts[u->current].c.io, u->hole_at, len, err) : 0;
+	if (u->holes.count && vmimg_holes_punch(&u->holes, io, 0, UINT64_MAX, err))
+		return -1;
+	u->holes.count = 0;
+	return 0;
 }
 
 int vmimg_vmdk_punch(struct vmdk_update *u, uint64_t at, uint64_t len, struct vmimg_error *err)
 {
-	if (u->hole_len && u->hole_at + u->hole_len == at) {
-		u->hole_len += len;
-		return 0;
-	}
-	if (end_hole(u, err))
+	if (u->holes.count >= VMIMG_MOST_HOLES && make_holes(u, err))
 		return -1;
-	u->hole_at = at;
-	u->hole_len = len;
-	return 0;
+	return vmimg_holes_add(&u->holes, at, len, err);
 }
 
-int vmimg_vmdk_end_file(struct vmdk_update *u, struct vmimg_error *err)
+/* Where a squeeze follows, the file is cut by most of its holes: they wait for it. */
+static bool squeezes(const struct vmdk_update *u)
+{
+	return u->only_zeroes && u->holes.count && u->parts[u->current].e->sparse;
+}
+
+static int end_file(struct vmdk_update *u, struct vmimg_error *err)
 {
 	struct vmimg_io *io = u->parts[u->current].c.io;
 	uint64_t end = u->mapped ? u->blocks.end * VMDK_SECTOR : 0;
 
-	if (end_hole(u, err))
+	if (!squeezes(u) && make_holes(u, err))
 		return -1;
 	return end > u->old_end && vmimg_io_size(io) < end ? vmimg_io_resize(io, end, err) : 0;
 }
 
+int vmimg_vmdk_end_part(struct vmdk_update *u, struct vmimg_error *err)
+{
+	struct vmdk_change *c = &u->parts[u->current].c;
+
+	if (vmimg_vmdk_leave_grain(u, err) || end_file(u, err))
+		return -1;
+	if (squeezes(u) &&
+		(vmimg_vmdk_flush(u, err) || vmimg_vmdk_squeeze_extent(c, &u->holes, err)))
+		return -1;
+	u->holes.count = 0;
+	if (u->mapped)
+		vmimg_blocks_done(&u->blocks);
+	u->mapped = false;
+	return 0;
+}
+
 int vmimg_vmdk_flush(struct vmdk_update *u, struct vmimg_error *err)
 {
-	if (vmimg_vmdk_end_file(u, err) || sync_parts(u, err) || mark_parts(u, err) ||
+	if (end_file(u, err) || sync_parts(u, err) || mark_parts(u, err) ||
 		write_entries(u, true, err) || sync_parts(u, err) || write_entries(u, false, err) ||
 		sync_parts(u, err))
 		return -1;

@@ -150,11 +150,8 @@ int vmimg_vmdk_enter_part(struct vmdk_update *u, size_t i, struct vmimg_error *e
 {
 	if (i == u->current && u->parts[i].c.io)
 		return 0;
-	if (vmimg_vmdk_leave_grain(u, err) || vmimg_vmdk_end_file(u, err))
+	if (vmimg_vmdk_end_part(u, err))
 		return -1;
-	if (u->mapped)
-		vmimg_blocks_done(&u->blocks);
-	u->mapped = false;
 	u->current = i;
 	u->table = (struct vmdk_table){ .c = &u->parts[i].c };
 	u->both = UINT64_MAX;
