@@ -32,7 +32,7 @@ struct vmimg_disk {
 VMIMG_AUTO_DEFINE(vmimg_disk_close, struct vmimg_disk *)
 
 /* Detection: the one format that claims the io. Two strong claims are VMIMG_EREFUSED, a container
- * that is no disk (gzip, tar …) VMIMG_EFORMAT. */
+ * that is no disk (gzip, tar …) VMIMG_EFORMAT, a disk in a format that is not read VMIMG_EUNSUPPORTED. */
 const struct vmimg_format *vmimg_disk_probe(
 	struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 

@@ -18,6 +18,24 @@ struct signature {
 	const char *bytes;
 };
 
+/* Disks in formats that are not read here. As a raw disk, such a file would have the wrong content
+ * and nobody would be told. */
+static const struct signature foreign[] = {
+	{ "a QED image", 0, 4, "QED" },
+	{ "a Parallels image", 0, 16, "WithoutFreeSpace" },
+	{ "a Parallels image", 0, 16, "WithouFreSpacExt" },
+	{ "a Bochs image", 0, 22, "Bochs Virtual HD Image" },
+	{ "an Expert Witness image", 0, 8, "EVF\x09\x0d\x0a\xff" },
+	{ "an Expert Witness image", 0, 8, "EVF2\x0d\x0a\x81" },
+	{ "an AFF image", 0, 7, "AFF10\r\n" },
+	{ "an Android sparse image", 0, 6, "\x3a\xff\x26\xed\x01" },
+	{ "a WIM archive", 0, 8, "MSWIM\0\0" },
+	{ "a CHD image", 0, 8, "MComprHD" },
+	{ "a Partclone image", 0, 15, "partclone-image" },
+	{ "an ntfsclone image", 0, 16, "\0ntfsclone-image" },
+};
+static const char apple_trailer[] = "koly\0\0\0\4"; /* 512 bytes before the end */
+
 /* Packed or bundled things and kernels, which would otherwise pass for raw disks. */
 static const struct signature containers[] = {
 	{ "gzip-compressed data", 0, 3, "\x1f\x8b\x08" },
@@ -26,9 +44,16 @@ static const struct signature containers[] = {
 		"7zXZ\0" },
 	{ "zstd-compressed data", 0, 4, "\x28\xb5\x2f\xfd" },
 	{ "bzip2-compressed data", 0, 3, "BZh" },
+	{ "lz4-compressed data", 0, 4, "\x04\x22\x4d\x18" },
+	{ "lzip-compressed data", 0, 5, "LZIP\1" },
+	{ "lzop-compressed data", 0, 9, "\x89LZO\0\r\n\x1a\n" },
 	{ "a tar archive", 257, 5, "ustar" },
 	{ "a zip archive", 0, 4, "PK\x03\x04" },
 	{ "a 7-Zip archive", 0, 6, "7z\xbc\xaf\x27\x1c" },
+	{ "a RAR archive", 0, 6, "Rar!\x1a\x07" },
+	{ "a cabinet", 0, 8, "MSCF\0\0\0" },
+	{ "a Debian package", 0, 21, "!<arch>\ndebian-binary" },
+	{ "an RPM package", 0, 4, "\xed\xab\xee\xdb" },
 	{ "a cpio archive", 0, 6, "070701" },
 	{ "a cpio archive", 0, 6, "070702" },
 	{ "a Linux kernel", 0x202, 4, "HdrS" },
@@ -74,12 +99,27 @@ static const char *raw_content(const struct vmimg_probe *probe)
 	return is_mbr(probe) ? "an MBR partition table" : NULL;
 }
 
+static const char *find_signature(
+	const struct vmimg_probe *probe, const struct signature *of, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (has_bytes(probe, of[i].at, of[i].bytes, of[i].len))
+			return of[i].what;
+	return NULL;
+}
+
 static const char *container_name(const struct vmimg_probe *probe)
 {
-	for (size_t i = 0; i < VMIMG_ARRAY_LEN(containers); i++)
-		if (has_bytes(probe, containers[i].at, containers[i].bytes, containers[i].len))
-			return containers[i].what;
-	return NULL;
+	return find_signature(probe, containers, VMIMG_ARRAY_LEN(containers));
+}
+
+static const char *foreign_name(const struct vmimg_probe *probe)
+{
+	if (probe->tail_len >= 512 &&
+		!memcmp(probe->tail + probe->tail_len - 512, apple_trailer,
+			sizeof(apple_trailer) - 1))
+		return "an Apple disk image (UDIF)";
+	return find_signature(probe, foreign, VMIMG_ARRAY_LEN(foreign));
 }
 
 static int read_probe(struct vmimg_io *io, uint8_t *head, uint8_t *tail, struct vmimg_probe *probe,
@@ -141,6 +181,13 @@ static const struct vmimg_format *judge(
 	if (rival) {
 		vmimg_fail(err, VMIMG_EREFUSED, "%s is both %s and %s: state which with -f", name,
 			best->title, rival->title);
+		return NULL;
+	}
+	content = plain ? foreign_name(probe) : NULL;
+	if (content) {
+		vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"%s is %s, a format that is not read here (-f raw takes it as it is)", name,
+			content);
 		return NULL;
 	}
 	content = plain ? container_name(probe) : NULL;

@@ -5,6 +5,7 @@ OpenStack's format inspector, and where that sees nothing (a VHD footer after a 
 GPT that two readers see differently) stricter.
 """
 
+import hashlib
 import struct
 import zlib
 
@@ -172,7 +173,11 @@ def test_foreign_formats(t):
         with t.sub(name), open(t.path("image"), "wb") as file:
             file.write(start.ljust(MIB, b"\0"))
             file.flush()
-            unsafe(t.path("image"), "encrypted" if name == "luks2" else "format")
+            if name == "luks2":
+                unsafe(t.path("image"), "encrypted")
+                continue
+            unsafe(t.path("image"), "unsupported", code=4)
+            unsafe(t.path("image"), "format", "-f", "raw")
 
 
 def test_vmdk_descriptors(t):
@@ -324,6 +329,53 @@ def test_openstack(t):
         with open(t.path("head"), "rb") as file:
             head = file.read(32768)
         unsafe(poke(t.path("iso"), 0, head), "refused", code=5)
+
+
+FOREIGN = {  # what a file begins with
+    "Bochs": b"Bochs Virtual HD Image\0", "Expert Witness": b"EVF\x09\x0d\x0a\xff\0\1", "AFF": b"AFF10\r\n\0",
+    "Android sparse": b"\x3a\xff\x26\xed\1\0\0\0\x1c\0\x0c\0", "WIM": b"MSWIM\0\0\0", "CHD": b"MComprHD",
+    "Partclone": b"partclone-image\0", "ntfsclone": b"\0ntfsclone-image",
+}
+PACKED = {"lz4": b"\x04\x22\x4d\x18\x64", "lzip": b"LZIP\1\x0c", "lzop": b"\x89LZO\0\r\n\x1a\n", "RAR": b"Rar!\x1a\x07\1\0",
+          "cabinet": b"MSCF\0\0\0\0", "Debian package": b"!<arch>\ndebian-binary   ", "RPM": b"\xed\xab\xee\xdb\3\0"}
+
+
+def refused(t, name, path, code):
+    """As no disk, unless -f raw says so; and it then is one, byte for byte."""
+    unsafe(path, code, code=4)
+    for verb in (("convert", "-O", "raw", path, t.path("out")), ("inspect", path), ("digest", path)):
+        result = vmimg(*verb)
+        equal(result.code, 4, str(result))
+        process.check_one_line(result)
+        check(name.encode() in result.err and b"-f raw" in result.err, str(result))
+    with open(path, "rb") as file:
+        equal(process.guest_sha256(path, "-f", "raw"), hashlib.sha256(file.read()).hexdigest())
+
+
+def test_disks_of_other_formats(t):
+    """A disk in a format that is not read would be a raw disk with the wrong content."""
+    for name, head in FOREIGN.items():
+        with t.sub(name):
+            path = t.path(f"{name}.img")
+            poke(disks.pattern(path, MIB, seed=31), 0, head)
+            refused(t, name, path, "unsupported")
+    with t.sub("Apple's, told by its end"):
+        path = disks.pattern(t.path("apple.dmg"), MIB, seed=32)
+        poke(path, MIB - 512, b"koly\0\0\0\4\0\0\2\0")
+        refused(t, "UDIF", path, "unsupported")
+    for name, fmt in (("QED", "qed"), ("Parallels", "parallels")):
+        with t.sub(f"{name}, made by qemu-img"):
+            path = t.path(f"disk.{fmt}")
+            qemu.create(path, fmt, 8 * MIB)
+            refused(t, name, path, "unsupported")
+
+
+def test_packed_in_other_ways(t):
+    for name, head in PACKED.items():
+        with t.sub(name):
+            path = t.path(f"{name}.bin")
+            poke(disks.pattern(path, MIB, seed=33), 0, head)
+            refused(t, name, path, "format")
 
 
 if __name__ == "__main__":
