@@ -332,6 +332,8 @@ int cli_convert_run(const struct cli_call *call, struct vmimg_error *err)
 	job.to = call->count ? call->words[call->count - 1] : "";
 	if (args->in_place)
 		return convert_in_place(call, err);
+	if (!call->count && !args->target.format && !args->common.face)
+		return vmimg_fail(err, VMIMG_EINVAL, "it takes SRC and DST");
 	job.target.format = args->into ? vmimg_format_find("raw")
 				       : cli_target_format(args->target.format, job.to, err);
 	if (!job.target.format)

@@ -106,6 +106,12 @@ def test_usage_errors(t):
             equal(sorted(os.listdir(t.tmp)), ["disk.raw"], "files")
 
 
+def test_nothing_given(t):
+    """Says what is wanted, not what is wrong with a name that is empty."""
+    for words in (["convert"], ["convert", t.path("disk.raw")]):
+        check(b"SRC and DST" in vmimg(*words).err, words)
+
+
 def test_too_large(t):
     for size in ("9999P", "5E"):
         equal(vmimg("create", "-f", "raw", t.path("x"), size).code, 6, size)
