@@ -198,7 +198,10 @@ int vmimg_vhd_measure(
 	bitmap = bitmap_bytes_for(wish.block_size);
 	data = vmimg_min(
 		vmimg_div_up(data, wish.block_size), vmimg_div_up(wish.size, wish.block_size));
-	*bytes = vmimg_vhd_first_block(tables_end_for(&wish), bitmap) +
-		data * vmimg_vhd_block_stride(wish.block_size, bitmap) + VMIMG_VHD_FOOTER_SIZE;
+	*bytes = tables_end_for(&wish) + VMIMG_VHD_FOOTER_SIZE;
+	if (data)
+		*bytes = vmimg_vhd_first_block(tables_end_for(&wish), bitmap) +
+			(data - 1) * vmimg_vhd_block_stride(wish.block_size, bitmap) + bitmap +
+			wish.block_size + VMIMG_VHD_FOOTER_SIZE;
 	return 0;
 }

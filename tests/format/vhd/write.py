@@ -154,5 +154,22 @@ def test_measure(t):
             check(measured["required"] >= os.path.getsize(image), f"{measured}")
 
 
+def test_written_by_qemu(t):
+    """A block that QEMU adds lies where the footer was, and shows nothing of it."""
+    need("qemu-io")
+    for data in (0, 12 * MIB):
+        for options in OPTIONS[:1] + OPTIONS[3:4]:
+            with t.sub(f"{data} bytes of data, {options}"):
+                raw = disks.pattern(t.path("w.raw"), 40 * MIB, seed=9, data=data)
+                os.truncate(raw, 2048 * MIB)
+                image = t.path("w.vhd")
+                vmimg_ok("convert", "--force", "-o", options, raw, image)
+                qemu.io(image, "write -P 5 1024M 512", fmt="vhd")
+                with open(raw, "r+b") as file:
+                    file.seek(1024 * MIB)
+                    file.write(b"\5" * 512)
+                qemu.img("compare", "-f", "raw", "-F", "vpc", raw, image)
+
+
 if __name__ == "__main__":
     harness.main()
