@@ -295,11 +295,21 @@ int cli_read_epoch(uint64_t *epoch, struct vmimg_error *err)
 	return 0;
 }
 
+/* QEMU counts a disk in sectors, and would leave out what follows the last whole one: its callers get
+ * one more. */
+static uint64_t disk_size(
+	const struct cli_target *target, const struct cli_common *common, uint64_t size)
+{
+	bool by_sectors = common->face && !strcmp(target->format->name, "qcow2");
+
+	return by_sectors && size <= VMIMG_MAX_DISK ? vmimg_align_up(size, VMIMG_SECTOR) : size;
+}
+
 int cli_target_begin(struct cli_target *target, const struct cli_target_args *args,
 	const struct cli_common *common, uint64_t size, struct vmimg_error *err)
 {
 	const char *format = backing_format(target, args, common);
-	struct vmimg_create create = { .size = size,
+	struct vmimg_create create = { .size = disk_size(target, common, size),
 		.options = &args->options.list,
 		.siblings = &target->siblings,
 		.parent = target->parent.disk,

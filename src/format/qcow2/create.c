@@ -135,12 +135,6 @@ static int read_wish(const struct vmimg_create *create, struct wish *wish, struc
 		: 0;
 }
 
-/* QEMU counts a disk in sectors, and would leave out what follows the last whole one. */
-static uint64_t disk_size(const struct vmimg_create *create)
-{
-	return vmimg_align_up(create->size, VMIMG_SECTOR);
-}
-
 static void fill_header(
 	struct vmimg_qcow2_sink *s, const struct vmimg_create *create, const struct wish *wish)
 {
@@ -149,7 +143,7 @@ static void fill_header(
 	h->magic = QCOW2_MAGIC;
 	h->version = wish->version;
 	h->cluster_bits = vmimg_log2(wish->cluster);
-	h->size = disk_size(create);
+	h->size = create->size;
 	h->refcount_order = wish->refcount_order;
 	h->compression_type = wish->zstd ? QCOW2_COMPRESSION_ZSTD : QCOW2_COMPRESSION_ZLIB;
 	h->incompatible = (wish->zstd ? QCOW2_INCOMPATIBLE_COMPRESSION : 0) |
@@ -172,7 +166,7 @@ static void fill_sink(
 	uint32_t chunk = create->compress && granule >= 65536 ? granule : CHUNK;
 
 	s->sink = (struct vmimg_sink){ .ops = &vmimg_qcow2_sink_ops,
-		.size = disk_size(create),
+		.size = create->size,
 		.granule = granule,
 		.unit = wish->cluster,
 		.chunk = chunk > granule ? chunk : granule,
@@ -295,7 +289,7 @@ int vmimg_qcow2_measure(
 		return -1;
 	if (wish.prealloc >= PREALLOC_FALLOC)
 		data = create->size;
-	whole = vmimg_div_up(disk_size(create), wish.cluster);
+	whole = vmimg_div_up(create->size, wish.cluster);
 	entries = vmimg_align_up(whole, wish.cluster / (wish.extended ? 16 : 8));
 	tables = entries / (wish.cluster / (wish.extended ? 16 : 8));
 	clusters = 1 + tables +
