@@ -393,10 +393,7 @@ def test_disguise(t):
     check("read as a raw disk" in result.errors, result.errors)
     result = vmimg_ok("convert", t.path("outer.qcow2"), t.path("again.raw"))
     check("state -f raw" in result.errors, result.errors)
-    with open(inner, "rb") as file:  # and a whole number of sectors, as QEMU counts a disk
-        want = file.read()
-    with open(t.path("again.raw"), "rb") as file:
-        equal(file.read(), want + bytes(-len(want) % 512), "content")
+    equal(disks.sha256(t.path("again.raw")), disks.sha256(inner), "content")
 
 
 def test_salvage(t):
