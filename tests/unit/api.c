@@ -120,7 +120,7 @@ static void extents_tell_where_bytes_are(void)
 	struct vmimg_disk *source = pattern(&seed, SIZE), *made;
 	struct vmimg_extent extent;
 	struct vmimg_io *io;
-	const char *format;
+	const char *format = "none";
 	uint64_t data = 0;
 
 	CHECK(!vmimg_image_convert(source, &image, NULL, &err));
