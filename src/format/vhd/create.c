@@ -131,7 +131,8 @@ static int set_tables(struct vmimg_vhd_sink *s, const struct wish *wish, struct 
 	s->bitmap_bytes = bitmap_bytes_for(wish->block_size);
 	s->entries = (uint32_t)vmimg_div_up(wish->size, wish->block_size);
 	s->bat_at = VMIMG_VHD_FOOTER_SIZE + VMIMG_VHD_HEADER_SIZE;
-	s->end = vmimg_vhd_first_block(tables_end_for(wish), s->bitmap_bytes);
+	s->tables_end = tables_end_for(wish);
+	s->end = vmimg_vhd_first_block(s->tables_end, s->bitmap_bytes);
 	s->bitmap = vmimg_alloc_array(s->bitmap_bytes, 1, err);
 	s->bat = vmimg_alloc_buffer((size_t)VMIMG_VHD_WINDOW * 4, err);
 	if (!s->bitmap || !s->bat)
@@ -186,7 +187,6 @@ struct vmimg_sink *vmimg_vhd_create(
 int vmimg_vhd_measure(
 	const struct vmimg_create *create, uint64_t data, uint64_t *bytes, struct vmimg_error *err)
 {
-	uint32_t bitmap;
 	struct wish wish;
 
 	if (read_wish(create, &wish, err))
@@ -195,13 +195,10 @@ int vmimg_vhd_measure(
 		*bytes = wish.size + VMIMG_VHD_FOOTER_SIZE;
 		return 0;
 	}
-	bitmap = bitmap_bytes_for(wish.block_size);
 	data = vmimg_min(
 		vmimg_div_up(data, wish.block_size), vmimg_div_up(wish.size, wish.block_size));
-	*bytes = tables_end_for(&wish) + VMIMG_VHD_FOOTER_SIZE;
-	if (data)
-		*bytes = vmimg_vhd_first_block(tables_end_for(&wish), bitmap) +
-			(data - 1) * vmimg_vhd_block_stride(wish.block_size, bitmap) + bitmap +
-			wish.block_size + VMIMG_VHD_FOOTER_SIZE;
+	*bytes = vmimg_vhd_blocks_end(tables_end_for(&wish), data, wish.block_size,
+			 bitmap_bytes_for(wish.block_size)) +
+		VMIMG_VHD_FOOTER_SIZE;
 	return 0;
 }

@@ -24,6 +24,16 @@ uint64_t vmimg_vhd_block_stride(uint32_t block_size, uint32_t bitmap_bytes)
 	return vmimg_align_up((uint64_t)block_size + bitmap_bytes, VMIMG_VHD_ALIGN);
 }
 
+uint64_t vmimg_vhd_blocks_end(
+	uint64_t tables_end, uint64_t count, uint32_t block_size, uint32_t bitmap_bytes)
+{
+	if (!count)
+		return tables_end;
+	return vmimg_vhd_first_block(tables_end, bitmap_bytes) +
+		(count - 1) * vmimg_vhd_block_stride(block_size, bitmap_bytes) + bitmap_bytes +
+		block_size;
+}
+
 void vmimg_vhd_fold(struct vmimg_vhd_sink *s, const struct vmimg_chunk *chunk)
 {
 	s->content += chunk->digest;
@@ -166,25 +176,17 @@ static int dynamic_place(
 	return 0;
 }
 
-/* The footer follows the last block, or the tables, without a gap: QEMU puts a new block there, and
- * shows the guest what was left of an old footer further on. */
-static uint64_t footer_at(const struct vmimg_vhd_sink *s)
-{
-	uint64_t tables = s->bat_at + vmimg_align_up(s->entries * UINT64_C(4), VMIMG_VHD_SECTOR);
-
-	if (s->end == vmimg_vhd_first_block(tables, s->bitmap_bytes))
-		return tables;
-	return s->end - vmimg_vhd_block_stride(s->block_size, s->bitmap_bytes) + s->bitmap_bytes +
-		s->block_size;
-}
-
 /* The footers come last, at the start and at the end of the file, or of the device: without them
  * this is no VHD. The one at the start is enough for all readers, and so comes first. */
 static int dynamic_finish(struct vmimg_sink *sink, struct vmimg_error *err)
 {
 	struct vmimg_vhd_sink *s = sink_of(sink);
 	uint8_t footer[VMIMG_VHD_FOOTER_SIZE];
-	uint64_t end = footer_at(s);
+	uint64_t first = vmimg_vhd_first_block(s->tables_end, s->bitmap_bytes);
+	uint64_t blocks =
+		(s->end - first) / vmimg_vhd_block_stride(s->block_size, s->bitmap_bytes);
+	uint64_t end =
+		vmimg_vhd_blocks_end(s->tables_end, blocks, s->block_size, s->bitmap_bytes);
 
 	if (s->io->is_device && vmimg_io_size(s->io) >= end + sizeof(footer))
 		end = vmimg_io_size(s->io) - sizeof(footer);

@@ -26,7 +26,8 @@ struct vmimg_vhd_sink {
 	struct vmimg_identity parent;
 	/* dynamic and differencing */
 	uint32_t block_size, bitmap_bytes, entries;
-	uint64_t bat_at, end; /* end: past what is placed */
+	uint64_t bat_at, tables_end; /* tables_end: past the locators of a child, too */
+	uint64_t end;                /* where the next block goes */
 	uint64_t block;       /* being filled */
 	uint64_t block_at;    /* of its bitmap; 0: no block is being filled */
 	uint8_t *bitmap;
@@ -41,6 +42,11 @@ extern const struct vmimg_sink_ops vmimg_vhd_dynamic_ops;
 uint64_t vmimg_vhd_first_block(uint64_t tables_end, uint32_t bitmap_bytes);
 /* From one block to the next. */
 uint64_t vmimg_vhd_block_stride(uint32_t block_size, uint32_t bitmap_bytes);
+/* Where the last of count blocks ends or, where there are none, the tables do. The footer follows
+ * without a gap: QEMU puts a new block there, and shows the guest what was left of an old footer
+ * further on. */
+uint64_t vmimg_vhd_blocks_end(
+	uint64_t tables_end, uint64_t count, uint32_t block_size, uint32_t bitmap_bytes);
 /* Adds what is known of a chunk to the identity. */
 void vmimg_vhd_fold(struct vmimg_vhd_sink *s, const struct vmimg_chunk *chunk);
 void vmimg_vhd_sink_close(struct vmimg_sink *sink);

@@ -171,5 +171,14 @@ def test_written_by_qemu(t):
                 qemu.img("compare", "-f", "raw", "-F", "vpc", raw, image)
 
 
+def test_empty_child_of_a_long_name(t):
+    """What follows the locators of a child without blocks is the footer, not the other way round."""
+    image = t.path("child.vhd")
+    vmimg_ok("create", "-f", "vhd", t.path("parent.vhd"), "64M")
+    vmimg_ok("create", "-f", "vhd", "-b", "./" * 900 + "parent.vhd", image)
+    equal(vmimg_ok("check", image).errors, "", "what check says")
+    equal(qemu.img("info", "-f", "vpc", image).code, 0, "qemu-img info")
+
+
 if __name__ == "__main__":
     harness.main()
