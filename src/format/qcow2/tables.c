@@ -194,9 +194,12 @@ static void hide_l2(const struct vmimg_qcow2_change *c, uint8_t *l2, uint64_t gu
 	}
 }
 
-#define BEHIND (1U << 20)
+static bool fills(const struct vmimg_qcow2_change *c, uint64_t guest, uint64_t len)
+{
+	return guest < c->fill_to && guest + len > c->fill_from;
+}
 
-/* The same; where the clusters lie there may be anything, so they are zeroes by their flag. */
+/* Of such a table, too. Where the clusters lie there may be anything: they are zeroes by their flag. */
 static int fill_l2(
 	struct vmimg_qcow2_change *c, uint8_t *l2, uint64_t guest, struct vmimg_error *err)
 {
@@ -216,6 +219,8 @@ static int fill_l2(
 	}
 	return 0;
 }
+
+#define BEHIND (1U << 20)
 
 /* Makes the new tree. Its L2 tables lie side by side, and are written together. */
 struct tree {
@@ -256,8 +261,9 @@ static int rebuild_entry(struct tree *t, uint8_t *raw, uint64_t guest, struct vm
 	uint64_t at = vmimg_get_be64(raw) & QCOW2_OFFSET, refs;
 	struct vmimg_qcow2_change *c = t->c;
 	uint64_t covers = (uint64_t)c->q->cluster << c->q->l2_bits;
+	bool hidden = hides(c, guest, covers), filled = fills(c, guest, covers);
 
-	if (!at && !hides(c, guest, covers) && (guest >= c->fill_to || guest + covers <= c->fill_from))
+	if (!at && !hidden && !filled)
 		return 0;
 	memset(t->old, 0, c->q->cluster);
 	if (at && vmimg_qcow2_read_l2(c, at, t->old, err))
@@ -265,8 +271,9 @@ static int rebuild_entry(struct tree *t, uint8_t *raw, uint64_t guest, struct vm
 	memcpy(t->l2, t->old, c->q->cluster);
 	if (cut_l2(c, t->l2, guest, err) || set_flags(c, t->l2, err))
 		return -1;
-	hide_l2(c, t->l2, guest);
-	if (fill_l2(c, t->l2, guest, err))
+	if (hidden)
+		hide_l2(c, t->l2, guest);
+	if (filled && fill_l2(c, t->l2, guest, err))
 		return -1;
 	if (memcmp(t->l2, t->old, c->q->cluster)) {
 		if ((at && vmimg_qcow2_change_count(c, at, c->q->cluster, -1, err)) ||
