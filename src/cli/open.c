@@ -14,6 +14,7 @@
 #include "codec/peek.h"
 #include "codec/spool.h"
 #include "codec/unwrap.h"
+#include "disk/luks_layout.h"
 #include "io/file.h"
 #include "util/num.h"
 
@@ -220,6 +221,17 @@ static struct vmimg_open options_of(const struct cli_image *image, const struct 
 		.max_iterations = how->max_iterations };
 }
 
+/* All else needs no second detection. */
+static bool begins_as_luks(struct vmimg_io *io)
+{
+	char magic[sizeof(LUKS_MAGIC) - 1];
+	struct vmimg_error unused;
+
+	return vmimg_io_size(io) >= sizeof(magic) &&
+		!vmimg_io_pread(io, magic, sizeof(magic), 0, &unused) &&
+		!memcmp(magic, LUKS_MAGIC, sizeof(magic));
+}
+
 /* A raw disk may begin with LUKS because its guest wrote that, who then has the key. What the
  * header says is nobody else's business. */
 static bool is_guests_own(struct vmimg_io *io, const struct cli_open *how)
@@ -227,7 +239,7 @@ static bool is_guests_own(struct vmimg_io *io, const struct cli_open *how)
 	const struct vmimg_format *format;
 	struct vmimg_error why;
 
-	if (how->format || how->secret_count || how->look || how->alone)
+	if (how->format || how->secret_count || how->look || how->alone || !begins_as_luks(io))
 		return false;
 	format = vmimg_disk_probe(io, &why);
 	return format && !strcmp(format->name, "luks");
