@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Changes in place through the public interface. After each the image is opened anew, since its
  * tables are not what they were. */
-#include <string.h>
 #include <time.h>
 #include "api/work.h"
 #include "disk/edit.h"
@@ -23,9 +22,7 @@ struct vmimg_change {
 static enum vmimg_lock lock_for(const struct vmimg_change *change,
 	const struct vmimg_reference *ref, const struct vmimg_io *from)
 {
-	bool part = !strcmp(ref->kind, "data-file") || !strcmp(ref->kind, "extent");
-
-	return part && from == change->io ? VMIMG_LOCK_WRITE : VMIMG_LOCK_READ;
+	return vmimg_reference_is_part(ref) && from == change->io ? VMIMG_LOCK_WRITE : VMIMG_LOCK_READ;
 }
 
 static struct vmimg_io *open_locked(const struct vmimg_resolver *self,

@@ -57,7 +57,7 @@ int cli_files_spare(const struct cli_files *files, const char *path, struct vmim
 static bool holds_written(const struct cli_files *files, const struct vmimg_reference *ref,
 	const struct vmimg_io *from)
 {
-	return (!strcmp(ref->kind, "data-file") || !strcmp(ref->kind, "extent")) &&
+	return vmimg_reference_is_part(ref) &&
 		(files->image == from || (from && is_written(files, from)));
 }
 

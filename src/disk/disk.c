@@ -120,6 +120,11 @@ void vmimg_disk_warn(struct vmimg_disk *disk, const char *fmt, ...)
 	json_array_append_new(disk->warnings, json_string(text));
 }
 
+bool vmimg_reference_is_part(const struct vmimg_reference *ref)
+{
+	return !strcmp(ref->kind, "data-file") || !strcmp(ref->kind, "extent");
+}
+
 int vmimg_disk_refer(struct vmimg_disk *disk, const char *kind, const char *name,
 	const char *format, struct vmimg_error *err)
 {

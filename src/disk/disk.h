@@ -36,6 +36,9 @@ VMIMG_AUTO_DEFINE(vmimg_disk_close, struct vmimg_disk *)
 const struct vmimg_format *vmimg_disk_probe(
 	struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
 
+/* Whether it holds bytes of the image itself (a data file, an extent), not of something below it. */
+bool vmimg_reference_is_part(const struct vmimg_reference *ref);
+
 /* For drivers, while opening. Notes a reference (copying it); returns its index or -1. */
 int vmimg_disk_refer(struct vmimg_disk *disk, const char *kind, const char *name,
 	const char *format, struct vmimg_error *err) VMIMG_CHECKED;
