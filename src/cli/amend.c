@@ -173,6 +173,15 @@ static void print_help(void)
 	}
 }
 
+static int fail_words(const struct cli_call *call, struct vmimg_error *err)
+{
+	const struct args *args = call->args;
+	const char *text = call->count ? "Must specify options (-o)" : "Expecting one image file name";
+
+	return vmimg_fail(
+		err, VMIMG_EINVAL, "%s", args->common.face ? text : "it takes -o and IMAGE");
+}
+
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
 	struct args *args = call->args;
@@ -180,22 +189,19 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 
 	if (args->options.help) {
 		vmimg_options_done(&args->options.list);
-		if (args->common.face && (call->count || args->common.format))
-			return print_face_help(args->common.format, err);
-		if (!args->common.face)
+		if (!args->common.face) {
 			print_help();
-		if (!args->common.face)
 			return CLI_OK;
+		}
+		if (call->count || args->common.format)
+			return print_face_help(args->common.format, err);
 	}
 	if (!call->count || !args->options.list.count)
-		return vmimg_fail(err, VMIMG_EINVAL, "%s",
-			args->common.face && !call->count ? "Expecting one image file name"
-				: args->common.face       ? "Must specify options (-o)"
-							  : "it takes -o and IMAGE");
-	failed = name_keys(&args->options.list, err)
-		? -1
-		: about_keys(&args->options.list) ? rekey_image(args, call->words[0], err)
-						  : change(args, call->words[0], err);
+		return fail_words(call, err);
+	failed = name_keys(&args->options.list, err);
+	if (!failed)
+		failed = about_keys(&args->options.list) ? rekey_image(args, call->words[0], err)
+							 : change(args, call->words[0], err);
 	vmimg_options_done(&args->options.list);
 	if (failed)
 		return -1;

@@ -114,12 +114,13 @@ static int open_source(struct job *job, struct vmimg_error *err)
 static int copy(struct job *job, struct vmimg_error *err)
 {
 	const struct cli_common *common = &job->args->common;
+	bool all = job->args->sparse.given && !job->args->sparse.bytes; /* -S 0 */
 	struct vmimg_sink *sink = job->target.sink;
 	struct cli_progress progress;
 	struct vmimg_convert convert = { .disk = job->disk,
 		.sink = sink,
-		.keep_zeroes = job->args->sparse.given && !job->args->sparse.bytes,
-		.fill = job->args->sparse.given && !job->args->sparse.bytes,
+		.keep_zeroes = all,
+		.fill = all,
 		.unread = job->args->salvage ? warn_unread : NULL,
 		.how = { .threads = common->threads,
 			.cancel = cli_catch_signals(),
@@ -321,6 +322,25 @@ static int convert_in_place(const struct cli_call *call, struct vmimg_error *err
 	return result;
 }
 
+static int take_options(struct cli_convert_args *args, const struct vmimg_format *format,
+	struct vmimg_error *err)
+{
+	if (cli_target_split_options(&args->target, NULL, err) ||
+		(args->common.face && cli_target_face_options(&args->target, format, err)))
+		return -1;
+	cli_target_drop_options(&args->target);
+	return 0;
+}
+
+static int do_job(struct job *job, struct vmimg_error *err)
+{
+	if (job->args->keep_chain)
+		return keep_chain(job, err);
+	if (job->args->target.in_place && !is_plain(job))
+		return lay(job, err);
+	return convert(job, err) ? -1 : report(job, err);
+}
+
 int cli_convert_run(const struct cli_call *call, struct vmimg_error *err)
 {
 	struct cli_convert_args *args = call->args;
@@ -349,16 +369,7 @@ int cli_convert_run(const struct cli_call *call, struct vmimg_error *err)
 	if (args->common.face && args->target.in_place && args->target.options.list.count)
 		return vmimg_fail(
 			err, VMIMG_EINVAL, "-o has no effect when skipping image creation");
-	if (cli_target_split_options(&args->target, NULL, err) ||
-		(args->common.face &&
-			cli_target_face_options(&args->target, job.target.format, err)))
-		result = -1;
-	else if (cli_target_drop_options(&args->target), args->keep_chain)
-		result = keep_chain(&job, err);
-	else if (args->target.in_place && !is_plain(&job))
-		result = lay(&job, err);
-	else
-		result = convert(&job, err) ? -1 : report(&job, err);
+	result = take_options(args, job.target.format, err) ? -1 : do_job(&job, err);
 	cli_target_close(&job.target);
 	cli_sources_close(&job.sources);
 	vmimg_lost_done(&job.unread);

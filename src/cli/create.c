@@ -25,18 +25,20 @@ static int fail_size(struct vmimg_error *err)
 static int choose_size(const struct cli_call *call, const struct cli_target *target,
 	struct cli_size *size, struct vmimg_error *err)
 {
+	bool face = ((const struct args *)call->args)->common.face;
+
 	if (call->count > 1 && size->given)
 		return vmimg_fail(err, VMIMG_EINVAL, "the size is given twice: once is enough");
 	if (call->count > 1 && !cli_set_length(size, call->words[1], err))
 		return 0;
 	if (call->count > 1)
-		return cli_is_face() ? fail_size(err) : -1;
+		return face ? fail_size(err) : -1;
 	if (size->given)
 		return 0;
 	if (!target->parent.disk)
 		return vmimg_fail(err, VMIMG_EINVAL,
-			cli_is_face() ? "Image creation needs a size parameter"
-				      : "a size is missing, or a backing file to take it from");
+			face ? "Image creation needs a size parameter"
+			     : "a size is missing, or a backing file to take it from");
 	size->bytes = target->parent.disk->size;
 	return 0;
 }

@@ -80,12 +80,12 @@ static int parse_json(const char *text, struct vmimg_options *list, struct vmimg
 {
 	VMIMG_AUTO(free) char *strict = requote(text);
 	json_error_t why;
-	json_t *root = strict ? json_loads(strict, JSON_REJECT_DUPLICATES, &why) : NULL;
+	json_t *root;
 	int failed;
 
 	if (!strict)
 		return vmimg_fail_nomem(err);
-
+	root = json_loads(strict, JSON_REJECT_DUPLICATES, &why);
 	if (!json_is_object(root)) {
 		json_decref(root);
 		return vmimg_fail(err, VMIMG_EINVAL, "Could not parse the JSON options: %.80s",
