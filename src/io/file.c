@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <linux/falloc.h>
@@ -31,6 +32,8 @@ struct file {
 	atomic_bool allocates;     /* room for large writes is asked for ahead of them */
 	atomic_bool no_clone;      /* a clone was refused once: do not ask again */
 	atomic_int lost; /* errno of a write-back that failed: nothing can be synced any more */
+	pthread_mutex_t lock;            /* guards what follows */
+	uint64_t data_from, data_end; /* was found to be without holes; equal: nothing is known */
 };
 
 static struct file *file_of(struct vmimg_io *io)
@@ -118,16 +121,37 @@ static int file_pwrite(
 	return 0;
 }
 
+/* The end of a stretch may take the file system a walk over all of it (tmpfs): who asks block by
+ * block is answered from what was found before. Nothing but making holes makes that untrue. */
+static void set_data(struct file *file, uint64_t from, uint64_t end)
+{
+	pthread_mutex_lock(&file->lock);
+	file->data_from = from;
+	file->data_end = end;
+	pthread_mutex_unlock(&file->lock);
+}
+
+/* Up to where the bytes from at are known to be no hole; at: they are not. */
+static uint64_t known_data(struct file *file, uint64_t at)
+{
+	uint64_t end;
+
+	pthread_mutex_lock(&file->lock);
+	end = at >= file->data_from && at < file->data_end ? file->data_end : at;
+	pthread_mutex_unlock(&file->lock);
+	return end;
+}
+
 static int file_extent(
 	struct vmimg_io *io, uint64_t at, bool *hole, uint64_t *len, struct vmimg_error *err)
 {
-	uint64_t size = vmimg_io_size(io);
+	uint64_t size = vmimg_io_size(io), known = known_data(file_of(io), at);
 	int fd = file_of(io)->fd;
 	off_t data, end;
 
 	*hole = false;
-	*len = size - at;
-	if (io->is_device)
+	*len = vmimg_min(known > at ? known : size, size) - at;
+	if (io->is_device || known > at)
 		return 0;
 	data = lseek(fd, (off_t)at, SEEK_DATA);
 	if (data < 0 && errno == ENXIO) {
@@ -146,6 +170,7 @@ static int file_extent(
 	end = lseek(fd, (off_t)at, SEEK_HOLE);
 	if (end < 0)
 		return vmimg_fail_sys(err, errno, "%s: looking for holes", vmimg_io_name(io));
+	set_data(file_of(io), at, (uint64_t)end);
 	*len = vmimg_min((uint64_t)end, size) - at;
 	return 0;
 }
@@ -155,6 +180,7 @@ static int file_zero(struct vmimg_io *io, uint64_t at, uint64_t len, struct vmim
 	static const uint8_t zeroes[65536];
 	int fd = file_of(io)->fd;
 
+	set_data(file_of(io), 0, 0);
 	if (!io->is_device && at + len > vmimg_io_size(io) && ftruncate(fd, (off_t)(at + len)))
 		return vmimg_fail_sys(err, errno, "%s: growing to %" PRIu64 " bytes",
 			vmimg_io_name(io), at + len);
@@ -190,6 +216,7 @@ static int file_resize(struct vmimg_io *io, uint64_t size, struct vmimg_error *e
 			: vmimg_fail(err, VMIMG_EINVAL,
 				  "device %s holds %" PRIu64 " bytes, %" PRIu64 " are needed",
 				  vmimg_io_name(io), vmimg_io_size(io), size);
+	set_data(file_of(io), 0, 0);
 	if (ftruncate(file_of(io)->fd, (off_t)size))
 		return vmimg_fail_sys(
 			err, errno, "%s: setting its size to %" PRIu64, vmimg_io_name(io), size);
@@ -233,8 +260,10 @@ static int file_clone_from(struct vmimg_io *io, struct vmimg_io *src, uint64_t s
 		.dest_offset = at };
 
 	if (range.src_fd >= 0 && !atomic_load(&to->no_clone) &&
-		!ioctl(to->fd, FICLONERANGE, &range))
+		!ioctl(to->fd, FICLONERANGE, &range)) {
+		set_data(to, 0, 0);
 		return 0;
+	}
 	atomic_store(&to->no_clone, true);
 	return vmimg_fail(
 		err, VMIMG_EUNSUPPORTED, "%s: blocks cannot be shared", vmimg_io_name(io));
@@ -242,9 +271,12 @@ static int file_clone_from(struct vmimg_io *io, struct vmimg_io *src, uint64_t s
 
 static void file_close(struct vmimg_io *io)
 {
-	close(file_of(io)->fd);
-	free(file_of(io)->path);
-	free(io);
+	struct file *file = file_of(io);
+
+	close(file->fd);
+	pthread_mutex_destroy(&file->lock);
+	free(file->path);
+	free(file);
 }
 
 static const struct vmimg_io_ops read_ops = {
@@ -306,6 +338,7 @@ static struct vmimg_io *file_make(
 		return NULL;
 	}
 	file->fd = fd;
+	pthread_mutex_init(&file->lock, NULL);
 	if (vmimg_io_init(&file->io, writable ? &write_ops : &read_ops, name, err) ||
 		look_at(&file->io, fd, err) || (path && !(file->path = vmimg_strdup(path, err)))) {
 		free(file->io.name);
