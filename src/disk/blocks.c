@@ -2,6 +2,7 @@
 /* What is in use as sorted runs; what lies between them are the gaps. */
 #include "disk/blocks.h"
 #include <stdlib.h>
+#include "io/file.h"
 #include "util/auto.h"
 #include "util/num.h"
 
@@ -232,6 +233,7 @@ static int copy_all(struct squeeze *s, struct vmimg_error *err)
 	int failed;
 
 	s->copies = true;
+	vmimg_file_pace(image->io);
 	vmimg_copier_init(&s->copier, image->io);
 	s->copier.holes = image->holes;
 	failed = image->walk(image->ctx, move, s, err) || vmimg_copier_flush(&s->copier, err) ||

@@ -18,10 +18,11 @@ struct update {
 	struct vmimg_sink sink;
 	struct vhdx_change change;
 	bool same_content;
+	bool stretch;     /* the chunk at hand has no stores: a round may end inside it */
 	uint64_t content; /* hash of the data so far */
 
 	uint64_t waiting; /* block whose zeroes wait … */
-	uint64_t zeroes;  /* … bytes of them; 0: none */
+	uint64_t zeroes;  /* … bytes of them, from its beginning on; 0: none */
 	uint64_t given;   /* bytes of the block at hand that were given, none left out */
 };
 
@@ -56,12 +57,12 @@ static int pass_zero(struct update *u, uint64_t at, uint64_t len, struct vmimg_e
 	uint32_t size = u->change.vhdx->params.block;
 	uint64_t block = at / size;
 
-	if (vmimg_vhdx_change_begin(&u->change, err))
+	if (u->zeroes && at != u->waiting * size + u->zeroes && settle_zeroes(u, err))
 		return -1;
-	if (at % size != (u->waiting == block ? u->zeroes : 0))
+	if (at % size != u->zeroes)
 		return vmimg_vhdx_zero_part(&u->change, at, len, err);
 	u->waiting = block;
-	u->zeroes = at % size + len;
+	u->zeroes += len;
 	if (u->zeroes < bytes_in(u, block))
 		return 0;
 	u->zeroes = 0;
@@ -83,61 +84,54 @@ static int note_given(struct update *u, uint64_t at, uint64_t len, struct vmimg_
 	return vmimg_vhdx_fill_block(&u->change, at / size, err);
 }
 
-/* A stretch of nothing, of any length. */
-static int place_stretch(struct update *u, const struct vmimg_chunk *chunk, struct vmimg_error *err)
+/* The disk's last piece may end inside a logical sector. */
+static uint64_t whole_sectors(const struct update *u, uint64_t len)
 {
-	uint32_t size = u->change.vhdx->params.block;
-	uint64_t at = chunk->guest, end = at + chunk->len, step;
-
-	if (chunk->kind == VMIMG_PIECE_ABSENT)
-		return settle_zeroes(u, err);
-	for (; at < end; at += step) {
-		step = vmimg_min(end - at, size - at % size);
-		if (vmimg_vhdx_change_room(&u->change, err) || pass_zero(u, at, step, err) ||
-			note_given(u, at, step, err))
-			return -1;
-	}
-	return 0;
+	return vmimg_align_up(len, u->change.vhdx->params.logical);
 }
 
-static int place_data(struct update *u, struct vmimg_chunk *chunk, struct vmimg_error *err)
+static int place_data(void *ctx, struct vmimg_chunk *chunk, uint64_t at,
+	const struct vmimg_piece *piece, struct vmimg_error *err)
 {
-	uint64_t at = chunk->guest, to = 0;
+	struct update *u = ctx;
+	uint64_t len = whole_sectors(u, piece->size), to = 0;
 
-	u->content += chunk->digest;
-	if (vmimg_vhdx_change_begin(&u->change, err))
+	if (vmimg_vhdx_change_begin(&u->change, err) || settle_zeroes(u, err) ||
+		vmimg_vhdx_place(&u->change, at, len, &to, err))
 		return -1;
-	for (size_t i = 0; i < chunk->piece_count; at += chunk->pieces[i++].size) {
-		const struct vmimg_piece *piece = &chunk->pieces[i];
-		uint64_t len = vmimg_align_up(piece->size, u->change.vhdx->params.logical);
+	vmimg_chunk_store(chunk, u->change.io, to, piece->bytes, piece->size);
+	return note_given(u, at, len, err);
+}
 
-		if (piece->kind == VMIMG_PIECE_ZERO ? pass_zero(u, at, len, err)
-						    : settle_zeroes(u, err))
-			return -1;
-		if (piece->kind == VMIMG_PIECE_ABSENT)
-			continue;
-		if (piece->kind == VMIMG_PIECE_DATA) {
-			if (vmimg_vhdx_place(&u->change, at, len, &to, err))
-				return -1;
-			vmimg_chunk_store(chunk, u->change.io, to, piece->bytes, piece->size);
-		}
-		if (note_given(u, at, len, err))
-			return -1;
-	}
-	if (chunk->store_count == 1 && chunk->stores[0].len == chunk->len)
-		chunk->clone = (struct vmimg_store){ u->change.io, chunk->stores[0].at, NULL,
-			(size_t)chunk->len };
-	return 0;
+static int place_zeroes(void *ctx, uint64_t at, uint64_t len, struct vmimg_error *err)
+{
+	struct update *u = ctx;
+
+	len = whole_sectors(u, len);
+	if (u->stretch && vmimg_vhdx_change_room(&u->change, err))
+		return -1;
+	return vmimg_vhdx_change_begin(&u->change, err) || pass_zero(u, at, len, err) ||
+			note_given(u, at, len, err)
+		? -1
+		: 0;
 }
 
 static int place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
 {
 	struct update *u = update_of(sink);
+	struct vmimg_chunk_visitor visitor = {
+		place_data, place_zeroes, u->change.vhdx->params.block
+	};
 
-	if (vmimg_vhdx_change_room(&u->change, err))
+	u->content += chunk->digest;
+	u->stretch = chunk->kind == VMIMG_PIECE_ZERO;
+	if (vmimg_vhdx_change_room(&u->change, err) ||
+		vmimg_chunk_visit(chunk, &visitor, u, err))
 		return -1;
-	return chunk->kind == VMIMG_PIECE_DATA ? place_data(u, chunk, err)
-					       : place_stretch(u, chunk, err);
+	if (chunk->store_count == 1 && chunk->stores[0].len == chunk->len)
+		chunk->clone = (struct vmimg_store){ u->change.io, chunk->stores[0].at, NULL,
+			(size_t)chunk->len };
+	return 0;
 }
 
 static int finish(struct vmimg_sink *sink, struct vmimg_error *err)
@@ -145,6 +139,8 @@ static int finish(struct vmimg_sink *sink, struct vmimg_error *err)
 	struct update *u = update_of(sink);
 	struct vmimg_guid data_write;
 
+	if (settle_zeroes(u, err))
+		return -1;
 	if (!u->change.stage || u->same_content)
 		return vmimg_vhdx_change_end(&u->change, err);
 	if (vmimg_vhdx_derive(&u->change.vhdx->head.data_write, u->content, "vhdx data write",
@@ -195,7 +191,6 @@ struct vmimg_sink *vmimg_vhdx_update(
 		return NULL;
 	}
 	u->change.hides |= how->new_parent;
-	u->waiting = UINT64_MAX;
 	u->sink = (struct vmimg_sink){ .ops = &sink_ops,
 		.size = disk->size,
 		.granule = GRANULE,
