@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """
-vmimg, qemu-img and cp side by side, on the same files: bench.py [--quick] [WORD…]
+vmimg, qemu-img and cp side by side, on the same files: bench.py [--quick] [--out FOLDER] [WORD…]
 
 Each job is done in turn by both (A B A B …), outputs removed before each run, sources in the page
 cache. What counts is the median of the paired ratios: times on one machine drift, ratios less. The
@@ -25,7 +25,6 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from lib import env, process, qemu  # noqa: E402
 
 FOLDER = os.path.join(env.SOURCE, "build-bench")
-OUT = os.path.join(FOLDER, "out")
 BEST = ("-m", "16", "-W")
 MEMORY_TARGET = 64 << 20
 
@@ -145,10 +144,10 @@ def jobs():
         yield Compact(f"compact half {fmt}, cp", f"half.{fmt}", fmt, 0.5, peer="cp")
 
 
-def timed(command, repeat, before):
-    """Seconds, peak bytes and size on storage of one run; None when it fails."""
-    for name in os.listdir(OUT):
-        os.unlink(os.path.join(OUT, name))
+def timed(folder, command, repeat, before):
+    """Seconds, peak bytes and size on storage of one run, whose outputs are all of folder; None when it fails."""
+    for name in os.listdir(folder):
+        os.unlink(os.path.join(folder, name))
     before()
     seconds = cpu = peak = 0
     for _ in range(repeat):
@@ -157,18 +156,18 @@ def timed(command, repeat, before):
             print(f"  {done}", file=sys.stderr)
             return None
         seconds, cpu, peak = seconds + done.seconds, cpu + done.cpu, max(peak, done.peak)
-    size = sum(os.stat(os.path.join(OUT, n)).st_blocks * 512 for n in os.listdir(OUT))
+    size = sum(os.stat(os.path.join(folder, n)).st_blocks * 512 for n in os.listdir(folder))
     return {"seconds": seconds / repeat, "cpu": cpu / repeat, "peak": peak, "size": size}
 
 
-def measure(job, source, rounds):
+def measure(job, source, rounds, folder):
     """Runs a job in turn. None when one of the two cannot do it."""
     runs = {"ours": [], "theirs": []}
     for _ in range(rounds):
         for who, command, before in (("ours", job.our_command, job.before),
                                      ("theirs", job.their_command, lambda *_: None)):
-            out = os.path.join(OUT, who)
-            run = timed(command(source, out), job.repeat, lambda: before(source, out))
+            out = os.path.join(folder, who)
+            run = timed(folder, command(source, out), job.repeat, lambda: before(source, out))
             if not run:
                 return None
             runs[who].append(run)
@@ -218,10 +217,13 @@ def main():
     parser.add_argument("--quick", action="store_true",
                         help="small disks, to try the script; the aims are for the large ones")
     parser.add_argument("--rounds", type=int, help="pairs of runs (5, quick: 3)")
+    parser.add_argument("--out", default=FOLDER, metavar="FOLDER",
+                        help="outputs are made in a folder there: the file system counts, most of all for compact")
     parser.add_argument("words", nargs="*", help="only jobs whose name has one of these")
     args = parser.parse_args()
     rounds = args.rounds or (3 if args.quick else 5)
-    os.makedirs(OUT, exist_ok=True)
+    out = os.path.join(args.out, "out")
+    os.makedirs(out, exist_ok=True)
     sources = made.Disks(os.path.join(FOLDER, "quick" if args.quick else "full"), args.quick)
     facts, rows = machine(), []
     print(f"{facts['cpus']} processors, {facts['peer']}; {rounds} pairs; times are medians\n"
@@ -233,12 +235,12 @@ def main():
         if job.fmt not in ("info", "ova", *process.formats(writable=True)):
             continue
         source = sources.get(job.source)
-        row = measure(job, source, rounds)
+        row = measure(job, source, rounds, out)
         if row:
             row["short"] = verdict(job, row)
             rows.append(row)
             show(row, row["short"])
-    rows += limits.rows(OUT, rounds, args.words)
+    rows += limits.rows(out, rounds, args.words)
     with open(os.path.join(FOLDER, "results.json"), "w", encoding="utf-8") as file:
         json.dump({"quick": args.quick, "rounds": rounds, **facts, "rows": rows}, file, indent=1)
     reached = sum(not row["short"] for row in rows)
