@@ -91,7 +91,8 @@ struct vmimg_edit_ops {
 	 */
 	struct vmimg_sink *(*update)(
 		struct vmimg_disk *, const struct vmimg_update *, struct vmimg_error *);
-	/* Drops all content of this layer, so that the parent (or nothing) shows. */
+	/* Drops all content of this layer, so that the parent (or nothing) shows: at once, or for a
+	 * disk in several files one file after the other. */
 	int (*empty)(struct vmimg_disk *, struct vmimg_error *);
 	/* Names another parent; NULL: none any more. The caller has seen to the content. */
 	int (*set_parent)(struct vmimg_disk *, const struct vmimg_parent *, struct vmimg_error *);

@@ -32,7 +32,7 @@ struct file {
 	atomic_bool allocates;     /* room for large writes is asked for ahead of them */
 	atomic_bool no_clone;      /* a clone was refused once: do not ask again */
 	atomic_int lost; /* errno of a write-back that failed: nothing can be synced any more */
-	pthread_mutex_t lock;            /* guards what follows */
+	pthread_mutex_t lock;         /* guards what follows */
 	uint64_t data_from, data_end; /* was found to be without holes; equal: nothing is known */
 };
 

@@ -6,6 +6,7 @@
 struct recorder {
 	struct vmimg_io io;
 	struct vmimg_io *inner;
+	unsigned file;
 	struct vmimg_recording *recording;
 };
 
@@ -23,7 +24,9 @@ static int note(struct vmimg_io *io, enum vmimg_record_kind kind, const void *by
 	if (vmimg_grow_array(&r->list, &r->cap, r->count + 1, sizeof(*r->list), err))
 		return -1;
 	record = &r->list[r->count];
-	*record = (struct vmimg_record){ .kind = kind, .at = at, .len = len };
+	*record = (struct vmimg_record){
+		.kind = kind, .file = recorder_of(io)->file, .at = at, .len = len
+	};
 	if (kind == VMIMG_RECORD_WRITE) {
 		record->bytes = vmimg_alloc_buffer(len ? len : 1, err);
 		if (!record->bytes)
@@ -74,8 +77,8 @@ static const struct vmimg_io_ops recorder_ops = {
 	.close = recorder_close,
 };
 
-struct vmimg_io *vmimg_recorder_open(
-	struct vmimg_io *inner, struct vmimg_recording *recording, struct vmimg_error *err)
+struct vmimg_io *vmimg_recorder_open(struct vmimg_io *inner, unsigned file,
+	struct vmimg_recording *recording, struct vmimg_error *err)
 {
 	struct recorder *r = vmimg_new(struct recorder, err);
 
@@ -84,6 +87,7 @@ struct vmimg_io *vmimg_recorder_open(
 		return NULL;
 	}
 	r->inner = vmimg_io_ref(inner);
+	r->file = file;
 	r->recording = recording;
 	r->io.is_device = inner->is_device;
 	atomic_init(&r->io.size, vmimg_io_size(inner));

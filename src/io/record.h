@@ -10,6 +10,7 @@ enum vmimg_record_kind { VMIMG_RECORD_WRITE, VMIMG_RECORD_SYNC, VMIMG_RECORD_RES
 
 struct vmimg_record {
 	enum vmimg_record_kind kind;
+	unsigned file;    /* of several, whose records are one */
 	uint64_t at, len; /* RESIZE: at is the new size */
 	uint8_t *bytes;   /* WRITE: owned */
 };
@@ -19,7 +20,8 @@ struct vmimg_recording {
 	size_t count, cap;
 };
 
-/* Passes everything on to inner (referenced). One thread at a time may write. */
-struct vmimg_io *vmimg_recorder_open(struct vmimg_io *inner, struct vmimg_recording *recording,
-	struct vmimg_error *err) VMIMG_CHECKED;
+/* Passes everything on to inner (referenced), and notes it as done to that file: several may share
+ * a recording. One thread at a time may write. */
+struct vmimg_io *vmimg_recorder_open(struct vmimg_io *inner, unsigned file,
+	struct vmimg_recording *recording, struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_recording_done(struct vmimg_recording *recording);

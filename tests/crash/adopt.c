@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a crash leaves of a raw disk that becomes an image where it is: whatever part of the writes
- * arrived, the undo file, which was whole before the first of them, makes it the raw disk again, and
- * so it does when that is cut off in its turn; and with all of them it is the image.
+ * arrived, the undo file, which was whole before the first of them, makes it the raw disk again,
+ * and so it does when that is cut off in its turn; and with all of them it is the image.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -96,8 +96,7 @@ static void note_undo(struct spy *spy)
 	CHECK(!job || job->undo);
 }
 
-static int spy_pread(
-	struct vmimg_io *io, void *buf, size_t len, uint64_t at, struct vmimg_error *e)
+static int spy_pread(struct vmimg_io *io, void *buf, size_t len, uint64_t at, struct vmimg_error *e)
 {
 	return vmimg_io_pread(((struct spy *)io)->file, buf, len, at, e);
 }
@@ -149,7 +148,7 @@ static struct vmimg_io *spy_open(
 
 	CHECK(!vmimg_io_init(&spy->io, &spy_ops, path, &err));
 	spy->file = vmimg_file_open(path, true, &err);
-	spy->recorder = vmimg_recorder_open(spy->file, recording, &err);
+	spy->recorder = vmimg_recorder_open(spy->file, 0, recording, &err);
 	spy->job = job;
 	spy->io.id[0] = spy->file->id[0];
 	spy->io.id[1] = spy->file->id[1];
@@ -195,7 +194,7 @@ static void judge_undoing(void *ctx, const struct state *state)
 {
 	struct job *job = ctx;
 
-	put_file(job->path, state->bytes, state->size);
+	put_file(job->path, state->files[0].bytes, state->files[0].size);
 	put_file(job->undo_path, job->undo, job->undo_len);
 	job->undone++;
 	if (!undo_file(job))
@@ -209,8 +208,7 @@ static void cut_off_undoing(struct job *job, const struct state *state)
 	struct vmimg_recording recording = { 0 };
 	struct vmimg_io *io = spy_open(job->path, NULL, &recording);
 	struct states states = { .recording = &recording,
-		.before = state->bytes,
-		.size = state->size,
+		.before = { state->files[0] },
 		.seed = 7,
 		.most = MOST / 4,
 		.judge = judge_undoing,
@@ -226,7 +224,8 @@ static void cut_off_undoing(struct job *job, const struct state *state)
 static void check_image(struct job *job, const struct state *state)
 {
 	VMIMG_AUTO(vmimg_io_unref)
-	struct vmimg_io *io = vmimg_memory_view(state->bytes, (size_t)state->size, "state", &err);
+	struct vmimg_io *io = vmimg_memory_view(
+		state->files[0].bytes, (size_t)state->files[0].size, "state", &err);
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = vmimg_disk_open(io, NULL, &err);
 	VMIMG_AUTO(free) uint8_t *bytes = calloc(1, (size_t)job->way->size + 512);
 	uint64_t size = job->way->size;
@@ -254,14 +253,14 @@ static void judge(void *ctx, const struct state *state)
 		check_image(job, state);
 	if (state->epoch)
 		return;
-	put_file(job->path, state->bytes, state->size);
+	put_file(job->path, state->files[0].bytes, state->files[0].size);
 	put_file(job->undo_path, job->undo, job->undo_len);
 	if (!undo_file(job))
 		tell(job, "it cannot be undone");
 	check_raw(job, "not the raw disk after it was undone");
 	if (job->seen != UNDONE && !state->whole)
 		return;
-	put_file(job->path, state->bytes, state->size);
+	put_file(job->path, state->files[0].bytes, state->files[0].size);
 	put_file(job->undo_path, job->undo, job->undo_len);
 	cut_off_undoing(job, state);
 }
@@ -308,8 +307,7 @@ static void try_way(const struct way *way, const char *folder)
 	struct vmimg_recording recording = { 0 };
 	struct job job = { .way = way, .raw = calloc(1, (size_t)way->size + 1) };
 	struct states states = { .recording = &recording,
-		.before = job.raw,
-		.size = way->size,
+		.before = { { job.raw, way->size } },
 		.seed = 20260101,
 		.most = MOST,
 		.judge = judge,

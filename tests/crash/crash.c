@@ -100,7 +100,8 @@ static void keep(struct job *job, const struct state *state, const char *kind)
 	file = fopen(path, "wb");
 	if (!file)
 		return;
-	CHECK(fwrite(state->bytes, 1, (size_t)state->size, file) == state->size);
+	CHECK(fwrite(state->files[0].bytes, 1, (size_t)state->files[0].size, file) ==
+		state->files[0].size);
 	fclose(file);
 }
 
@@ -119,7 +120,8 @@ static void judge(void *ctx, const struct state *state)
 	struct job *job = ctx;
 	struct vmimg_error err = { 0 };
 	VMIMG_AUTO(vmimg_io_unref)
-	struct vmimg_io *io = vmimg_memory_view(state->bytes, (size_t)state->size, "state", &err);
+	struct vmimg_io *io = vmimg_memory_view(
+		state->files[0].bytes, (size_t)state->files[0].size, "state", &err);
 	struct vmimg_open options = { .format = job->format, .alone = job->new_parent };
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = NULL;
 	bool is_new, is_old;
@@ -155,12 +157,11 @@ static void judge(void *ctx, const struct state *state)
 	keep(job, state, is_new ? "new" : "old");
 }
 
-static void enumerate(struct job *job, const struct vmimg_recording *recording,
-	const uint8_t *before, uint64_t size)
+static void enumerate(
+	struct job *job, const struct vmimg_recording *recording, uint8_t *before, uint64_t size)
 {
 	struct states states = { .recording = recording,
-		.before = before,
-		.size = size,
+		.before = { { before, size } },
 		.seed = 20240607,
 		.most = MOST,
 		.judge = judge,
@@ -228,8 +229,8 @@ static struct vmimg_io *device(uint64_t size, const uint8_t *bytes)
 	return io;
 }
 
-static void try_way(const struct way *way, const char *name, const uint8_t *before,
-	struct fake *old, struct fake *new, uint8_t *after)
+static void try_way(const struct way *way, const char *name, uint8_t *before, struct fake *old,
+	struct fake *new, uint8_t *after)
 {
 	struct vmimg_recording recording = { 0 };
 	struct vmimg_error err = { 0 };
@@ -242,7 +243,7 @@ static void try_way(const struct way *way, const char *name, const uint8_t *befo
 		.old_size = GUEST,
 		.new_size = GUEST };
 
-	io = vmimg_recorder_open(inner, &recording, &err);
+	io = vmimg_recorder_open(inner, 0, &recording, &err);
 	if (!io || write_image(way, io, new, &err)) {
 		CHECK_NEVER("not written");
 		printf("# %s: %s\n", name, err.text);
@@ -416,7 +417,7 @@ static void try_change(const struct way *way, const char *what, enum change kind
 	job.new_parent = kind == PARENT ? parents[1] : NULL;
 	job.old_size = GUEST;
 	job.new_size = sizes[kind];
-	io = vmimg_recorder_open(inner, &recording, &err);
+	io = vmimg_recorder_open(inner, 0, &recording, &err);
 	if (!io || change(io, way->format, kind, &new, &err) || vmimg_io_sync(io, &err)) {
 		CHECK_NEVER("not changed");
 		printf("# %s: %s\n", name, err.text);

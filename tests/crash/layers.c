@@ -2,7 +2,8 @@
 /*
  * What a crash leaves of the changes that layers go through: new content, emptied, squeezed,
  * what is unused given back, another parent or none, settings, growth of a child. New content, and
- * the zeroes of what is unused, appear sector by sector; all else is the old guest or the new one.
+ * the zeroes of what is unused, appear sector by sector, and a disk in several files is emptied
+ * file by file; all else is the old guest or the new one.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,22 +23,24 @@ static const char *const change_names[] = { "update", "empty", "squeeze", "paren
 
 struct way {
 	const char *name, *format, *options;
-	bool child;
+	bool child, split;      /* split: a descriptor, and two files of grains */
 	const char *setting;    /* NULL: there is none */
 	uint64_t unit;          /* of what a layer is made of */
 	uint64_t guest, parent; /* bytes of the disk, and of its parent's */
 };
 
 static const struct way ways[] = {
-	{ "vhd", "vhd", "block_size=32k", false, "creator", 16384, SMALL, 0 },
-	{ "vhd-child", "vhd", "block_size=32k", true, "creator", 16384, SMALL, SMALL },
-	{ "vdi", "vdi", "block_size=16k", false, "uuid", 16384, SMALL, 0 },
-	{ "vdi-child", "vdi", "block_size=16k", true, "uuid", 16384, SMALL, SMALL },
-	{ "vmdk", "vmdk", NULL, false, "uuid", 16384, SMALL, 0 },
-	{ "vmdk-child", "vmdk", NULL, true, "uuid", 65536, LARGE, LARGE },
-	{ "vmdk-small-child", "vmdk", NULL, true, "uuid", 65536, LARGE, LARGE + MORE },
-	{ "vhdx", "vhdx", "block_size=1M", false, "uuid", 4096, LARGE, 0 },
-	{ "vhdx-child", "vhdx", "block_size=1M", true, "uuid", 4096, LARGE, LARGE + MORE },
+	{ "vhd", "vhd", "block_size=32k", false, false, "creator", 16384, SMALL, 0 },
+	{ "vhd-child", "vhd", "block_size=32k", true, false, "creator", 16384, SMALL, SMALL },
+	{ "vdi", "vdi", "block_size=16k", false, false, "uuid", 16384, SMALL, 0 },
+	{ "vdi-child", "vdi", "block_size=16k", true, false, "uuid", 16384, SMALL, SMALL },
+	{ "vmdk", "vmdk", NULL, false, false, "uuid", 16384, SMALL, 0 },
+	{ "vmdk-child", "vmdk", NULL, true, false, "uuid", 65536, LARGE, LARGE },
+	{ "vmdk-small-child", "vmdk", NULL, true, false, "uuid", 65536, LARGE, LARGE + MORE },
+	{ "vmdk-split", "vmdk", NULL, false, true, NULL, 65536, LARGE, 0 },
+	{ "vmdk-split-child", "vmdk", NULL, true, true, NULL, 65536, LARGE, LARGE },
+	{ "vhdx", "vhdx", "block_size=1M", false, false, "uuid", 4096, LARGE, 0 },
+	{ "vhdx-child", "vhdx", "block_size=1M", true, false, "uuid", 4096, LARGE, LARGE + MORE },
 };
 
 struct job {
@@ -68,11 +71,16 @@ static bool is_mixture(const struct job *job, const uint8_t *bytes, bool *all_ol
 	return true;
 }
 
-static const char *verdict(struct job *job, const struct state *state)
+static struct vmimg_io *view(const struct state_file *file)
 {
-	VMIMG_AUTO(vmimg_io_unref)
-	struct vmimg_io *io = vmimg_memory_view(state->bytes, (size_t)state->size, "state", &err);
-	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open_io(job->image, io, &err);
+	return vmimg_memory_view(file->bytes, (size_t)file->size, "state", &err);
+}
+
+/* image: its files are those of the state. */
+static const char *verdict(struct job *job, struct image *image, const struct state *state)
+{
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = view(&state->files[0]);
+	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = image_open_io(image, io, &err);
 	VMIMG_AUTO(free) uint8_t *bytes = calloc(1, sizeof(job->old));
 	bool all_old, all_new;
 	int found;
@@ -94,7 +102,8 @@ static const char *verdict(struct job *job, const struct state *state)
 		return "neither the old content nor the new";
 	if (state->whole && !all_new)
 		return "not the new content, though all was written";
-	found = image_check(io, job->image->format, &err);
+	found = image_check_whole(
+		io, image->format, image->more[0].io ? &image->resolver : NULL, &err);
 	job->is_new += all_new;
 	job->is_old += all_old && !all_new;
 	job->mixed += !all_old && !all_new;
@@ -105,8 +114,14 @@ static const char *verdict(struct job *job, const struct state *state)
 static void judge(void *ctx, const struct state *state)
 {
 	struct job *job = ctx;
-	const char *wrong = verdict(job, state);
+	struct image image = *job->image;
+	const char *wrong;
 
+	for (size_t i = 0; i < IMAGE_FILES && image.more[i].io; i++)
+		image.more[i].io = view(&state->files[1 + i]);
+	wrong = verdict(job, &image, state);
+	for (size_t i = 0; i < IMAGE_FILES; i++)
+		vmimg_io_unref(image.more[i].io);
 	if (!wrong)
 		return;
 	if (job->bad++ < 3)
@@ -134,6 +149,60 @@ static struct vmimg_io *make_parent(const struct way *way, uint64_t seed, uint8_
 	}
 	fake_done(&fake);
 	return below.io;
+}
+
+/* An extent without a grain, of a disk of that size. */
+static struct vmimg_io *make_extent(const struct way *way, uint64_t size)
+{
+	struct image image = { .format = way->format, .options = "subformat=twoGbMaxExtentSparse" };
+	struct fake fake = { .bytes = calloc(1, (size_t)size), .fail_at = UINT64_MAX };
+	struct vmimg_io *io;
+
+	fake_add(&fake, VMIMG_RUN_ABSENT, size);
+	fake.disk = (struct vmimg_disk){
+		.format = &fake_format, .size = size, .sector_size = 512, .state = &fake
+	};
+	CHECK(!image_make(&image, &fake, &err));
+	io = vmimg_io_ref(image.more[0].io);
+	image_done(&image);
+	fake_done(&fake);
+	return io;
+}
+
+/* What the descriptor of a VMDK in one file says. */
+static unsigned cid_of(struct vmimg_io *io)
+{
+	char text[4096];
+	const char *line;
+
+	CHECK(!vmimg_io_pread(io, text, sizeof(text) - 1, 0, &err));
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = text[i] ? text[i] : ' ';
+	text[sizeof(text) - 1] = '\0';
+	line = strstr(text, "\nCID=");
+	CHECK(line);
+	return line ? (unsigned)strtoul(line + strlen("\nCID="), NULL, 16) : 0;
+}
+
+/* Written by hand: two extents of a disk that small no program makes. The first is short, so that
+ * the changes of one chunk go to both. */
+static void make_split(struct image *image, const struct way *way)
+{
+	static const char *const names[] = { "first.vmdk", "second.vmdk" };
+	uint64_t first = 7 * way->unit, sizes[] = { first, way->guest - first };
+	char text[600];
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(names); i++)
+		image->more[i] = (struct image_file){ names[i], make_extent(way, sizes[i]) };
+	snprintf(text, sizeof(text),
+		"# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=%08x\n"
+		"createType=\"twoGbMaxExtentSparse\"\n%s"
+		"RW %u SPARSE \"%s\"\nRW %u SPARSE \"%s\"\n",
+		image->parent ? cid_of(image->parent) : UINT32_MAX,
+		image->parent ? "parentFileNameHint=\"parent\"\n" : "", (unsigned)(sizes[0] / 512),
+		names[0], (unsigned)(sizes[1] / 512), names[1]);
+	image->io = vmimg_memory_new("descriptor", &err);
+	CHECK(!vmimg_io_pwrite(image->io, text, strlen(text), 0, &err));
 }
 
 static void lay_over(struct fake *fake, const struct way *way, uint64_t seed, uint8_t *guest)
@@ -250,7 +319,7 @@ static int apply(struct job *job, const struct way *way, enum change change, str
 	switch (change) {
 	case UPDATE:
 		lay_over(&fake, way, 9, job->new);
-		result = image_patch(disk, &fake, false, &err);
+		result = image_patch(disk, &fake, way->split, &err); /* as commit does */
 		fake_done(&fake);
 		return result;
 	case EMPTY:
@@ -289,6 +358,50 @@ static void expect(struct job *job, const struct way *way, enum change change)
 	}
 }
 
+/* The layer of the patches 2, 3 and 4. */
+static void make_layer(struct job *job, const struct way *way, enum change change)
+{
+	struct image *image = job->image;
+	struct fake fake;
+
+	image->parent = way->child ? make_parent(way, 8, job->old) : NULL;
+	image->other = change == PARENT ? make_parent(way, 5, NULL) : NULL;
+	if (way->split) {
+		make_split(image, way);
+		wear(job, way, 2);
+	} else {
+		lay_over(&fake, way, 2, job->old);
+		CHECK(!image_make(image, &fake, &err));
+		fake_done(&fake);
+	}
+	wear(job, way, 3);
+	wear(job, way, 4);
+	if (change == SQUEEZE)
+		make_gap(job, way);
+	if (change == SQUEEZE && way->child && !strcmp(way->format, "vhd"))
+		make_footer_gap(image->io);
+}
+
+/* Each file of the image behind a recorder, and as it is now, to be freed. */
+static void begin_recording(
+	struct image *image, struct states *states, struct vmimg_recording *recording)
+{
+	struct vmimg_io **files[1 + IMAGE_FILES] = { &image->io, &image->more[0].io,
+		&image->more[1].io };
+
+	for (unsigned i = 0; i <= IMAGE_FILES && *files[i]; i++) {
+		struct vmimg_io *io = *files[i];
+		struct state_file *before = &states->before[i];
+
+		before->size = vmimg_io_size(io);
+		before->bytes = malloc((size_t)before->size);
+		memcpy(before->bytes, vmimg_memory_bytes(io), (size_t)before->size);
+		*files[i] = vmimg_recorder_open(io, i, recording, &err);
+		vmimg_io_unref(io);
+		CHECK(*files[i]);
+	}
+}
+
 static void try_change(const struct way *way, enum change change)
 {
 	struct image image = { .format = way->format, .options = way->options };
@@ -297,10 +410,7 @@ static void try_change(const struct way *way, enum change change)
 	struct states states = {
 		.recording = &recording, .seed = 7, .most = MOST, .judge = judge, .ctx = job
 	};
-	struct vmimg_io *io;
-	uint8_t *before;
 	char name[80];
-	struct fake fake;
 	long count;
 
 	snprintf(name, sizeof(name), "%s-%s", way->name, change_names[change]);
@@ -308,28 +418,15 @@ static void try_change(const struct way *way, enum change change)
 	job->image = &image;
 	job->old_size = way->guest;
 	job->new_size = way->guest + (change == GROW ? MORE : 0);
-	job->by_sector = change == UPDATE || change == COMPACT;
-	image.parent = way->child ? make_parent(way, 8, job->old) : NULL;
-	image.other = change == PARENT ? make_parent(way, 5, NULL) : NULL;
-	lay_over(&fake, way, 2, job->old);
-	CHECK(!image_make(&image, &fake, &err));
-	fake_done(&fake);
-	wear(job, way, 3);
-	wear(job, way, 4);
-	if (change == SQUEEZE)
-		make_gap(job, way);
-	if (change == SQUEEZE && way->child && !strcmp(way->format, "vhd"))
-		make_footer_gap(image.io);
+	job->by_sector = change == UPDATE || change == COMPACT || (change == EMPTY && way->split);
+	make_layer(job, way, change);
 	expect(job, way, change);
 	CHECK(!memcmp(job->old, job->new, sizeof(job->old)) ==
 		(change == UPDATE || change == SQUEEZE || change == SET || change == GROW ||
 			change == COMPACT));
-	states.size = vmimg_io_size(image.io);
-	states.before = before = malloc((size_t)states.size);
-	memcpy(before, vmimg_memory_bytes(image.io), (size_t)states.size);
-	io = vmimg_recorder_open(image.io, &recording, &err);
-	if (!io || apply(job, way, change, io) || vmimg_io_sync(io, &err) ||
-		(change == COMPACT && look(job, way, io))) {
+	begin_recording(&image, &states, &recording);
+	if (apply(job, way, change, image.io) || vmimg_io_sync(image.io, &err) ||
+		(change == COMPACT && look(job, way, image.io))) {
 		CHECK_NEVER("not changed");
 		printf("# %s: %s\n", name, err.text);
 	} else {
@@ -340,20 +437,26 @@ static void try_change(const struct way *way, enum change change)
 		CHECK(count > 2 && job->is_new);
 	}
 	vmimg_recording_done(&recording);
-	vmimg_io_unref(io);
-	free(before);
+	for (size_t i = 0; i < STATES_FILES; i++)
+		free(states.before[i].bytes);
 	image_done(&image);
+}
+
+/* What leads to a descriptor of its own ends with a new file in its place: nothing lies between
+ * (tests/edit/killed.py). */
+static bool applies(const struct way *way, enum change change)
+{
+	if (change == PARENT || change == NO_PARENT)
+		return way->child && !way->split;
+	return !way->split || (change != SET && change != GROW);
 }
 
 static void layers(void)
 {
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(ways); i++)
-		for (enum change change = UPDATE; change <= COMPACT; change++) {
-			bool childs = change == PARENT || change == NO_PARENT;
-
-			if (ways[i].child || !childs)
+		for (enum change change = UPDATE; change <= COMPACT; change++)
+			if (applies(&ways[i], change))
 				try_change(&ways[i], change);
-		}
 }
 
 UNIT_TESTS(TEST(layers));

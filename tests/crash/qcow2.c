@@ -127,7 +127,8 @@ static void judge(void *ctx, const struct state *state)
 	struct job *job = ctx;
 	struct vmimg_error err = { 0 };
 	VMIMG_AUTO(vmimg_io_unref)
-	struct vmimg_io *io = vmimg_memory_view(state->bytes, (size_t)state->size, "state", &err);
+	struct vmimg_io *io = vmimg_memory_view(
+		state->files[0].bytes, (size_t)state->files[0].size, "state", &err);
 	bool is_old, is_new;
 	int found;
 
@@ -345,12 +346,11 @@ static struct vmimg_io *make(const struct way *way, struct vmimg_error *err)
 	return io;
 }
 
-static void enumerate(struct job *job, const struct vmimg_recording *recording,
-	const uint8_t *before, uint64_t size)
+static void enumerate(
+	struct job *job, const struct vmimg_recording *recording, uint8_t *before, uint64_t size)
 {
 	struct states states = { .recording = recording,
-		.before = before,
-		.size = size,
+		.before = { { before, size } },
 		.seed = 20260607,
 		.most = MOST,
 		.judge = judge,
@@ -374,7 +374,7 @@ static void try_way(const struct way *way, struct job *job)
 
 	*job = (struct job){ .name = way->name, .encrypted = way->encrypted, .mixed = way->mixed };
 	memcpy(before, vmimg_memory_bytes(inner), (size_t)size);
-	io = vmimg_recorder_open(inner, &recording, &err);
+	io = vmimg_recorder_open(inner, 0, &recording, &err);
 	if (!io || look(inner, way->encrypted, &job->old, &err) ||
 		edit(io, way->encrypted, way->change, &err) || vmimg_io_sync(io, &err) ||
 		look(inner, way->encrypted, &job->new, &err)) {

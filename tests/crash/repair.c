@@ -242,7 +242,7 @@ static void judge(void *ctx, const struct state *state)
 	VMIMG_AUTO(vmimg_journal_close) struct vmimg_journal *journal = NULL;
 	bool done = false, fine;
 
-	put_image(job, state->bytes, state->size);
+	put_image(job, state->files[0].bytes, state->files[0].size);
 	if (state->whole) {
 		fine = holds(job->io, job->new, job->new_size) &&
 			image_check(job->io, job->way->format, &err) < 2;
@@ -307,7 +307,7 @@ static void try_way(const struct way *way, const char *folder)
 	make_damaged(&job);
 	job.io = vmimg_file_open(job.path, true, &err);
 	spy = spy_open(&job, vmimg_io_ref(job.io));
-	io = vmimg_recorder_open(spy, &recording, &err);
+	io = vmimg_recorder_open(spy, 0, &recording, &err);
 	vmimg_io_unref(spy);
 	memcpy(io->id, job.io->id, sizeof(io->id));
 	if (repair(&job, io)) {
@@ -316,8 +316,7 @@ static void try_way(const struct way *way, const char *folder)
 	} else {
 		job.new = bytes_of(io, &job.new_size);
 		CHECK(access(job.undo_path, F_OK));
-		states.before = job.old;
-		states.size = job.old_size;
+		states.before[0] = (struct state_file){ job.old, job.old_size };
 		count = states_run(&states);
 		cut_undo(&job);
 		printf("# crash %s: states %ld old %u new %u bad %u\n", way->name, count,

@@ -12,10 +12,18 @@
 #include "fake.h"
 #include "sound.h"
 
+#define IMAGE_FILES 2
+
+struct image_file {
+	const char *name; /* NULL: there is no such file */
+	struct vmimg_io *io;
+};
+
 struct image {
-	const char *format, *options; /* of making it; NULL: the defaults */
-	struct vmimg_io *io, *parent; /* parent: a whole image, or NULL */
-	struct vmimg_io *other;       /* one that it may have instead: "new parent" */
+	const char *format, *options;        /* of making it; NULL: the defaults */
+	struct vmimg_io *io, *parent;        /* parent: a whole image, or NULL */
+	struct vmimg_io *other;              /* one that it may have instead: "new parent" */
+	struct image_file more[IMAGE_FILES]; /* that it consists of, beside io */
 	struct vmimg_resolver resolver;
 };
 
@@ -26,6 +34,9 @@ static struct vmimg_io *image_resolve(const struct vmimg_resolver *resolver,
 		(const struct image *)((const char *)resolver - offsetof(struct image, resolver));
 
 	(void)from;
+	for (size_t i = 0; i < IMAGE_FILES; i++)
+		if (image->more[i].name && !strcmp(ref->name, image->more[i].name))
+			return vmimg_io_ref(image->more[i].io);
 	if (image->other && strstr(ref->name, "new"))
 		return vmimg_io_ref(image->other);
 	if (image->parent)
@@ -62,6 +73,21 @@ static inline struct vmimg_disk *image_open(struct image *image, struct vmimg_er
 	return image_open_io(image, image->io, err);
 }
 
+struct image_siblings {
+	struct vmimg_siblings siblings;
+	struct image *image;
+};
+
+/* The one file that is made beside image->io, by whatever name. */
+static inline struct vmimg_io *image_sibling(
+	struct vmimg_siblings *siblings, const char *name, struct vmimg_error *err)
+{
+	struct image *image = ((struct image_siblings *)siblings)->image;
+
+	image->more[0].io = vmimg_memory_new(name, err);
+	return vmimg_io_ref(image->more[0].io);
+}
+
 /* Into a new io, image->io. What the fake lacks is left to the parent. */
 static inline int image_make(struct image *image, struct fake *fake, struct vmimg_error *err)
 {
@@ -69,8 +95,10 @@ static inline int image_make(struct image *image, struct fake *fake, struct vmim
 	struct image below = { .format = image->format, .io = image->parent };
 	VMIMG_AUTO(vmimg_disk_close)
 	struct vmimg_disk *parent = image->parent ? image_open(&below, err) : NULL;
+	struct image_siblings beside = { { image_sibling, "image" }, image };
 	struct vmimg_create create = { .size = fake->disk.size,
 		.options = &options,
+		.siblings = &beside.siblings,
 		.parent = parent,
 		.parent_name = parent ? "parent" : NULL,
 		.parent_format = image->format };
@@ -95,6 +123,8 @@ static inline void image_done(struct image *image)
 	vmimg_io_unref(image->io);
 	vmimg_io_unref(image->parent);
 	vmimg_io_unref(image->other);
+	for (size_t i = 0; i < IMAGE_FILES; i++)
+		vmimg_io_unref(image->more[i].io);
 }
 
 /* Runs of any kind, all of them multiples of unit bytes long but the last. */

@@ -7,10 +7,13 @@
 #include "engine/check.h"
 #include "util/auto.h"
 
-/* 0 sound, 1 leaks, 2 worse. */
-static inline int image_check(struct vmimg_io *io, const char *format, struct vmimg_error *err)
+/* 0 sound, 1 leaks, 2 worse. resolver: finds its other files; NULL: it has none that matter. */
+static inline int image_check_whole(struct vmimg_io *io, const char *format,
+	const struct vmimg_resolver *resolver, struct vmimg_error *err)
 {
-	struct vmimg_open options = { .format = format, .alone = true, .lenient = true };
+	struct vmimg_open options = {
+		.format = format, .resolver = resolver, .alone = !resolver, .lenient = true
+	};
 	VMIMG_AUTO(vmimg_disk_close) struct vmimg_disk *disk = vmimg_disk_open(io, &options, err);
 	VMIMG_AUTO(free) struct vmimg_report *report = vmimg_new(struct vmimg_report, err);
 	struct vmimg_run_how how = { .threads = 1 };
@@ -26,4 +29,9 @@ static inline int image_check(struct vmimg_io *io, const char *format, struct vm
 		return 2;
 	}
 	return report->count[VMIMG_FINDING_LEAK] != 0;
+}
+
+static inline int image_check(struct vmimg_io *io, const char *format, struct vmimg_error *err)
+{
+	return image_check_whole(io, format, NULL, err);
 }

@@ -119,14 +119,12 @@ static int place_zeroes(void *ctx, uint64_t at, uint64_t len, struct vmimg_error
 static int place(struct vmimg_sink *sink, struct vmimg_chunk *chunk, struct vmimg_error *err)
 {
 	struct update *u = update_of(sink);
-	struct vmimg_chunk_visitor visitor = {
-		place_data, place_zeroes, u->change.vhdx->params.block
-	};
+	struct vmimg_chunk_visitor visitor = { place_data, place_zeroes,
+		u->change.vhdx->params.block };
 
 	u->content += chunk->digest;
 	u->stretch = chunk->kind == VMIMG_PIECE_ZERO;
-	if (vmimg_vhdx_change_room(&u->change, err) ||
-		vmimg_chunk_visit(chunk, &visitor, u, err))
+	if (vmimg_vhdx_change_room(&u->change, err) || vmimg_chunk_visit(chunk, &visitor, u, err))
 		return -1;
 	if (chunk->store_count == 1 && chunk->stores[0].len == chunk->len)
 		chunk->clone = (struct vmimg_store){ u->change.io, chunk->stores[0].at, NULL,

@@ -15,7 +15,7 @@
 struct vmimg_io *vmimg_vmdk_writable(
 	struct vmimg_disk *disk, const struct vmdk_extent *e, struct vmimg_error *err)
 {
-	if (e->io == disk->io)
+	if (e->io == disk->io || e->io->ops->pwrite)
 		return vmimg_io_ref(e->io);
 	if (vmimg_file_fd(e->io) < 0 || e->io->is_device) {
 		vmimg_fail(err, VMIMG_EUNSUPPORTED, "extent %s is no regular file",
