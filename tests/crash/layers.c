@@ -16,10 +16,10 @@
 #define MORE  UINT64_C(199680)             /* what a disk grows by */
 #define MOST  40                           /* states an epoch beyond the prefixes */
 
-enum change { UPDATE, EMPTY, SQUEEZE, PARENT, NO_PARENT, SET, GROW, COMPACT };
+enum change { UPDATE, FILL, EMPTY, SQUEEZE, PARENT, NO_PARENT, SET, GROW, COMPACT };
 
-static const char *const change_names[] = { "update", "empty", "squeeze", "parent", "no-parent",
-	"set", "grow", "compact" };
+static const char *const change_names[] = { "update", "fill", "empty", "squeeze", "parent",
+	"no-parent", "set", "grow", "compact" };
 
 struct way {
 	const char *name, *format, *options;
@@ -318,6 +318,7 @@ static int apply(struct job *job, const struct way *way, enum change change, str
 		return -1;
 	switch (change) {
 	case UPDATE:
+	case FILL:
 		lay_over(&fake, way, 9, job->new);
 		result = image_patch(disk, &fake, way->split, &err); /* as commit does */
 		fake_done(&fake);
@@ -358,7 +359,8 @@ static void expect(struct job *job, const struct way *way, enum change change)
 	}
 }
 
-/* The layer of the patches 2, 3 and 4. */
+/* The layer of the patches 2, 3 and 4; of the first alone where it is to be filled: it lacks much
+ * that the change brings. */
 static void make_layer(struct job *job, const struct way *way, enum change change)
 {
 	struct image *image = job->image;
@@ -374,8 +376,10 @@ static void make_layer(struct job *job, const struct way *way, enum change chang
 		CHECK(!image_make(image, &fake, &err));
 		fake_done(&fake);
 	}
-	wear(job, way, 3);
-	wear(job, way, 4);
+	if (change != FILL) {
+		wear(job, way, 3);
+		wear(job, way, 4);
+	}
 	if (change == SQUEEZE)
 		make_gap(job, way);
 	if (change == SQUEEZE && way->child && !strcmp(way->format, "vhd"))
@@ -418,12 +422,13 @@ static void try_change(const struct way *way, enum change change)
 	job->image = &image;
 	job->old_size = way->guest;
 	job->new_size = way->guest + (change == GROW ? MORE : 0);
-	job->by_sector = change == UPDATE || change == COMPACT || (change == EMPTY && way->split);
+	job->by_sector = change == UPDATE || change == FILL || change == COMPACT ||
+		(change == EMPTY && way->split);
 	make_layer(job, way, change);
 	expect(job, way, change);
 	CHECK(!memcmp(job->old, job->new, sizeof(job->old)) ==
-		(change == UPDATE || change == SQUEEZE || change == SET || change == GROW ||
-			change == COMPACT));
+		(change == UPDATE || change == FILL || change == SQUEEZE || change == SET ||
+			change == GROW || change == COMPACT));
 	begin_recording(&image, &states, &recording);
 	if (apply(job, way, change, image.io) || vmimg_io_sync(image.io, &err) ||
 		(change == COMPACT && look(job, way, image.io))) {
