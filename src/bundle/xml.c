@@ -193,11 +193,13 @@ static int parse(
 	return check_depth(vmimg_xml_root(xml), err);
 }
 
-/* UTF-16, as its byte order mark tells, becomes UTF-8. */
+/* UTF-16, as its byte order mark or its first "<" tells, becomes UTF-8. */
 static int parse_any(struct vmimg_xml *xml, const char *bytes, size_t len, struct vmimg_error *err)
 {
-	bool big = len >= 2 && !memcmp(bytes, "\xfe\xff", 2);
-	bool little = len >= 2 && !memcmp(bytes, "\xff\xfe", 2);
+	bool marked = len >= 2 && (!memcmp(bytes, "\xfe\xff", 2) || !memcmp(bytes, "\xff\xfe", 2));
+	bool big = len >= 2 && (!memcmp(bytes, "\xfe\xff", 2) || !memcmp(bytes, "\0<", 2));
+	bool little = len >= 2 && (!memcmp(bytes, "\xff\xfe", 2) || !memcmp(bytes, "<\0", 2));
+	size_t from = marked ? 2 : 0;
 	VMIMG_AUTO(free) char *text = NULL;
 
 	/* a second line of defence: those who call read no more */
@@ -205,7 +207,7 @@ static int parse_any(struct vmimg_xml *xml, const char *bytes, size_t len, struc
 		return vmimg_fail(err, VMIMG_ELIMIT, "it is larger than %d bytes", VMIMG_MAX_XML);
 	if (!big && !little)
 		return parse(xml, bytes, len, false, err);
-	text = vmimg_utf16_decode((const uint8_t *)bytes + 2, len - 2, big, err);
+	text = vmimg_utf16_decode((const uint8_t *)bytes + from, len - from, big, err);
 	return text ? parse(xml, text, strlen(text), true, err) : -1;
 }
 

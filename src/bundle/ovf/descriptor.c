@@ -138,7 +138,8 @@ static int read_disk(struct vmimg_bundle *bundle, const xmlNode *node, struct vm
 	if (take_attr(bundle, node, "diskId", &disk->id, err) ||
 		take_attr(bundle, node, "fileRef", &disk->file_ref, err) ||
 		take_attr(bundle, node, "parentRef", &disk->parent, err) ||
-		take_attr(bundle, node, "format", &disk->format, err))
+		take_attr(bundle, node, "format", &disk->format, err) ||
+		take_attr(bundle, node, "volume-format", &disk->volume, err))
 		return -1;
 	take_size(bundle, node, "populatedSize", &disk->populated);
 	if (disk->parent && !*disk->parent)

@@ -2,6 +2,7 @@
 /* From items to disks to files to bytes. */
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include "bundle/ovf/ovf.h"
 #include "codec/spool.h"
 #include "io/joined.h"
@@ -185,6 +186,17 @@ static uint64_t unpacked_limit(const struct vmimg_bundle *bundle, const struct v
 	return bundle->spool_limit ? vmimg_min(limit, bundle->spool_limit) : limit;
 }
 
+/* A disk never begins so, said or not. 1, 0, or -1. */
+static int is_gzip(struct vmimg_io *io, struct vmimg_error *err)
+{
+	uint8_t head[3];
+
+	if (vmimg_io_size(io) < sizeof(head))
+		return 0;
+	return vmimg_io_pread(io, head, sizeof(head), 0, err) ? -1
+							      : !memcmp(head, "\x1f\x8b\x08", 3);
+}
+
 /* A compressed file is unpacked once, where it can be read at any offset. */
 struct vmimg_io *vmimg_ovf_drive(
 	struct vmimg_bundle *bundle, const struct vmimg_drive *drive, struct vmimg_error *err)
@@ -195,10 +207,13 @@ struct vmimg_io *vmimg_ovf_drive(
 	struct vmimg_spool spool = {
 		.io = io, .name = file->href, .limit = unpacked_limit(bundle, drive)
 	};
+	int packed = io ? is_gzip(io, err) : -1;
 
-	if (!io || !file->compression)
+	if (packed < 0)
+		return NULL;
+	if (!packed && !file->compression)
 		return vmimg_take(io);
-	if (!strcmp(file->compression, "gzip") || !strcmp(file->compression, "bzip2"))
+	if (packed || !strcmp(file->compression, "gzip") || !strcmp(file->compression, "bzip2"))
 		return vmimg_spool(&spool, err);
 	vmimg_fail(err, VMIMG_EUNSUPPORTED, "a file compressed with something else than gzip");
 	return NULL;
@@ -243,6 +258,17 @@ static void set_file(const struct vmimg_ovf *ovf, struct vmimg_drive *drive, siz
 	drive->chunk_size = file->chunk_size;
 }
 
+/* For oVirt a raw disk is a sparse VMDK by its URI, for virt-v2v every disk is raw: the word
+ * counts. */
+static const char *format_of(const struct vmimg_ovf_disk *disk)
+{
+	if (disk->volume && !strcasecmp(disk->volume, "COW"))
+		return "qcow2";
+	if (disk->volume && !strcasecmp(disk->volume, "RAW"))
+		return "raw";
+	return vmimg_ovf_format(disk->format);
+}
+
 static void set_disk(
 	struct vmimg_bundle *bundle, struct vmimg_drive *drive, const struct vmimg_ovf_disk *disk)
 {
@@ -253,7 +279,7 @@ static void set_disk(
 	drive->id = disk->id;
 	drive->parent = disk->parent;
 	drive->format_name = disk->format;
-	drive->format = vmimg_ovf_format(disk->format);
+	drive->format = format_of(disk);
 	drive->capacity = disk->capacity;
 	drive->populated = disk->populated;
 	if (file != VMIMG_NONE)

@@ -7,6 +7,7 @@
 #include "disk/info.h"
 #include "io/file.h"
 #include "util/limits.h"
+#include "util/num.h"
 #include "util/text.h"
 
 static bool ends_in(const char *name, const char *suffix)
@@ -35,12 +36,14 @@ static int ova_probe(const struct vmimg_bundle_probe *probe)
 
 static int ovf_probe(const struct vmimg_bundle_probe *probe)
 {
-	static const uint8_t marks[][2] = { { 0xff, 0xfe }, { 0xfe, 0xff } };
+	/* of UTF-16: the byte order mark, or "<" without one */
+	static const uint8_t marks[][2] = { { 0xff, 0xfe }, { 0xfe, 0xff }, { '<', 0 },
+		{ 0, '<' } };
 	char root[64];
 
 	if (probe->tar || probe->head_len < 2)
 		return 0;
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(marks); i++)
 		if (!memcmp(probe->head, marks[i], 2) && ends_in(probe->name, ".ovf"))
 			return 80;
 	if (!vmimg_xml_root_name(probe->head, probe->head_len, root, sizeof(root)))
@@ -67,6 +70,8 @@ static int parse(struct vmimg_bundle *bundle, struct vmimg_ovf *ovf, struct vmim
 		return -1;
 	while (size && !text[size - 1]) /* padding */
 		size--;
+	if (size % 2 && (!memcmp(text, "\xff\xfe", 2) || !memcmp(text, "<\0", 2)))
+		size++; /* half of UTF-16's last character */
 	ovf->xml = vmimg_xml_parse(text, size, ovf->name, err);
 	return ovf->xml ? vmimg_ovf_read(bundle, err) : -1;
 }

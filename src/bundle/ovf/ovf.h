@@ -19,6 +19,7 @@ struct vmimg_ovf_file {
 /* A Disk of DiskSection. */
 struct vmimg_ovf_disk {
 	const char *id, *file_ref, *parent, *format;
+	const char *volume; /* oVirt's word for what the file is, RAW or COW; NULL: not said */
 	uint64_t capacity, populated;
 	bool attached;
 };
