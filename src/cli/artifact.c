@@ -91,7 +91,7 @@ void cli_describe_ami(struct vmimg_io *io, const struct vmimg_fs_info *info, jso
 {
 	json_t *object;
 
-	if (!strcmp(info->type, "iso9660"))
+	if (!strcmp(info->type, "iso9660") || !strcmp(info->type, "udf"))
 		return;
 	object = json_object();
 	vmimg_json_text(object, "type", info->type);

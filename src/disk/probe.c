@@ -33,6 +33,12 @@ static const struct signature foreign[] = {
 	{ "a CHD image", 0, 8, "MComprHD" },
 	{ "a Partclone image", 0, 15, "partclone-image" },
 	{ "an ntfsclone image", 0, 16, "\0ntfsclone-image" },
+	{ "a CD with raw sectors of 2352 bytes", 0, 12,
+		"\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" },
+	{ "a compressed CD image (CISO)", 0, 4, "CISO" },
+	{ "an Apple sparse image", 0, 4, "sprs" },
+	{ "an Apple sparse image (ASIF)", 0, 4, "shdw" },
+	{ "a cloop image", 0, 22, "#!/bin/sh\n#V2.0 Format" },
 };
 static const char apple_trailer[] = "koly\0\0\0\4"; /* 512 bytes before the end */
 
@@ -61,6 +67,12 @@ static const struct signature containers[] = {
 	{ "a Linux kernel", 0x38, 4, "RSC\x05" },
 	{ "a Linux kernel", 0x24, 4, "\x18\x28\x6f\x01" },
 	{ "a packed EFI kernel", 4, 4, "zimg" },
+	{ "an XML document", 0, 5, "<?xml" },
+	{ "an XML document", 0, 8, "\xff\xfe<\0?\0x" },
+	{ "an XML document", 0, 8, "\xfe\xff\0<\0?\0" },
+	{ "a VMware configuration", 0, 9, ".encoding" },
+	{ "a VMDK descriptor in UTF-16, which is to be UTF-8", 0, 10, "\xff\xfe#\0 \0D\0i" },
+	{ "a VMDK descriptor in UTF-16, which is to be UTF-8", 0, 10, "\xfe\xff\0#\0 \0D\0" },
 	{ "an ELF program", 0, 4,
 		"\x7f"
 		"ELF" },

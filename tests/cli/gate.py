@@ -335,9 +335,14 @@ FOREIGN = {  # what a file begins with
     "Bochs": b"Bochs Virtual HD Image\0", "Expert Witness": b"EVF\x09\x0d\x0a\xff\0\1", "AFF": b"AFF10\r\n\0",
     "Android sparse": b"\x3a\xff\x26\xed\1\0\0\0\x1c\0\x0c\0", "WIM": b"MSWIM\0\0\0", "CHD": b"MComprHD",
     "Partclone": b"partclone-image\0", "ntfsclone": b"\0ntfsclone-image",
+    "raw sectors": b"\0" + b"\xff" * 10 + b"\0\0\2\0\1", "CISO": b"CISO\x18\0\0\0", "Apple sparse": b"sprs\0\0\0\3",
+    "ASIF": b"shdw\0\0\0\1", "cloop": b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop",
 }
 PACKED = {"lz4": b"\x04\x22\x4d\x18\x64", "lzip": b"LZIP\1\x0c", "lzop": b"\x89LZO\0\r\n\x1a\n", "RAR": b"Rar!\x1a\x07\1\0",
           "cabinet": b"MSCF\0\0\0\0", "Debian package": b"!<arch>\ndebian-binary   ", "RPM": b"\xed\xab\xee\xdb\3\0"}
+TEXTS = {"XML": b'<?xml version="1.0"?>\n<VirtualBox/>\n', "VMware configuration": b'.encoding = "UTF-8"\n',
+         "XML document": '<?xml version="1.0"?>\n'.encode("utf-16"),
+         "VMDK descriptor in UTF-16": "# Disk DescriptorFile\nversion=1\n".encode("utf-16")}
 
 
 def refused(t, name, path, code):
@@ -375,6 +380,16 @@ def test_packed_in_other_ways(t):
         with t.sub(name):
             path = t.path(f"{name}.bin")
             poke(disks.pattern(path, MIB, seed=33), 0, head)
+            refused(t, name, path, "format")
+
+
+def test_texts(t):
+    """What lies beside a machine's disks, and is none."""
+    for name, text in TEXTS.items():
+        with t.sub(name):
+            path = t.path(f"{name}.txt")
+            with open(path, "wb") as file:
+                file.write(text)
             refused(t, name, path, "format")
 
 
