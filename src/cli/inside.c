@@ -47,9 +47,7 @@ static int find(struct cli_inside *inside, const struct words *words, bool follo
 		return -1;
 	disk = inside->image.disk;
 	view = vmimg_view_open(inside->image.disk, err);
-	if (!view ||
-		vmimg_inspection_open(&inside->inspection, view,
-			disk->sector_size == 512 ? 0 : disk->sector_size, err))
+	if (!view || vmimg_inspection_open(&inside->inspection, view, disk->sector_size, err))
 		return -1;
 	len = vmimg_inspection_name_len(&inside->inspection, words->rest);
 	volume = strndup(words->rest, len);

@@ -277,9 +277,7 @@ static int report(struct vmimg_disk *disk, const struct args *args, struct vmimg
 	const char *path = vmimg_file_path(disk->io);
 	json_t *root, *found;
 
-	if (!view ||
-		vmimg_inspection_open(
-			&inspection, view, disk->sector_size == 512 ? 0 : disk->sector_size, err) ||
+	if (!view || vmimg_inspection_open(&inspection, view, disk->sector_size, err) ||
 		!(found = vmimg_inspection_report(&inspection, args->deep, err)))
 		return -1;
 	root = json_object();

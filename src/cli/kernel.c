@@ -199,7 +199,7 @@ int cli_kernel_extract(const char *image, const char *folder, bool force,
 
 	if (!buf || cli_image_open(&opened, image, common, &how, err))
 		return -1;
-	sector_size = opened.disk->sector_size == 512 ? 0 : opened.disk->sector_size;
+	sector_size = opened.disk->sector_size;
 	view = vmimg_view_open(opened.disk, err);
 	if (!view || vmimg_inspection_open(&inspection, view, sector_size, err))
 		return -1;

@@ -157,16 +157,18 @@ static void tables_done_auto(struct tables *t)
 static int make_tables(const struct args *args, struct vmimg_disk *disk, uint64_t size,
 	struct tables *t, struct vmimg_error *err)
 {
-	struct vmimg_refit refit = {
-		.sector_size = disk->sector_size, .size = size, .grow = args->grow
-	};
+	VMIMG_AUTO(vmimg_parts_done) struct vmimg_parts parts = { 0 };
+	struct vmimg_refit refit = { .size = size, .grow = args->grow };
 
 	t->view = vmimg_view_open(disk, err);
 	t->second = t->view ? vmimg_stage_open(t->view, err) : NULL;
 	t->first = t->second ? vmimg_stage_open(t->view, err) : NULL;
 	refit.second = t->second;
 	refit.first = t->first;
-	return t->first ? vmimg_refit_tables(t->view, &refit, err) : -1;
+	if (!t->first || vmimg_parts_read(t->view, disk->sector_size, &parts, err))
+		return -1;
+	refit.sector_size = parts.sector_size;
+	return vmimg_refit_tables(t->view, &refit, err);
 }
 
 /* Writes one half. It is computed from what is there. */
@@ -267,6 +269,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	if (cli_change_open(&image, call->words[0], &args->common, err) ||
 		parse_target(call->words[1], image.disk->size, &size, err))
 		return -1;
+	if (!size && args->common.face)
+		return vmimg_fail(err, VMIMG_EINVAL, "New image size must be positive");
 	edit = image.disk->format->edit;
 	if (!edit || !edit->resize)
 		return cli_change_unsupported(&image, "resizing in place", err);

@@ -243,7 +243,7 @@ int vmimg_fs_read(struct vmimg_fs *fs, const struct vmimg_node *node, void *buf,
 
 	if (node->kind != VMIMG_NODE_FILE)
 		return vmimg_fail_sys(err, node->kind == VMIMG_NODE_DIR ? EISDIR : EINVAL,
-			"reading what is no file");
+			"what is asked for is no file");
 	take = at < node->size ? (size_t)vmimg_min(len, node->size - at) : 0;
 	if (take && fs->ops->read(fs, node, buf, take, at, err))
 		return -1;

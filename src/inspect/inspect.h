@@ -31,7 +31,7 @@ struct vmimg_inspection {
 	size_t boot_count;
 };
 
-/* io is what the guest sees; sector_size 0: not known. The caller ends with
+/* io is what the guest sees; sector_size as vmimg_parts_read() takes it. The caller ends with
  * vmimg_inspection_done(), also after a failure. */
 int vmimg_inspection_open(struct vmimg_inspection *inspection, struct vmimg_io *io,
 	uint32_t sector_size, struct vmimg_error *err) VMIMG_CHECKED;

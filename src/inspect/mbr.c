@@ -181,7 +181,7 @@ int vmimg_parts_read_mbr(struct vmimg_io *io, const uint8_t *sector0, uint32_t s
 	if (!vmimg_mbr_is_sane(sector0))
 		return 0;
 	parts->scheme = VMIMG_SCHEME_MBR;
-	if (!sector_size && find_sector_size(io, sector0, parts, err))
+	if (sector_size <= 512 && find_sector_size(io, sector0, parts, err))
 		return -1;
 	for (unsigned i = 0; i < 4; i++) {
 		struct entry e = get_entry(sector0, i);

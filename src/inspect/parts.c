@@ -104,7 +104,7 @@ static int read_gpt(struct vmimg_io *io, uint32_t sector_size, struct vmimg_part
 {
 	int found;
 
-	if (sector_size)
+	if (sector_size > 512)
 		return vmimg_parts_read_gpt(io, sector_size, parts, err);
 	found = vmimg_parts_read_gpt(io, 512, parts, err);
 	return found ? found : vmimg_parts_read_gpt(io, 4096, parts, err);

@@ -44,9 +44,9 @@ struct vmimg_parts {
 };
 
 /*
- * No table at all is no error: scheme NONE and an empty list. sector_size is the disk's, 0 when it
- * is not known: GPT is then looked for at both sizes, and an MBR has that with which it leads to
- * something. The caller ends with vmimg_parts_done(), also after a failure.
+ * No table at all is no error: scheme NONE and an empty list. sector_size is the disk's, 512 also
+ * when it is not known, as of a raw one: GPT is then looked for at both sizes, and an MBR has that
+ * with which it leads to something. The caller ends with vmimg_parts_done(), also after a failure.
  */
 int vmimg_parts_read(struct vmimg_io *io, uint32_t sector_size, struct vmimg_parts *parts,
 	struct vmimg_error *err) VMIMG_CHECKED;

@@ -19,7 +19,8 @@ struct vmimg_trees {
 	size_t count, cap;
 };
 
-/* The caller ends with vmimg_trees_close(), also after a failure. sector_size 0: not known. */
+/* The caller ends with vmimg_trees_close(), also after a failure. sector_size as vmimg_parts_read()
+ * takes it. */
 int vmimg_trees_open(struct vmimg_io *io, uint32_t sector_size, struct vmimg_trees *trees,
 	struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_trees_close(struct vmimg_trees *trees);

@@ -10,7 +10,7 @@
 #include "io/io.h"
 
 struct vmimg_unused {
-	uint32_t sector_size; /* of the disk; 0: not known */
+	uint32_t sector_size; /* of the disk */
 	bool gaps;            /* also what lies between partitions */
 	/* [at, at + len) of the disk, len > 0; ascending, never twice. -1, with err set, ends the
 	 * walk. */

@@ -4,6 +4,9 @@
 import json
 import os
 import shutil
+import struct
+import uuid
+import zlib
 
 from lib import disks, env, harness
 from lib.harness import check, equal, skip
@@ -94,6 +97,48 @@ def test_mbr(t):
             equal(vmimg("resize", f"--grow-part={number}", image, "+0").code, code, f"partition {number}")
         vmimg_ok("create", "-f", "raw", f"{folder}/blank.raw", "1M")
         equal(vmimg("resize", "--fix-gpt", f"{folder}/blank.raw", "+0").code, 2, "no table")
+
+
+def gpt_of_4096(path):
+    """A disk of 4096 sectors of 4096 bytes, which no tool of the system writes into a file."""
+    name = "one".encode("utf-16-le").ljust(72, b"\0")
+    kind = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4").bytes_le
+    entries = (kind + bytes([1] * 16) + struct.pack("<QQQ", 256, 1279, 0) + name).ljust(16384, b"\0")
+
+    def header(at, other, table):
+        raw = struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, at, other, 6, 4090, bytes([2] * 16), table,
+                          128, 128, zlib.crc32(entries))
+        return raw[:16] + struct.pack("<I", zlib.crc32(raw)) + raw[20:]
+
+    with open(path, "wb") as file:
+        file.truncate(4096 * 4096)
+        file.write(bytes(446) + struct.pack("<4B4BII", 0, 0, 2, 0, 0xee, 255, 255, 255, 1, 4095) + bytes(48) + b"\x55\xaa")
+        for at, data in ((1, header(1, 4095, 2)), (2, entries), (256, b"content"), (4091, entries), (4095, header(4095, 1, 4091))):
+            file.seek(at * 4096)
+            file.write(data)
+    return path
+
+
+def test_long_sectors(t):
+    """A raw disk does not say how long its sectors are; its table does."""
+    image = gpt_of_4096(t.path("disk.raw"))
+    resized("--fix-gpt", image, "20M")
+    resized("--grow-part=1", image, "24M")
+    report = vmimg_ok("inspect", "--json", image).json()
+    equal(report["partition-table"]["sector-size"], 4096, "sectors")
+    equal([(p["start"], p["length"]) for p in report["partitions"]], [(MIB, 24 * MIB - MIB - 5 * 4096)], "partition")
+    equal(report["partition-table"]["warnings"], [], "what is odd")
+    with open(image, "rb") as file:
+        data = file.read()
+    equal(struct.unpack_from("<I", data, 458), (24 * MIB // 4096 - 1,), "the protective MBR")
+    for at, other in ((4096, len(data) - 4096), (len(data) - 4096, 4096)):
+        head = data[at:at + 92]
+        equal(head[:8], b"EFI PART", f"copy at {at}")
+        equal(zlib.crc32(head[:16] + bytes(4) + head[20:]), struct.unpack_from("<I", head, 16)[0], "checksum")
+        equal(struct.unpack_from("<QQ", head, 24), (at // 4096, other // 4096), "places")
+    equal(data[MIB:MIB + 7], b"content", "content")
+    result = vmimg("resize", "--shrink", image, "2M")
+    check(result.code == 5 and "partition 1" in result.errors, str(result))
 
 
 def test_found_before(t):
