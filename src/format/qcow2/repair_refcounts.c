@@ -20,17 +20,20 @@ struct refcounts {
 
 /* ---- in their places ---- */
 
+static uint64_t table_entries(const struct refcounts *r)
+{
+	return ((uint64_t)r->q->header.refcount_table_clusters << r->q->header.cluster_bits) / 8;
+}
+
 /* The refcount block of that cluster; 0: there is none that can be trusted. */
 static int block_of(struct refcounts *r, uint64_t cluster, uint64_t *at, struct vmimg_error *err)
 {
 	uint64_t index = cluster / r->per_block;
-	uint64_t entries =
-		((uint64_t)r->q->header.refcount_table_clusters << r->q->header.cluster_bits) / 8;
 	struct vmimg_qcow2_cluster *block;
 	uint8_t raw[8];
 
 	*at = 0;
-	if (index >= entries)
+	if (index >= table_entries(r))
 		return 0;
 	if (vmimg_io_pread(r->rw, raw, sizeof(raw), r->q->header.refcount_table + index * 8, err))
 		return -1;
@@ -128,6 +131,42 @@ static int correct(struct refcounts *r, struct vmimg_error *err)
 			block, i % r->per_block, r->q->header.refcount_order, cluster->counted);
 	}
 	return held ? vmimg_io_pwrite(r->rw, block, r->q->cluster, held, err) : 0;
+}
+
+/* first is a cluster in the block at that place. */
+static int free_in_block(
+	struct refcounts *r, uint8_t *block, uint64_t at, uint64_t first, struct vmimg_error *err)
+{
+	unsigned order = r->q->header.refcount_order;
+	uint64_t freed = 0;
+
+	if (vmimg_io_pread(r->rw, block, r->q->cluster, at, err))
+		return -1;
+	for (uint64_t i = first % r->per_block; i < r->per_block; i++) {
+		freed += vmimg_qcow2_get_refcount(block, i, order) != 0;
+		vmimg_qcow2_set_refcount(block, i, order, 0);
+	}
+	if (!freed)
+		return 0;
+	vmimg_report_add(r->fixed, VMIMG_FINDING_LEAK, "refcount-past-end", VMIMG_NOWHERE,
+		"%" PRIu64 " clusters past the end of the file have no refcount in block %" PRIu64
+		" any more",
+		freed, first / r->per_block);
+	vmimg_report_count(r->fixed, VMIMG_FINDING_LEAK, freed - 1);
+	return vmimg_io_pwrite(r->rw, block, r->q->cluster, at, err);
+}
+
+static int free_blocks(struct refcounts *r, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *block = vmimg_alloc_buffer(r->q->cluster, err);
+	uint64_t end = table_entries(r) * r->per_block, at;
+
+	if (!block)
+		return -1;
+	for (uint64_t i = r->clusters->count; i < end; i = (i / r->per_block + 1) * r->per_block)
+		if (block_of(r, i, &at, err) || (at && free_in_block(r, block, at, i, err)))
+			return -1;
+	return 0;
 }
 
 /* ---- anew ---- */
@@ -244,13 +283,30 @@ static void init(struct refcounts *r, struct vmimg_disk *disk, struct vmimg_io *
 		.most = bits >= 32 ? UINT32_MAX : (UINT64_C(1) << bits) - 1 };
 }
 
+static bool is_past_end(const struct vmimg_finding *finding)
+{
+	return !strcmp(finding->code, "refcount-past-end");
+}
+
 static bool is_damaged(const struct refcounts *r, const struct vmimg_report *found)
 {
 	bool damaged = !table_sound(r);
 
 	for (unsigned i = 0; i < found->kept_count; i++)
-		damaged |= !strncmp(found->kept[i].code, "refcount-", 9);
+		damaged |= !strncmp(found->kept[i].code, "refcount-", 9) &&
+			!is_past_end(&found->kept[i]);
 	return damaged;
+}
+
+/* A writer that was cut off has counted clusters that it never wrote. */
+static int free_past_end(
+	struct refcounts *r, const struct vmimg_report *found, struct vmimg_error *err)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < found->kept_count; i++)
+		any |= is_past_end(&found->kept[i]);
+	return any ? free_blocks(r, err) : 0;
 }
 
 /*
@@ -307,7 +363,7 @@ static int repair_all(struct refcounts *r, struct vmimg_disk *disk, struct vmimg
 		return -1;
 	if (is_damaged(r, found) || (wrong && !can))
 		return count_again(r, disk, found, err);
-	return wrong ? correct(r, err) : 0;
+	return wrong && correct(r, err) ? -1 : free_past_end(r, found, err);
 }
 
 static int repair_leaks(struct refcounts *r, struct vmimg_disk *disk, struct vmimg_report *found,
@@ -318,7 +374,7 @@ static int repair_leaks(struct refcounts *r, struct vmimg_disk *disk, struct vmi
 	(void)disk;
 	if (leave_others(r, &low, err))
 		return -1;
-	return low ? 0 : correct(r, err);
+	return low ? 0 : correct(r, err) ? -1 : free_past_end(r, found, err);
 }
 
 int vmimg_qcow2_repair_refcounts(struct vmimg_disk *disk, struct vmimg_io *rw,
