@@ -120,6 +120,7 @@ static int do_create(struct vmimg_qcow2_change *c, const struct request *r, stru
 							 .date_sec = (uint32_t)r->sec,
 							 .date_nsec = r->nsec },
 		.extra = { .disk_size = q->header.size },
+		.has_icount = true, /* 0, as qemu-img notes it where no machine runs */
 		.id = id,
 		.name = name };
 
