@@ -261,8 +261,9 @@ int vmimg_disk_resolve(struct vmimg_disk *disk, uint64_t at, struct vmimg_run *r
 	unsigned below = 0;
 
 	for (;; disk = disk->parent, below++) {
-		if (at >= disk->size) { /* a parent that is shorter than its child */
+		if (at >= disk->size) { /* a parent that is shorter than its child, which answers */
 			*run = (struct vmimg_run){ .kind = VMIMG_RUN_ABSENT, .len = len };
+			below--;
 			break;
 		}
 		if (vmimg_disk_map(disk, at, run, err))
