@@ -89,10 +89,10 @@ static int check_combination(
 {
 	const char *problem = NULL;
 
-	if (create->parent_name && wish->prealloc != PREALLOC_OFF)
-		problem = "preallocation hides the backing file: they do not go together";
-	else if (create->parent_name && wish->data_raw)
+	if (create->parent_name && wish->data_raw)
 		problem = "a raw data file cannot stand over a backing file";
+	else if (create->parent_name && wish->prealloc != PREALLOC_OFF && !wish->extended)
+		problem = "preallocation hides the backing file: they go together with extended_l2 alone";
 	else if (create->compress && wish->data_file)
 		problem = "an external data file cannot hold compressed clusters";
 	else if (create->compress && wish->prealloc != PREALLOC_OFF)

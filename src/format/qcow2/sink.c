@@ -170,24 +170,35 @@ static int place_zero(
 			 : vmimg_io_zero(s->data, at + guest % s->cluster, s->cluster, err);
 }
 
+/* The cluster has its place. Over a parent, what is not zero is still the parent's; and what lies
+ * there now would decrypt to noise: it is not data yet. */
+static void mark_prealloc(
+	struct vmimg_qcow2_sink *s, uint8_t *entry, uint64_t guest, uint64_t len, bool zero)
+{
+	bool over = s->sink.keeps_absent, sealed = s->header.crypt_method;
+
+	if (!s->extended && sealed)
+		vmimg_put_be64(entry, vmimg_get_be64(entry) | QCOW2_ZERO);
+	if (!s->extended || (over && !zero))
+		return;
+	if (over || sealed)
+		mark_subclusters(
+			s, entry, guest, vmimg_div_up(len * QCOW2_SUBCLUSTERS, s->cluster), true);
+	else
+		mark_subclusters(
+			s, entry, vmimg_align_down(guest, s->cluster), QCOW2_SUBCLUSTERS, false);
+}
+
 /* guest to guest + len is inside one cluster. */
-static int place_prealloc(
-	struct vmimg_qcow2_sink *s, uint64_t guest, uint64_t len, struct vmimg_error *err)
+static int place_prealloc(struct vmimg_qcow2_sink *s, uint64_t guest, uint64_t len, bool zero,
+	struct vmimg_error *err)
 {
 	uint8_t *entry;
 	uint64_t at;
 
 	if (l2_entry(s, guest, &entry, err) || host_cluster(s, entry, guest, &at, err))
 		return -1;
-	/* what is there now would decrypt to noise: it is not data yet */
-	if (s->extended && s->header.crypt_method)
-		mark_subclusters(
-			s, entry, guest, vmimg_div_up(len * QCOW2_SUBCLUSTERS, s->cluster), true);
-	else if (s->extended)
-		mark_subclusters(
-			s, entry, vmimg_align_down(guest, s->cluster), QCOW2_SUBCLUSTERS, false);
-	else if (s->header.crypt_method)
-		vmimg_put_be64(entry, vmimg_get_be64(entry) | QCOW2_ZERO);
+	mark_prealloc(s, entry, guest, len, zero);
 	return s->prealloc == PREALLOC_FULL
 		? vmimg_io_write_zeroes(
 			  s->data, at + guest % s->cluster, s->cluster - guest % s->cluster, err)
@@ -204,7 +215,7 @@ static int place_empty(struct vmimg_qcow2_sink *s, uint64_t guest, uint64_t len,
 	while (say && guest < end) {
 		uint64_t step = vmimg_min(s->cluster - guest % s->cluster, end - guest);
 
-		if (s->prealloc != PREALLOC_OFF ? place_prealloc(s, guest, step, err)
+		if (s->prealloc != PREALLOC_OFF ? place_prealloc(s, guest, step, zero, err)
 						: place_zero(s, guest, step, err))
 			return -1;
 		guest += step;
