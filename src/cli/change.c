@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The write lock comes first: an image that a machine has open is not changed under it. */
 #include "cli/change.h"
+#include "disk/info.h"
 #include "io/file.h"
 #include "io/journal.h"
 #include "io/lock.h"
@@ -76,6 +77,23 @@ int cli_change_open_alone(struct cli_image *image, const char *path,
 
 	cli_files_init(&image->files, common, vmimg_resolver_none(), VMIMG_LOCK_READ);
 	return open_image(image, path, common, &options, err);
+}
+
+int cli_change_refuse_snapshots(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	struct vmimg_info info;
+	size_t count;
+
+	if (vmimg_disk_info(disk, NULL, &info, err))
+		return -1;
+	count = json_array_size(json_object_get(info.root, "snapshots"));
+	json_decref(info.root);
+	if (!count)
+		return 0;
+	return vmimg_fail(err, VMIMG_EREFUSED,
+		"%s has %zu internal snapshots, which would be lost or show something else: take them "
+		"out first (convert -l, snapshot delete)",
+		vmimg_io_name(disk->io), count);
 }
 
 int cli_change_unsupported(const struct cli_image *image, const char *what, struct vmimg_error *err)

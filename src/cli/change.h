@@ -17,6 +17,9 @@ int cli_change_open_alone(struct cli_image *image, const char *path,
 /* The same as cli_change_open, but a change that was cut off is undone first. */
 int cli_change_open_undone(struct cli_image *image, const char *path,
 	const struct cli_common *common, struct vmimg_error *err) VMIMG_CHECKED;
+/* VMIMG_EREFUSED for an image with internal snapshots: they go with the file, and what they lack is
+ * read from its backing file as well, which would be something else afterwards. */
+int cli_change_refuse_snapshots(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
 /* For an operation that the format does not have. */
 int cli_change_unsupported(
 	const struct cli_image *image, const char *what, struct vmimg_error *err);

@@ -149,6 +149,8 @@ static int commit(struct job *job, struct vmimg_error *err)
 			"%s: format %s takes no new content in place", vmimg_io_name(job->base->io),
 			job->base->format->name);
 	cli_image_warn(&job->image, &args->common);
+	if (!drop && cli_change_refuse_snapshots(job->image.disk, err))
+		return -1;
 	if (grow_base(job, err))
 		return -1;
 	cli_progress_begin(&progress, &args->common, false);

@@ -111,7 +111,8 @@ int cli_external_apply(const char *path, const char *name, const struct cli_comm
 	struct cli_common unlocked = *common;
 
 	unlocked.share = true;
-	if (!layer || cli_change_open(&image, path, common, err))
+	if (!layer || cli_change_open(&image, path, common, err) ||
+		cli_change_refuse_snapshots(image.disk, err))
 		return -1;
 	if (access(layer, F_OK))
 		return vmimg_fail(
@@ -201,8 +202,10 @@ static int plan_merge(const char *path, const char *layer, const struct cli_comm
 	found = find_layer(image.disk, layer, &child);
 	if (!found)
 		return vmimg_fail(err, VMIMG_EINVAL, "%.80s is no layer of this disk", layer);
+	/* one of the two files goes, and with it what it has inside */
 	if (refuse_other_children(path, found, child, common, err) ||
-		cli_count_data(found, &up, err) || cli_count_data(child, &down, err))
+		cli_change_refuse_snapshots(found, err) ||
+		cli_change_refuse_snapshots(child, err) || cli_count_data(found, &up, err) || cli_count_data(child, &down, err))
 		return -1;
 	merge->child = vmimg_strdup(vmimg_file_path(child->io), err);
 	merge->parent = vmimg_strdup(

@@ -134,7 +134,8 @@ static int rebase(const char *path, const struct cli_rebase *to, struct cli_imag
 	cli_image_warn(&image, common);
 	if (*to->name && open_new(path, to, parent, common, err))
 		return -1;
-	if (check_loop(&image, parent->disk, err))
+	if (check_loop(&image, parent->disk, err) ||
+		cli_change_refuse_snapshots(image.disk, err))
 		return -1;
 	return take_in(&image, parent->disk, common, err);
 }
@@ -164,8 +165,10 @@ int cli_rebase_to(const char *path, const struct cli_rebase *to, const struct cl
 
 static int run(const struct cli_call *call, struct vmimg_error *err)
 {
-	const struct args *args = call->args;
+	struct args *args = call->args;
 
+	if (!args->to.name && args->to.unsafe && args->common.face)
+		args->to.name = "";
 	if (!args->to.name)
 		return vmimg_fail(err, VMIMG_EINVAL, "%s",
 			args->common.face ? "Must specify backing file (-b) or use unsafe mode (-u)"

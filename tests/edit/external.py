@@ -34,6 +34,25 @@ def make(folder, fmt):
     return disk
 
 
+def test_internal_too(t):
+    """A file that goes would take the snapshots inside it along."""
+    disk = make(t.tmp, "qcow2")
+    vmimg_ok("snapshot", "create", disk, "inside")
+    vmimg_ok("snapshot", "--external", "create", disk, "beside")
+    vmimg_ok("snapshot", "create", disk, "later")
+    for action in ("apply", "delete"):
+        result = vmimg("snapshot", "--external", action, disk, "beside")
+        check(result.code == 5 and "internal snapshots" in result.errors, str(result))
+    vmimg_ok("snapshot", "delete", disk, "later")
+    result = vmimg("snapshot", "--external", "delete", disk, "beside")
+    check(result.code == 5 and "internal snapshots" in result.errors, str(result))
+    equal(names(t.path("disk@beside.qcow2")), ["inside"], "what is inside")
+    vmimg_ok("snapshot", "delete", t.path("disk@beside.qcow2"), "inside")
+    before = digest(disk)
+    vmimg_ok("snapshot", "--external", "delete", disk, "beside")
+    equal(digest(disk), before, "content")
+
+
 def names(disk, *options):
     return [s["name"] for s in vmimg_ok("snapshot", "--json", *options, "list", disk).json()["snapshots"]]
 
