@@ -230,17 +230,34 @@ static int stated_format(const char *path, const struct cli_common *common, cons
 	return 0;
 }
 
+/* In another format than that of the parent which the image was made on, there is no identity to
+ * compare. */
+static int check_opens(const char *path, const struct cli_rebase *to,
+	const struct cli_common *common, struct vmimg_error *err)
+{
+	VMIMG_AUTO(cli_image_close) struct cli_image parent = { 0 };
+
+	return cli_open_parent(&parent, path, to->name, to->format, common, err)
+		? vmimg_within(err, "not a parent that fits (--force takes it)")
+		: 0;
+}
+
 static int relink(const struct cli_call *call, struct vmimg_error *err)
 {
 	const struct args *args = call->args;
 	struct cli_rebase to = {
 		.name = call->words[2], .format = args->target.backing_format, .unsafe = true
 	};
+	const char *stated = NULL;
+	bool other;
 
-	if (!args->target.force && check_identity(call->words[1], &to, &args->common, err))
+	if (stated_format(call->words[1], &args->common, &stated, err))
 		return -1;
-	if (!to.format && stated_format(call->words[1], &args->common, &to.format, err))
+	other = to.format && stated && vmimg_format_find(to.format) != vmimg_format_find(stated);
+	if (!args->target.force &&
+		(other ? check_opens : check_identity)(call->words[1], &to, &args->common, err))
 		return -1;
+	to.format = to.format ? to.format : stated;
 	return cli_rebase_to(call->words[1], &to, &args->common, err) ? -1 : CLI_OK;
 }
 

@@ -234,6 +234,36 @@ def test_relink(t, chain):
     equal(content(chain.top, chain.top_fmt), chain.digests[2], "content")
 
 
+def test_relink_in_another_format(t):
+    raw = disks.pattern(t.path("base.raw"), SIZE, seed=14)
+    vmimg_ok("convert", raw, t.path("base.qcow2"))
+    top = t.path("top.qcow2")
+    vmimg_ok("create", "-b", "base.qcow2", "-F", "qcow2", top)
+    check(vmimg("chain", "relink", top, "base.raw").code != 0, "it is no qcow2")
+    check(vmimg("chain", "relink", "-F", "vmdk", top, "base.raw").code != 0, "it is no vmdk")
+    vmimg_ok("chain", "relink", "-F", "raw", top, "base.raw")
+    equal(vmimg_ok("info", "--json", top).json()["backing-filename-format"], "raw", "format")
+    equal(content(top, "qcow2"), disks.sha256(raw), "content")
+
+
+def test_internal_snapshots(t):
+    """They read through to the backing file: what changes that under them is refused."""
+    raw, other = disks.pattern(t.path("base.raw"), SIZE, seed=15), disks.pattern(t.path("other.raw"), SIZE, seed=16)
+    top = t.path("top.qcow2")
+    vmimg_ok("create", "-b", "base.raw", "-F", "raw", top)
+    vmimg_ok("snapshot", "create", top, "seen")
+    vmimg_ok("dd", f"if={other}", f"of={top}", "bs=64k", "count=3", "conv=notrunc")
+    before = disks.sha256(top), disks.sha256(raw)
+    for words in (("rebase", "-b", ""), ("rebase", "-b", "other.raw", "-F", "raw"), ("commit",), ("chain", "flatten")):
+        with t.sub(" ".join(words)):
+            result = vmimg(*words, top, "--refs=any")
+            check(result.code == 5 and "internal snapshots" in result.errors, str(result))
+            equal((disks.sha256(top), disks.sha256(raw)), before, "files")
+    equal(vmimg_ok("digest", "--refs=any", "-l", "seen", top).text.split()[0], before[1], "the snapshot")
+    vmimg_ok("snapshot", "delete", top, "seen")
+    vmimg_ok("rebase", "--refs=any", "-b", "", top)
+
+
 def test_keep_chain(t):
     with t.folder() as folder:
         chain = Chain(folder, "qcow2", "raw", [])
