@@ -50,6 +50,8 @@ def test_actions(t):
                 equal(dirty(t, path, "ours" + unit), dirty(t, path, "theirs" + unit), f"merged to {unit}")
             vmimg_ok("bitmap", "--add", "-g", "64k", "--merge", "ours4k", path, "back")
             equal(dirty(t, path, "back"), seen, "merged to a coarser one")
+            vmimg_ok("bitmap", "--merge", "ours4k", "-b", path, "-F", "qcow2", path, "back")
+            equal(dirty(t, path, "back"), seen, "merged from the same image, by its name")
             other = make_other(t, options)
             vmimg_ok("bitmap", "--merge", "far", "-b", other, "-F", "qcow2", path, "back")
             equal(dirty(t, path, "back"), sorted([*seen, (100 << 20, 2 << 20)]), "merged from another image")
