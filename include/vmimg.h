@@ -118,6 +118,7 @@ struct vmimg_open {
 	const struct vmimg_resolver *resolver; /* NULL: refuse every reference */
 	const char *snapshot;                  /* id or name of an internal snapshot, or NULL */
 	bool alone; /* open no other file: runs of other files have no place, and cannot be read */
+	bool bare;    /* leave the parent alone: what it would answer for is absent */
 	bool lenient; /* open what is damaged as far as it can be, for check and repair */
 	/* Each is tried on every layer that is encrypted, and one must fit. Without any, such
 	 * layers are opened all the same, and reading their data fails. */

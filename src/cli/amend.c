@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/change.h"
+#include "cli/face/option_help.h"
 #include "cli/target.h"
 
 #define ITER_TIME 2000 /* milliseconds, as for new images */
@@ -153,9 +154,7 @@ static int print_face_help(const char *name, struct vmimg_error *err)
 	if (!edit || (!edit->amend && !edit->rekey))
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"Format driver '%.40s' does not support option amendment", format->name);
-	printf("Amend options for '%s':\n", format->name);
-	cli_print_specs(edit->amend ? edit->amendable : NULL);
-	cli_print_specs(edit->rekey ? key_specs : NULL);
+	face_print_amend_options(format->name);
 	return CLI_OK;
 }
 

@@ -271,7 +271,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	if (!job.target.format)
 		return -1;
 	if (args->target.options.help) {
-		cli_print_create_options(job.target.format);
+		cli_print_create_options(job.target.format, true);
 		return CLI_OK;
 	}
 	if (!call->count)

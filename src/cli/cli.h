@@ -40,6 +40,7 @@ struct cli_common {
 	struct cli_secrets *secrets;   /* NULL: none were given */
 	const char *key, *certificate; /* files, for bundles that are encrypted or signed */
 	bool strict;                   /* warnings are errors */
+	bool bare;                     /* images are taken without their backing files */
 	bool free;                     /* --no-sandbox */
 	bool face;                     /* asked for by a caller of qemu-img: cli/face */
 	struct cli_sandbox *sandbox;   /* NULL: the verb runs without one */

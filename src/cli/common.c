@@ -86,6 +86,7 @@ const struct cli_option cli_source_options[] = {
 	{ 0, "object", "OBJECT", "the same as QEMU has it: secret,id=ID,file=FILE (or data=TEXT)",
 		cli_set_object, IN(secrets) },
 	{ 0, "key-secret", "ID", NULL, cli_set_key_secret, IN(secrets) },
+	{ 0, "bare", NULL, NULL, cli_set_flag, IN(bare) },
 	{ 0 },
 };
 

@@ -147,11 +147,33 @@ static int take_digest(struct job *job, struct vmimg_error *err)
 	return vmimg_digest_run(job->disk, job->args->digest, &how, job->digest, err);
 }
 
+/* Of bitmaps that were asked for, one that was not closed is an error, or left out and told. */
+static int check_bitmaps(const struct job *job, struct vmimg_error *err)
+{
+	for (size_t i = 0; i < job->disk->bitmap_count; i++) {
+		const struct vmimg_bitmap *bitmap = &job->disk->bitmaps[i];
+		char name[80];
+
+		if (!bitmap->in_use)
+			continue;
+		vmimg_escape(name, sizeof(name), bitmap->name, strlen(bitmap->name));
+		if (!job->args->skip_broken)
+			return vmimg_fail(err, VMIMG_EREFUSED,
+				"Cannot copy inconsistent bitmap '%s' (--skip-broken-bitmaps "
+				"leaves it out)",
+				name);
+		if (job->args->common.face && !job->args->common.quiet)
+			cli_warn("warning: Skipping inconsistent bitmap '%s'", name);
+	}
+	return 0;
+}
+
 /* As they are carried whenever they can be, asking for them is asking for an error where they
  * cannot. A caller of qemu-img gets them only then. *carries: they will be in the target. */
 static int carry_bitmaps(struct job *job, bool *carries, struct vmimg_error *err)
 {
 	const struct cli_convert_args *args = job->args;
+	const struct vmimg_disk *from = job->sources.images[0].disk;
 	struct vmimg_sink *sink = job->target.sink;
 
 	*carries = sink->ops->carry_bitmaps && !args->snapshot &&
@@ -159,8 +181,14 @@ static int carry_bitmaps(struct job *job, bool *carries, struct vmimg_error *err
 	if (args->bitmaps && !*carries)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "format %s does not take bitmaps",
 			job->target.format->name);
+	if (args->bitmaps && (job->from_count > 1 || strcmp(from->format->name, "qcow2") != 0))
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "%s",
+			job->from_count > 1 ? "Copying bitmaps only possible with single source"
+					    : "Source lacks bitmap support");
 	if (!*carries || !job->disk->bitmap_count)
 		return 0;
+	if (args->bitmaps && check_bitmaps(job, err))
+		return -1;
 	return sink->ops->carry_bitmaps(sink, job->disk, err);
 }
 
@@ -334,6 +362,10 @@ static int take_options(struct cli_convert_args *args, const struct vmimg_format
 
 static int do_job(struct job *job, struct vmimg_error *err)
 {
+	if (job->args->target.backing && job->from_count > 1)
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"Having a backing file for the target makes no sense when concatenating "
+			"multiple input images");
 	if (job->args->keep_chain)
 		return keep_chain(job, err);
 	if (job->args->target.in_place && !is_plain(job))
@@ -359,7 +391,7 @@ int cli_convert_run(const struct cli_call *call, struct vmimg_error *err)
 	if (!job.target.format)
 		return -1;
 	if (args->target.options.help) {
-		cli_print_create_options(job.target.format);
+		cli_print_create_options(job.target.format, job.from_count);
 		return CLI_OK;
 	}
 	if (!job.from_count)
@@ -431,8 +463,12 @@ static const struct cli_option options[] = {
 		cli_set_flag, offsetof(struct cli_convert_args, keep_chain) },
 	{ 0, "salvage", NULL, "what cannot be read becomes zeroes, with a warning", cli_set_flag,
 		offsetof(struct cli_convert_args, salvage) },
-	{ 0, "bitmaps", NULL, NULL, cli_set_flag, offsetof(struct cli_convert_args, bitmaps) },
-	{ 0, "rate", "SIZE", NULL, cli_set_size, offsetof(struct cli_convert_args, common.rate) },
+	{ 0, "bitmaps", NULL, "fail where bitmaps cannot be carried", cli_set_flag,
+		offsetof(struct cli_convert_args, bitmaps) },
+	{ 0, "skip-broken-bitmaps", NULL, "but for those that were not closed", cli_set_flag,
+		offsetof(struct cli_convert_args, skip_broken) },
+	{ 'r', "rate", "SIZE", "no more than that many bytes of the disk a second", cli_set_size,
+		offsetof(struct cli_convert_args, common.rate) },
 	{ 0, "skip", "SIZE", NULL, set_skip, offsetof(struct cli_convert_args, window.skip) },
 	{ 0, "length", "SIZE", NULL, cli_set_length,
 		offsetof(struct cli_convert_args, window.length) },

@@ -11,6 +11,7 @@ struct cli_convert_args {
 	struct cli_size sparse; /* -S */
 	const char *digest;     /* --digest: an algorithm */
 	bool bitmaps;           /* --bitmaps: asked for by name */
+	bool skip_broken;       /* those that were not closed are left out */
 	bool salvage;           /* what cannot be read becomes zeroes */
 	bool keep_chain;
 	bool in_place; /* --in-place: the data stays where it is */

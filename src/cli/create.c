@@ -122,11 +122,13 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	if (!target.format)
 		return -1;
 	if (args->target.options.help) {
-		cli_print_create_options(target.format);
+		cli_print_create_options(target.format, call->count);
 		return CLI_OK;
 	}
 	if (!call->count)
-		return vmimg_fail(err, VMIMG_EINVAL, "the name of the new image is missing");
+		return vmimg_fail(err, VMIMG_EINVAL, "%s",
+			args->common.face ? "Expecting image file name"
+					  : "the name of the new image is missing");
 	if (cli_target_split_options(&args->target, &size, err) || make(call, &target, &size, err))
 		result = args->common.face ? vmimg_within(err, "%s", call->words[0]) : -1;
 	else

@@ -53,18 +53,29 @@ static void add_identity(json_t *lost, const json_t *identity)
 		add(lost, "identity", "identity (%s)", keys);
 }
 
+/* One that was not closed is not to be trusted, and never carried. */
+static size_t count_left_out(const struct vmimg_disk *source, bool carries_bitmaps)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < source->bitmap_count; i++)
+		count += !carries_bitmaps || source->bitmaps[i].in_use;
+	return count;
+}
+
 json_t *cli_lost(struct vmimg_disk *source, bool carries_bitmaps, struct vmimg_error *err)
 {
 	struct vmimg_info info;
+	size_t bitmaps;
 	json_t *lost;
 
 	if (vmimg_disk_info(source, NULL, &info, err))
 		return NULL;
 	lost = json_array();
 	add_snapshots(lost, json_object_get(info.root, "snapshots"));
-	if (source->bitmap_count && !carries_bitmaps)
-		add(lost, "bitmaps", "%zu bitmap%s", source->bitmap_count,
-			plural(source->bitmap_count));
+	bitmaps = count_left_out(source, carries_bitmaps);
+	if (bitmaps)
+		add(lost, "bitmaps", "%zu bitmap%s", bitmaps, plural(bitmaps));
 	add_identity(lost, json_object_get(info.root, "identity"));
 	json_decref(info.root);
 	if (!lost)

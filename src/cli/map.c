@@ -129,9 +129,11 @@ static int walk(struct vmimg_disk *disk, uint64_t at, uint64_t end, struct print
 			return vmimg_within(err, "guest offset 0x%" PRIx64, at);
 		run.len = vmimg_min(run.len, end - at);
 		e = entry_of(disk, &run, at, depth, p->face);
-		if (p->face && !p->json && e.data && !e.zero && !e.has_offset)
+		if (p->face && !p->json && e.data && !e.zero && !e.has_offset) {
+			flush_entry(p);
 			return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 				"File contains external, encrypted or compressed clusters.");
+		}
 		if (!continues(&p->held, &e, p->face)) {
 			flush_entry(p);
 			p->held = e;
@@ -199,6 +201,8 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 		.refs = args->chain ? CLI_REFS_BESIDE : CLI_REFS_NONE,
 		.alone = !args->chain && !args->common.refs };
 
+	if (args->bar && args->common.json)
+		return vmimg_fail(err, VMIMG_EINVAL, "--bar is for people: it goes without --json");
 	if (cli_image_open(&image, call->words[0], &args->common, &how, err))
 		return -1;
 	return args->bar ? print_bar(image.disk, err) : print_map(image.disk, args, err);

@@ -3,6 +3,7 @@
 #include "engine/measure.h"
 #include <inttypes.h>
 #include "cli/target.h"
+#include "util/limits.h"
 
 struct args {
 	struct cli_common common;
@@ -39,8 +40,11 @@ static int fail_words(const struct cli_call *call, struct vmimg_error *err)
 		? "--image-opts, -f, and -l require a filename argument."
 		: "Either --size N or one filename must be specified.";
 
+	if (args->common.face)
+		return vmimg_fail(err, VMIMG_EINVAL, "%s", text);
 	return vmimg_fail(err, VMIMG_EINVAL, "%s",
-		args->common.face ? text : "it takes either IMAGE or --size");
+		!call->count && args->size.given ? "-f and -l are about IMAGE, which is not given"
+						 : "it takes either IMAGE or --size");
 }
 
 static int measure(
@@ -55,8 +59,11 @@ static int measure(
 	struct vmimg_create create = { .options = &args->target.options.list };
 	struct vmimg_measured measured;
 
-	if ((call->count == 1) == args->size.given)
+	if ((call->count == 1) == args->size.given ||
+		(!call->count && (args->common.format || args->snapshot)))
 		return fail_words(call, err);
+	if (args->size.bytes > VMIMG_MAX_DISK)
+		return vmimg_fail(err, VMIMG_ELIMIT, "a disk of more than 4 EiB");
 	if (cli_target_split_options(&args->target, NULL, err))
 		return -1;
 	if (call->count && cli_image_open(&image, call->words[0], &args->common, &how, err))
@@ -79,7 +86,7 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	if (!format)
 		return -1;
 	if (args->target.options.help) {
-		cli_print_create_options(format);
+		cli_print_create_options(format, false);
 		return CLI_OK;
 	}
 	result = measure(call, format, err);

@@ -215,6 +215,7 @@ static struct vmimg_open options_of(const struct cli_image *image, const struct 
 		.resolver = &image->files.resolver,
 		.snapshot = snapshot_word(how->snapshot),
 		.alone = how->alone,
+		.bare = how->bare,
 		.lenient = how->lenient,
 		.secrets = how->secrets,
 		.secret_count = how->secret_count,
@@ -268,6 +269,8 @@ static int open_any(struct cli_image *image, const char *path, const struct cli_
 	image->io = how->named || cli_is_folder(path)
 		? open_triple(image, path, common, how, err)
 		: open_io(&image->files, path, common, how, err);
+	if (!image->io && (!strncmp(path, "http://", 7) || !strncmp(path, "https://", 8)))
+		return vmimg_within(err, "URLs are not fetched (curl URL | vmimg convert - OUT)");
 	if (!image->io || check_untrusted(image->io, common, err))
 		return -1;
 	if (cli_bundle_open(image, common, how, err))
@@ -337,6 +340,7 @@ int cli_image_open(struct cli_image *image, const char *path, const struct cli_c
 	if (cli_secrets_source(common->secrets, &with.secrets, &with.secret_count, err))
 		return -1;
 	with.max_iterations = common->max_iterations;
+	with.bare |= common->bare;
 	with.secret_count = how->look ? 0 : with.secret_count;
 	if (common->face ? open_for_face(image, path, common, &with, err)
 			 : open_any(image, path, common, &with, err))

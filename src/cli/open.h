@@ -23,7 +23,7 @@ struct cli_open {
 	const struct cli_named *named; /* the files of an AMI, instead of a path; NULL: none */
 	bool look;                     /* the disk's content is not read */
 	bool bundle; /* a bundle is taken as such, unless --disk names one of its disks */
-	bool alone, lenient;
+	bool alone, bare, lenient;
 	bool told; /* what was noted on opening is part of what the verb says: it is not said here */
 	const struct vmimg_secret *secrets; /* set by cli_image_open, from the options */
 	size_t secret_count;

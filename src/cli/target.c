@@ -6,10 +6,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
+#include "cli/face/option_help.h"
 #include "io/file.h"
 #include "util/limits.h"
 #include "util/num.h"
+
+static bool ends_in(const char *path, const char *suffix)
+{
+	size_t len = strlen(path), end = strlen(suffix);
+
+	return len >= end && !strcasecmp(path + len - end, suffix);
+}
 
 const struct vmimg_format *cli_target_format(
 	const char *name, const char *path, struct vmimg_error *err)
@@ -29,6 +38,11 @@ const struct vmimg_format *cli_target_format(
 	else if (name)
 		vmimg_fail(err, VMIMG_EINVAL, "unknown format '%.40s' (vmimg formats lists them)",
 			name);
+	else if (ends_in(path, ".ova") || ends_in(path, ".ovf"))
+		vmimg_fail(err, VMIMG_EINVAL, "%.80s is a bundle: vmimg pack makes it", path);
+	else if (!*path)
+		vmimg_fail(
+			err, VMIMG_EINVAL, "neither the new image's name nor its format is given");
 	else
 		vmimg_fail(err, VMIMG_EINVAL,
 			"the suffix of %.80s does not tell a format: state it (vmimg formats "
@@ -61,8 +75,12 @@ void cli_print_specs(const struct vmimg_option_spec *spec)
 	}
 }
 
-void cli_print_create_options(const struct vmimg_format *format)
+void cli_print_create_options(const struct vmimg_format *format, bool named)
 {
+	if (cli_is_face() && cli_qemu_name(format)) {
+		face_print_create_options(cli_qemu_name(format), named);
+		return;
+	}
 	printf("Supported %s options:\n", format->name);
 	cli_print_specs(format->options);
 }
@@ -98,11 +116,15 @@ int cli_target_split_options(
 	return bytes ? cli_set_length(size, bytes, err) : 0;
 }
 
-static const char *const below[] = { "nocow", "extent_size_hint" };
+/* Of the file below the image; and of a conversion the size, which the source tells. */
+static const char *const below[] = { "nocow", "extent_size_hint", "size" };
 
 static bool is_below(const char *key)
 {
-	return !strcmp(key, below[0]) || !strcmp(key, below[1]);
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(below); i++)
+		if (!strcmp(key, below[i]))
+			return true;
+	return false;
 }
 
 int cli_target_face_options(const struct cli_target_args *args, const struct vmimg_format *format,
@@ -295,14 +317,22 @@ int cli_read_epoch(uint64_t *epoch, struct vmimg_error *err)
 	return 0;
 }
 
-/* QEMU counts a disk in sectors, and would leave out what follows the last whole one: its callers get
- * one more. */
+/* QEMU counts a disk in sectors, and leaves out what follows the last whole one: its callers get
+ * one more, others are told. */
 static uint64_t disk_size(
 	const struct cli_target *target, const struct cli_common *common, uint64_t size)
 {
-	bool by_sectors = common->face && !strcmp(target->format->name, "qcow2");
+	unsigned rest = (unsigned)(size % VMIMG_SECTOR);
 
-	return by_sectors && size <= VMIMG_MAX_DISK ? vmimg_align_up(size, VMIMG_SECTOR) : size;
+	if (!rest || strcmp(target->format->name, "qcow2") != 0 || size > VMIMG_MAX_DISK)
+		return size;
+	if (common->face)
+		return size - rest + VMIMG_SECTOR;
+	if (!common->quiet)
+		cli_warn("warning: %s has %" PRIu64
+			 " bytes, no whole sectors: QEMU does not see the last %u",
+			target->path, size, rest);
+	return size;
 }
 
 int cli_target_begin(struct cli_target *target, const struct cli_target_args *args,

@@ -58,8 +58,8 @@ const struct vmimg_format *cli_target_format(
 	const char *name, const char *path, struct vmimg_error *err) VMIMG_CHECKED;
 /* A table of options, one a line. */
 void cli_print_specs(const struct vmimg_option_spec *specs);
-/* What "-o help" prints. */
-void cli_print_create_options(const struct vmimg_format *format);
+/* What "-o help" prints. named: the new file's name is given. */
+void cli_print_create_options(const struct vmimg_format *format, bool named);
 /* Takes what is not the format's own out of -o: backing_file, backing_fmt and, when size is not
  * NULL, size. */
 int cli_target_split_options(

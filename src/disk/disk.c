@@ -193,9 +193,9 @@ int vmimg_disk_open_parent(
 		.secrets = options->secrets,
 		.secret_count = options->secret_count,
 		.max_iterations = options->max_iterations };
-	struct vmimg_io *io;
+	struct vmimg_io *io = NULL;
 
-	if (vmimg_disk_open_ref(disk, options, i, &io, err))
+	if (!options->bare && vmimg_disk_open_ref(disk, options, i, &io, err))
 		return -1;
 	if (!io)
 		return 0;

@@ -46,6 +46,11 @@ def test_exact_size(t):
             raw, out = disks.pattern(t.path("odd"), size), t.path("out")
             vmimg_ok("convert", "--force", "-O", "raw", raw, out)
             same(raw, out)
+            image = t.path("out.qcow2")
+            told = vmimg_ok("convert", "--force", raw, image).errors
+            equal("QEMU does not see the last" in told, size % 512 != 0, told)
+            equal(vmimg_ok("convert", "-q", "--force", raw, image).errors, "", "asked to be quiet")
+            equal(vmimg_ok("info", "--json", image).json()["virtual-size"], size, "size")
 
 
 def test_keep_zeroes(t):

@@ -297,6 +297,16 @@ def test_check_repair(t):
             leak(f"{folder}/snap.qcow2")
         theirs, ours = (r.json() for r in pair.run("check", "-r", "all", "--output=json", "snap.qcow2"))
         equal({key: ours.get(key) for key in theirs}, theirs, "fields")
+    with t.sub("refcounts of clusters that the file does not have"):
+        for name, what in (("disk.qcow2", "leaks"), ("over.qcow2", "all")):
+            leak(f"{pair.ours}/{name}")
+            os.truncate(f"{pair.ours}/{name}", os.path.getsize(f"{pair.ours}/{name}") - 65536)
+            before = os.path.getsize(f"{pair.ours}/{name}")
+            equal(run(pair.program, "check", name, cwd=pair.ours).code, 3, "check")
+            fixed = run(pair.program, "check", "-r", what, name, cwd=pair.ours)
+            check(fixed.code == 0 and "    1 leaked clusters\n    0 corruptions\n" in fixed.text, fixed.text)
+            equal(os.path.getsize(f"{pair.ours}/{name}"), before, "size: nothing is built anew")
+            pair.same_disk(name, "qcow2")
     with t.sub("nothing to check"):
         pair.run("check", "-r", "all", "disk.raw")
     pair.run("check", "-r", "some", "disk.qcow2")
@@ -373,6 +383,26 @@ def header(path):
         return file.read(104)
 
 
+def test_preallocated_overlays(t):
+    """Clusters have their places, and the backing file shows through."""
+    pair = Pair(t)
+    for mode in ("metadata", "falloc", "full"):
+        for more in ("", ",cluster_size=2M"):
+            with t.sub(mode + more):
+                pair.same("create", "-f", "qcow2", "-o", f"extended_l2=on,preallocation={mode}{more}", "-b", "disk.qcow2",
+                          "-F", "qcow2", "x.qcow2")
+                pair.same("map", "--output=json", "x.qcow2")
+                pair.same("check", "x.qcow2")
+                pair.same_disk("x.qcow2", "qcow2")
+                for folder in {pair.theirs, pair.ours}:
+                    qemu.io(f"{folder}/x.qcow2", "write -P 7 1000k 3k", "write -z 100k 50k")
+                pair.same_disk("x.qcow2", "qcow2")
+                pair.same("convert", "-O", "qcow2", "-B", "disk.qcow2", "-F", "qcow2", "-o",
+                          f"extended_l2=on,preallocation={mode}{more}", "over.qcow2", "y.qcow2")
+                pair.same_disk("y.qcow2", "qcow2")
+                equal(run(env.find("qemu-img"), "check", "y.qcow2", cwd=pair.ours).code, 0, "check")
+
+
 def test_layout(t):
     """Where things lie in a new QCOW2 image: some callers know."""
     pair = Pair(t)
@@ -433,6 +463,25 @@ def test_descriptions(t):
         pair.run("info", "json:" + text)
     pair.same("check", "--image-opts", "driver=qcow2,l2-cache-entry-size=4096,overlap-check=none,"
               "file.driver=file,file.filename=disk.qcow2")
+
+
+def test_without_backing(t):
+    """What oVirt asks for: an overlay as if there were nothing below it, which need not be there."""
+    pair = Pair(t)
+    bare = 'json:{"driver": "qcow2", "backing": null, "file": {"driver": "file", "filename": "over.qcow2"}}'
+    for folder in {pair.theirs, pair.ours}:
+        os.unlink(f"{folder}/disk.qcow2")
+    pair.same("measure", "-O", "qcow2", bare)
+    pair.same("map", "--output=json", bare)
+    pair.same("check", bare)
+    pair.run("convert", "-O", "raw", bare, "x")
+    pair.same_disk("x", "raw")
+    pair.run("convert", "-O", "raw", "--image-opts", "driver=qcow2,backing=,file.filename=over.qcow2", "x")
+    pair.same_disk("x", "raw")
+    pair.same("compare", bare, bare)
+    check(run(pair.program, "compare", bare, "disk.raw", cwd=pair.ours).code == 2, "one of two")
+    pair.run("compare", "nowhere:disk", "disk.raw")
+    check(run(pair.program, "resize", bare, "7M", cwd=pair.ours).code == 1, "changed")
 
 
 def test_compare_sizes(t):
@@ -576,11 +625,112 @@ def test_luks(t):
         pair.run("amend", *secrets, *image(1), *words)
 
 
-def test_amend_help(t):
+def test_option_help(t):
+    """Callers look for options in it."""
     pair = Pair(t, changes=False)
     for words in (("-f", "qcow2"), ("-f", "luks"), ("-f", "raw"), (), ("-f", "nonsense")):
-        theirs, ours = pair.run("amend", *words, "-o", "help")
-        equal(ours.text.split("\n")[0], theirs.text.split("\n")[0], "headline")
+        pair.same("amend", *words, "-o", "help")
+    for fmt in ("qcow2", "raw", "vmdk", "vdi", "vpc", "vhdx", "luks"):
+        for words in (("create", "-f", fmt), ("create", "-f", fmt, "x"), ("convert", "-O", fmt),
+                      ("convert", "-O", fmt, "disk.raw"), ("convert", "-O", fmt, "disk.raw", "x")):
+            with t.sub(" ".join(words)):
+                pair.same(*words, "-o", "help")
+                pair.same(*words, "-o", "?")
+
+
+def test_options_that_exclude_each_other(t):
+    pair = Pair(t)
+    described = "driver=qcow2,file.filename=disk.qcow2"
+    for words in (("convert", "--target-is-zero", "disk.raw", "x"), ("convert", "-C", "-c", "-O", "qcow2", "disk.raw", "x"),
+                  ("convert", "-C", "-S", "4k", "disk.raw", "x"), ("info", "--image-opts", "-f", "qcow2", described),
+                  ("convert", "--target-image-opts", "disk.raw", described),
+                  ("convert", "--target-image-opts", "-n", "-O", "qcow2", "disk.raw", described),
+                  ("convert", "-B", "disk.raw", "-F", "raw", "-O", "qcow2", "disk.raw", "disk.vdi", "x"),
+                  ("convert", "--bitmaps", "-O", "qcow2", "disk.raw", "x"),
+                  ("convert", "--bitmaps", "-O", "qcow2", "disk.qcow2", "snap.qcow2", "x"),
+                  ("convert", "--skip-broken-bitmaps", "-O", "qcow2", "disk.qcow2", "x"),
+                  ("measure", "-f", "qcow2", "--size", "1M"), ("resize", "--shrink", "disk.qcow2", "0"), ("create",)):
+        with t.sub(" ".join(words)):
+            theirs, ours = pair.run(*words)
+            equal(ours.errors, theirs.errors.split("Try '")[0], "the error")
+    pair.run("convert", "--target-image-opts", "-n", "disk.raw", described)
+    pair.run("dd", "--image-opts", "if=" + described, "of=x", "bs=1M")
+    pair.same_disk("x", "raw")
+    pair.same("convert", "-O", "qcow2", "-o", "size=1G", "disk.raw", "x")
+    pair.same("info", "x")
+    pair.same("rebase", "-u", "over.qcow2")
+    pair.same("info", "over.qcow2")
+
+
+def test_texts(t):
+    """The first line of an error, whole."""
+    pair = Pair(t)
+    create = ("create", "-f", "qcow2")
+    for words in ((*create, "-o", "cluster_size=3k", "x", "1M"), (*create, "-o", "refcount_bits=3", "x", "1M"),
+                  (*create, "-o", "compat=0.10,refcount_bits=1", "x", "1M"),
+                  (*create, "-o", "compat=0.10,lazy_refcounts=on", "x", "1M"), (*create, "-o", "compat=0.42", "x", "1M"),
+                  (*create, "-o", "compat=0.10,compression_type=zstd", "x", "1M"),
+                  (*create, "-o", "compression_type=lz4", "x", "1M"), (*create, "-o", "lazy_refcounts=maybe", "x", "1M"),
+                  (*create, "-o", "extended_l2=on,cluster_size=8k", "x", "1M"), (*create, "-o", "data_file_raw=on", "x", "1M"),
+                  (*create, "-o", "encrypt.format=luks", "x", "1M"),
+                  (*create, "-o", "preallocation=full", "-b", "disk.raw", "-F", "raw", "x"),
+                  (*create, "-o", "data_file=y,data_file_raw=on", "-b", "disk.raw", "-F", "raw", "x"), (*create, "-o", "cluster_size=512", "x", "1T"),
+                  (*create, "-F", "raw", "x", "1M"), (*create, "-o", "size=1M", "x", "2M"), (*create, "-o", "nonsense=1", "x", "1M"),
+                  ("create", "-f", "vmdk", "-o", "subformat=x", "x", "1M"), ("create", "-f", "vpc", "-o", "subformat=x", "x", "1M"),
+                  ("create", "-f", "vmdk", "-o", "compat6=on,hwversion=6", "x", "1M"), ("create", "-f", "vpc", "x", "3T"),
+                  ("create", "-f", "vmdk", "-b", "disk.raw", "-F", "raw", "x"), ("create", "-f", "raw", "-o", "preallocation=x", "x", "1M"),
+                  ("create", "-f", "raw", "-b", "disk.raw", "-F", "raw", "x"), ("create", "-f", "vdi", "-b", "disk.raw", "-F", "raw", "x"),
+                  ("convert", "-c", "-O", "raw", "disk.raw", "x"), ("convert", "-c", "-O", "vdi", "disk.raw", "x"),
+                  ("convert", "-c", "-O", "qcow2", "-o", "preallocation=metadata", "disk.raw", "x"),
+                  ("convert", "-n", "-O", "qcow2", "snap.qcow2", "small"), ("convert", "-S", "1000", "disk.raw", "x"),
+                  ("convert", "-t", "x", "disk.raw", "x"), ("convert", "-T", "x", "disk.raw", "x"),
+                  ("convert", "-l", "x", "snap.qcow2", "x"), ("convert", "--bitmaps", "-O", "raw", "disk.qcow2", "x"), ("convert", "-f", "x", "disk.raw", "x"), ("convert", "nothing", "x"),
+                  ("info", "nothing"), *(("info", "-f", fmt, "disk.raw") for fmt in ("qcow2", "qcow", "vmdk", "vpc", "luks")), ("info", "--output=x", "disk.raw"),
+                  ("snapshot", "-a", "x", "snap.qcow2"), ("snapshot", "-d", "x", "snap.qcow2"), ("compare", "disk.raw", "nothing"),
+                  ("rebase", "-b", "nothing", "-F", "raw", "over.qcow2"),
+                  ("check", "-r", "x", "disk.qcow2"), ("resize", "disk.qcow2", "-1G"),
+                  ("resize", "--preallocation=x", "disk.qcow2", "+1M"), ("resize", "-f", "raw", "--preallocation=metadata", "disk.raw", "+1M"),
+                  ("amend", "-o", "cluster_size=4k", "disk.qcow2"), ("amend", "-o", "compat=9", "disk.qcow2")):
+        with t.sub(" ".join(words)):
+            for folder in {pair.theirs, pair.ours}:
+                qemu.img("create", "-q", "-f", "qcow2", f"{folder}/small", "512k")
+            theirs, ours = pair.run(*words)
+            equal(ours.errors.splitlines()[-1], next(
+                line for line in theirs.errors.splitlines() if line.startswith("qemu-img: ")), "the error")
+
+
+def test_bitmaps(t):
+    """One that was not closed is an error, or left out."""
+    pair = Pair(t)
+    for folder in {pair.theirs, pair.ours}:
+        for name in ("b0", "b1"):
+            qemu.img("bitmap", "--add", f"{folder}/disk.qcow2", name)
+    pair.same("info", "disk.qcow2")
+    for folder in {pair.theirs, pair.ours}:
+        with open(f"{folder}/disk.qcow2", "r+b") as file:
+            data = file.read()
+            at = -1
+            while (at := data.find(b"b0", at + 1)) >= 0:
+                file.seek(at - 9)  # the flags before type, granularity and sizes
+                file.write(bytes([data[at - 9] | 1]))
+    for words in ((), ("--skip-broken-bitmaps",)):
+        with t.sub(" ".join(words)):
+            theirs, ours = pair.run("convert", "--bitmaps", *words, "-O", "qcow2", "disk.qcow2", "x")
+            equal(ours.errors.split("(")[0].strip(), theirs.errors.split("\n")[0], "what is said")
+    pair.same("info", "x")
+    native = run(env.VMIMG, "convert", "--json", f"{pair.ours}/disk.qcow2", t.path("y.qcow2")).json()
+    equal(native["lost"], [{"what": "bitmaps", "text": "1 bitmap"}], "what is told to be lost")
+
+
+def test_short_parents(t):
+    """Behind a parent's end its child answers, with zeroes."""
+    pair = Pair(t)
+    for folder in {pair.theirs, pair.ours}:
+        for name, below, fmt, size in (("middle", "disk.qcow2", "qcow2", "6M"), ("top", "middle", "qcow2", "7M")):
+            qemu.img("create", "-q", "-f", "qcow2", "-b", below, "-F", fmt, f"{folder}/{name}", size)
+        qemu.io(f"{folder}/top", "write 6400k 64k", fmt="qcow2")
+    pair.same("map", "--output=json", "top")
+    pair.same("map", "packed.qcow2")
 
 
 def test_not_closed(t):

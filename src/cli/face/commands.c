@@ -72,8 +72,7 @@ static const struct face_option convert[] = { SOURCE, WORK, CACHE,
 	{ 0, "target-image-opts", false, FACE_DESCRIBED_TO, NULL },
 	{ 0, "target-is-zero", false, FACE_DROP, NULL },
 	{ 0, "bitmaps", false, FACE_PASS, "--bitmaps" },
-	{ 0, "skip-broken-bitmaps", false, FACE_REFUSE,
-		"--skip-broken-bitmaps: a bitmap that cannot be trusted is an error" },
+	{ 0, "skip-broken-bitmaps", false, FACE_PASS, "--skip-broken-bitmaps" },
 	{ 0, "salvage", false, FACE_PASS, "--salvage" },
 	{ 'C', NULL, false, FACE_DROP, NULL }, { 'W', NULL, false, FACE_DROP, NULL },
 	{ 'c', NULL, false, FACE_PASS, "-c" }, { 'n', NULL, false, FACE_PASS, "-n" },
@@ -148,5 +147,20 @@ const struct face_command face_commands[] = {
 		.most = 2, .changes = true, .failure = 1 },
 	{ "snapshot", "filename", &cli_snapshot, snapshot, plain, 1, .least = 1, .most = 1,
 		.changes = true, .failure = 1 },
+	{ NULL },
+};
+
+#define EXCLUSIVE "--image-opts and --format are mutually exclusive"
+
+const struct face_rule face_rules[] = {
+	{ NULL, "image-opts", true, "f", EXCLUSIVE },
+	{ "convert", "target-image-opts", false, "n",
+		"--target-image-opts requires use of -n flag" },
+	{ "convert", "target-image-opts", true, "O", EXCLUSIVE },
+	{ "convert", "target-is-zero", false, "n", "--target-is-zero requires use of -n flag" },
+	{ "convert", "C", true, "S", "Cannot enable copy offloading when -S is used" },
+	{ "convert", "C", true, "c", "Cannot enable copy offloading when -c is used" },
+	{ "convert", "skip-broken-bitmaps", false, "bitmaps",
+		"Use of --skip-broken-bitmaps requires --bitmaps" },
 	{ NULL },
 };

@@ -15,20 +15,24 @@ static int add_bytes(
 	return face_words_add_pair(words, option, text, err);
 }
 
-static int add_name(struct face_words *operands, const char *name, struct vmimg_error *err)
+/* described: by keys, as the input is then. */
+static int add_name(struct face_words *words, struct face_words *operands, const char *name,
+	bool described, struct vmimg_error *err)
 {
 	struct face_image image;
-	int failed;
+	int failed = 0;
 
-	if (face_name(name, false, &image, err))
+	if (face_name(name, described, &image, err))
 		return -1;
-	failed = face_words_add(operands, image.path, err);
+	if (described && image.format)
+		failed = face_words_add_pair(words, "-f", image.format, err);
+	failed = failed || face_words_add(operands, image.path, err);
 	face_image_done(&image);
-	return failed;
+	return failed ? -1 : 0;
 }
 
-int face_dd(struct face_words *words, size_t count, char **given, struct face_words *operands,
-	struct vmimg_error *err)
+int face_dd(struct face_words *words, size_t count, char **given, bool described,
+	struct face_words *operands, struct vmimg_error *err)
 {
 	struct cli_dd dd;
 
@@ -40,5 +44,8 @@ int face_dd(struct face_words *words, size_t count, char **given, struct face_wo
 		return -1;
 	if (dd.counted && add_bytes(words, "--length", dd.length, err))
 		return -1;
-	return add_name(operands, dd.in, err) || add_name(operands, dd.out, err) ? -1 : 0;
+	return add_name(words, operands, dd.in, described, err) ||
+			add_name(words, operands, dd.out, false, err)
+		? -1
+		: 0;
 }

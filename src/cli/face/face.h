@@ -25,6 +25,16 @@ struct face_option {
 	const char *native;
 };
 
+/* What an option does not go with, or not without. Options by letter or name. */
+struct face_rule {
+	const char *command; /* NULL: any */
+	const char *option;
+	bool with;
+	const char *other;
+	const char *text;
+};
+extern const struct face_rule face_rules[]; /* ended by a NULL option */
+
 struct face_command {
 	const char *name;
 	const char *operands;              /* as the usage line shows them */

@@ -135,6 +135,8 @@ static int take_key(struct face_image *image, const char *key, const char *value
 		*path = value;
 	else if (!strcmp(key, "file.driver") && !is_file_driver(value))
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "Unknown protocol '%.40s'", value);
+	else if (!strcmp(key, "backing") && !*value)
+		image->bare = true;
 	else if (!strcmp(key, "driver"))
 		image->format = vmimg_strdup(is_file_driver(value) ? "raw" : value, err);
 	else if (is_secret(key))

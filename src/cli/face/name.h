@@ -12,6 +12,7 @@
 struct face_image {
 	char *path;   /* fit to be an operand of a native verb: it never begins with a dash */
 	char *format; /* NULL: not stated */
+	bool bare;    /* without its backing file */
 	struct face_words secrets; /* ids of those that open it and what lies below it */
 };
 

@@ -30,6 +30,22 @@ static void set_path(json_t *extent, const char *image)
 	free(path);
 }
 
+/* What comes behind the bitmaps. */
+static void order_qcow2(json_t *data)
+{
+	static const char *const keys[] = { "refcount-bits", "data-file", "encrypt",
+		"data-file-raw", "corrupt", "extended-l2" };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		json_t *value = json_incref(json_object_get(data, keys[i]));
+
+		if (!value)
+			continue;
+		json_object_del(data, keys[i]);
+		json_object_set_new(data, keys[i], value);
+	}
+}
+
 void face_prune_info(json_t *root)
 {
 	const char *image = json_string_value(json_object_get(root, "filename"));
@@ -40,6 +56,8 @@ void face_prune_info(json_t *root)
 	json_t *value;
 	void *next;
 
+	if (type && !strcmp(type, "qcow2"))
+		order_qcow2(data);
 	if (!type || !strcmp(type, "qcow2") || !strcmp(type, "luks"))
 		return;
 	if (strcmp(type, "vmdk")) {

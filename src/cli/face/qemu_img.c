@@ -9,6 +9,7 @@
 #include "cli/face/face.h"
 #include "cli/face/mend.h"
 #include "cli/face/name.h"
+#include "cli/face/texts.h"
 #include "cli/face/words.h"
 #include "cli/run.h"
 
@@ -18,8 +19,11 @@ enum { LONG_ONLY = 256 }; /* getopt's value of options without a letter, and on 
 struct face {
 	const struct face_command *command;
 	struct face_words words; /* for the native verb */
+	bool given[OPTIONS_MAX]; /* by their places among the command's options */
 	bool described, described_to;
+	size_t bare; /* so many sources are taken without their backing files */
 	bool help;
+	bool counted; /* the command line makes sense */
 };
 
 /* ---- options ------------------------------------------------------------------------------- */
@@ -58,6 +62,27 @@ static const struct face_option *find_option(const struct face_option *options, 
 	while (options->letter != found)
 		options++;
 	return options;
+}
+
+static bool is_given(const struct face *face, const char *which)
+{
+	const struct face_option *options = face->command->options;
+
+	for (size_t i = 0; options[i].letter || options[i].name; i++)
+		if (face->given[i] &&
+			(which[1] ? options[i].name && !strcmp(options[i].name, which)
+				  : options[i].letter == *which))
+			return true;
+	return false;
+}
+
+static int check_rules(const struct face *face, struct vmimg_error *err)
+{
+	for (const struct face_rule *rule = face_rules; rule->option; rule++)
+		if ((!rule->command || !strcmp(rule->command, face->command->name)) &&
+			is_given(face, rule->option) && is_given(face, rule->other) == rule->with)
+			return vmimg_fail(err, VMIMG_EINVAL, "%s", rule->text);
+	return 0;
 }
 
 static int take_option(struct face *face, const struct face_option *option, const char *value,
@@ -105,10 +130,11 @@ static int take_options(struct face *face, int argc, char **argv, struct vmimg_e
 			return 0;
 		}
 		option = find_option(face->command->options, found);
+		face->given[option - face->command->options] = true;
 		if (take_option(face, option, option->value ? optarg : NULL, err))
 			return -1;
 	}
-	return 0;
+	return check_rules(face, err);
 }
 
 /* ---- operands ------------------------------------------------------------------------------ */
@@ -139,6 +165,7 @@ static int take_name(struct face *face, const char *word, bool target, struct fa
 		return -1;
 	if (image.format)
 		failed = face_words_add_pair(&face->words, option, image.format, err);
+	face->bare += image.bare;
 	for (size_t i = 0; !failed && !target && i < image.secrets.count; i++)
 		failed = face_words_add_pair(
 			&face->words, "--key-secret", image.secrets.items[i], err);
@@ -161,6 +188,18 @@ static int check_count(const struct face_command *command, size_t count, struct 
 		err, VMIMG_EINVAL, "%s", command->wrong_count ? command->wrong_count : otherwise);
 }
 
+/* The native verbs take all sources so, or none. */
+static int take_bare(struct face *face, size_t sources, struct vmimg_error *err)
+{
+	if (!face->bare)
+		return 0;
+	if (face->command->changes || face->bare != sources)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "'backing' is not taken %s",
+			face->command->changes ? "where an image is changed"
+					       : "of some images, and left to others");
+	return face_words_add(&face->words, "--bare", err);
+}
+
 static int take_operands(struct face *face, size_t count, char **words, struct face_words *operands,
 	struct vmimg_error *err)
 {
@@ -168,13 +207,13 @@ static int take_operands(struct face *face, size_t count, char **words, struct f
 	size_t target = command->target ? (command->sources ? count - 1 : 0) : SIZE_MAX;
 
 	if (command->dd)
-		return face_dd(&face->words, count, words, operands, err);
+		return face_dd(&face->words, count, words, face->described, operands, err);
 	for (size_t i = 0; i < count; i++)
 		if (i == target || i < command->sources
 				? take_name(face, words[i], i == target, operands, err)
 				: face_words_add(operands, words[i], err))
 			return -1;
-	return 0;
+	return take_bare(face, target < count ? count - 1 : count, err);
 }
 
 /* ---- running ------------------------------------------------------------------------------- */
@@ -203,8 +242,10 @@ static int translate(struct face *face, int argc, char **argv, struct face_words
 		return face->help ? 0 : -1;
 	if (size)
 		argv[argc++] = size;
-	if (check_count(command, (size_t)(argc - optind), err) ||
-		take_operands(face, (size_t)(argc - optind), argv + optind, operands, err) ||
+	if (check_count(command, (size_t)(argc - optind), err))
+		return -1;
+	face->counted = true;
+	if (take_operands(face, (size_t)(argc - optind), argv + optind, operands, err) ||
 		face_words_add(&face->words, "--", err))
 		return -1;
 	for (size_t i = 0; i < operands->count; i++)
@@ -236,6 +277,7 @@ static int run_command(const struct face_command *command, int argc, char **argv
 		return vmimg_fail(
 			err, VMIMG_EUNSUPPORTED, "%s: %s", command->name, command->always[0]);
 	if (translate(&face, argc, argv, &operands, err)) {
+		*failure = face.counted ? command->failure : 1;
 		code = -1;
 	} else if (face.help) {
 		face_print_help();
@@ -306,6 +348,7 @@ int cli_face_main(int argc, char **argv)
 	cli_set_program("qemu-img");
 	code = run(argc, argv, &failure, &err);
 	if (code < 0) {
+		face_reword(&err);
 		cli_warn("%s", err.text);
 		code = failure;
 	}
