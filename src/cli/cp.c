@@ -52,7 +52,8 @@ static int fail_write(const char *path, struct vmimg_error *err)
 
 	vmimg_escape(shown, sizeof(shown), path, strlen(path));
 	if (sys == EEXIST)
-		return vmimg_fail(err, VMIMG_EEXIST, "%s exists already", shown);
+		return vmimg_fail(
+			err, VMIMG_EEXIST, "%s exists already (--force replaces it)", shown);
 	return vmimg_fail_sys(err, sys, "%s", shown);
 }
 
@@ -309,6 +310,9 @@ static int run(const struct cli_call *call, struct vmimg_error *err)
 	const struct args *args = call->args;
 	VMIMG_AUTO(cli_inside_close) struct cli_inside inside = { 0 };
 
+	if (!strchr(call->words[0], ':') && strchr(call->words[1], ':'))
+		return vmimg_fail(err, VMIMG_EINVAL,
+			"%.80s: files are copied out of an image, not into one", call->words[1]);
 	if (cli_inside_open(&inside, call->words[0], true, &args->common, err))
 		return -1;
 	return copy(&inside, call->words[1], args, err);

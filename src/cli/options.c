@@ -78,6 +78,17 @@ int cli_set_create(void *to, const char *value, struct vmimg_error *err)
 	return 0;
 }
 
+/* Those that OVF names; others may be known to OpenSSL, and to no reader. */
+int cli_set_hash(void *to, const char *value, struct vmimg_error *err)
+{
+	if (strcmp(value, "sha1") != 0 && strcmp(value, "sha256") != 0 &&
+		strcmp(value, "sha512") != 0)
+		return vmimg_fail(
+			err, VMIMG_EINVAL, "it is sha1, sha256 or sha512, not '%.40s'", value);
+	*(const char **)to = value;
+	return 0;
+}
+
 int cli_set_level(void *to, const char *value, struct vmimg_error *err)
 {
 	static const char *const names[] = { "default", "fast", "best" }; /* as the enum */

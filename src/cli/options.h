@@ -37,6 +37,8 @@ int cli_set_length(void *to, const char *value, struct vmimg_error *err); /* str
 int cli_set_count(void *to, const char *value, struct vmimg_error *err);  /* unsigned, 1 to 256 */
 int cli_set_output(void *to, const char *value, struct vmimg_error *err); /* bool: json */
 int cli_set_create(void *to, const char *value, struct vmimg_error *err); /* cli_create_options */
+int cli_set_hash(
+	void *to, const char *value, struct vmimg_error *err); /* const char *: of a manifest */
 int cli_set_level(void *to, const char *value, struct vmimg_error *err);  /* enum vmimg_level */
 int cli_set_cache(void *to, const char *value, struct vmimg_error *err);  /* bool: do not sync */
 int cli_set_nothing(void *to, const char *value, struct vmimg_error *err);

@@ -200,7 +200,7 @@ static const struct cli_option options[] = {
 	{ 0, "target", "TARGET", "edit: change what it refuses: " VMIMG_OVF_TARGETS, cli_set_text,
 		offsetof(struct args, edit.target) },
 	CLI_MACHINE_OPTIONS(struct args, edit.machine),
-	{ 0, "hash", "NAME", "of the manifest: sha1, sha256 or sha512 (sha256)", cli_set_text,
+	{ 0, "hash", "NAME", "of the manifest: sha1, sha256 or sha512 (sha256)", cli_set_hash,
 		offsetof(struct args, edit.hash) },
 	{ 0, "key", "FILE", "sign with this RSA key (PEM)", cli_set_text,
 		offsetof(struct args, edit.key) },

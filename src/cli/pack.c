@@ -340,7 +340,7 @@ static const struct cli_option options[] = {
 	CLI_CLOUD_OPTIONS(struct args, cloud),
 	{ 0, "bus", "BUS", "of the disks: scsi, sata, ide or nvme", cli_set_text,
 		offsetof(struct args, machine.bus) },
-	{ 0, "hash", "NAME", "of the manifest: sha1, sha256 or sha512 (sha256)", cli_set_text,
+	{ 0, "hash", "NAME", "of the manifest: sha1, sha256 or sha512 (sha256)", cli_set_hash,
 		offsetof(struct args, hash) },
 	{ 0, "level", "LEVEL", "of compression: fast, default or best", cli_set_level,
 		offsetof(struct args, level) },

@@ -119,7 +119,7 @@ int vmimg_parse_size(const char *text, uint64_t *bytes, struct vmimg_error *err)
 			text);
 	if (whole >> 64 || (whole << (10 * unit)) >> 64)
 		return vmimg_fail(err, VMIMG_ELIMIT, "size %.40s is more than 2^64 bytes", text);
-	*bytes = (uint64_t)((whole << (10 * unit)) + (part << (10 * unit)) / scale);
+	*bytes = (uint64_t)((whole << (10 * unit)) + ((part << (10 * unit)) + scale / 2) / scale);
 	return 0;
 }
 

@@ -97,7 +97,10 @@ def test_usage_errors(t):
             ["create", "-f", "raw", t.path("x"), "1.5"],
             ["create", "-f", "qcow2", "-b", disk, t.path("x.qcow2")],
             ["measure"], ["measure", "--size", "1M", disk],
-            ["map", "-s", "2M", disk], ["digest", "--algorithm", "nonsense", disk],
+            ["map", "-s", "2M", disk], ["map", "--bar", "--json", disk], ["measure", "-f", "raw", "--size", "1M"],
+            ["cp", disk, "image:/"], ["convert", "-B", disk, "-F", "raw", "-O", "qcow2", disk, disk, t.path("x")],
+            ["pack", "--hash", "md5", "-o", t.path("x.ova"), disk],
+            ["digest", "--algorithm", "nonsense", disk],
             ["snapshot", disk], ["snapshot", "eat", disk], ["bitmap", "eat", disk]):
         with t.sub(" ".join(words).replace(t.tmp, "")):
             result = vmimg(*words)
@@ -110,6 +113,21 @@ def test_nothing_given(t):
     """Says what is wanted, not what is wrong with a name that is empty."""
     for words in (["convert"], ["convert", t.path("disk.raw")]):
         check(b"SRC and DST" in vmimg(*words).err, words)
+    for words in (["create"], ["boot-disk"], ["create", "-f", "qcow2"]):
+        check(b"name" in vmimg(*words).err or b"OUT" in vmimg(*words).err, words)
+
+
+def test_next_step(t):
+    """What people try, and what it is called here."""
+    disk = t.path("disk.raw")
+    with open(disk, "wb") as file:
+        file.truncate(1 << 20)
+    for words, told in ((["convert", disk, t.path("x.ova")], "vmimg pack"),
+                        (["convert", "https://example.org/disk.qcow2", t.path("x.raw")], "curl"),
+                        (["cp", disk, "disk.qcow2:/etc"], "out of an image")):
+        result = vmimg(*words)
+        check(result.code in (1, 2) and told in result.errors, str(result))
+        check_one_line(result)
 
 
 def test_too_large(t):

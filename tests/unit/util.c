@@ -67,6 +67,7 @@ static void sizes_are_parsed(void)
 	CHECK(parsed("512") == 512);
 	CHECK(parsed("10G") == UINT64_C(10) << 30);
 	CHECK(parsed("1.5G") == UINT64_C(3) << 29);
+	CHECK(parsed("1.1M") == 1153434); /* the nearest, as qemu-img has it */
 	CHECK(parsed("64k") == 65536 && parsed("64K") == 65536 && parsed("64KiB") == 65536);
 	CHECK(parsed("2T") == UINT64_C(2) << 40);
 	CHECK(parsed("7E") == UINT64_C(7) << 60);
