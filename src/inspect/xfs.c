@@ -180,8 +180,8 @@ static int judge(const struct vmimg_xfs *xfs, const uint8_t *s, struct vmimg_err
 		!vmimg_is_pow2(xfs->block) || xfs->inode_size < 256 || xfs->inode_size > 2048 ||
 		!vmimg_is_pow2(xfs->inode_size) || !xfs->group_blocks || xfs->group_shift > 31 ||
 		xfs->group_blocks > UINT64_C(1) << xfs->group_shift || s[192] > 7 ||
-		xfs->folder_block > 65536 ||
-		xfs->block / xfs->inode_size != UINT64_C(1) << (xfs->inode_shift & 15) ||
+		xfs->folder_block > 65536 || xfs->inode_shift > 15 ||
+		xfs->block / xfs->inode_size != UINT64_C(1) << xfs->inode_shift ||
 		xfs->blocks > VMIMG_UNKNOWN / 4 / xfs->block)
 		return vmimg_fail(err, VMIMG_ECORRUPT, "the super block of XFS contradicts itself");
 	return 0;

@@ -50,8 +50,9 @@ static int scan_short(struct scan *scan, const struct vmimg_xfs_inode *inode, si
 	struct vmimg_error *err)
 {
 	const uint8_t *fork = inode->fork;
+	/* the second byte counts those that need eight bytes, and one of them makes all wide */
 	size_t wide = fork[1] ? 8 : 4, at = 2 + wide;
-	unsigned count = fork[1] ? fork[1] : fork[0];
+	unsigned count = fork[0];
 
 	size = vmimg_min(size, inode->fork_len);
 	for (unsigned i = 0; i < count; i++) {

@@ -84,6 +84,21 @@ def test_xfs(t):
             os.unlink(image)
 
 
+def test_xfs_wide_numbers(t):
+    """Inodes from 2^32 on: a folder of a few names has some that need eight bytes, and some that do not."""
+    tree = t.path("tree")
+    for name in "abcdefgh":
+        common.put(tree, f"{name}/file", name)
+    common.put(tree, "file", "x")
+    image = common.mkxfs(t.path("image"), tree, 4 << 40, "-l", "size=64m")
+    shape = common.tool("xfs_db", "-r", "-c", "inode 128", "-c", "p u3.sfdir3.hdr.count", "-c", "p u3.sfdir3.hdr.i8count",
+                        image).stdout.decode()
+    count, wide = (int(line.split()[-1]) for line in shape.splitlines())
+    check(count == 9 and 0 < wide < count, shape)
+    equal(vmimg_ok("ls", f"{image}:/").text.split(), [*"abcdef", "file", "g", "h"])
+    copy_back(t, image, tree)
+
+
 def test_listing(t):
     tree = common.with_links(common.files_tree(t.path("tree")))
     image = common.mke2fs(t.path("image"), tree, 48 << 20, "-t", "ext4")

@@ -355,6 +355,7 @@ def test_xfs(t):
         ("on another device", [(file + 90, b"\0\1")], "realtime device"),
         ("a long link", [(link + 56, struct.pack(">Q", 1000))], "longer than it may be"),
         ("a feature", [(216, b"\x40\0\0\0")], "is not read here"),
+        ("inodes of a block that cannot be", [(123, b"\x43")], "contradicts itself"),
         ("a super block", [(84, bytes(4))], "contradicts itself|no file system"),
         ("a root that is a file", [(root + 2, b"\x81\xa4")], "root of XFS is no folder"),
         ("a root without names", [(root + 176, b"\xff")], "longer than it may be|past its end"),
