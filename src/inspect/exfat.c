@@ -30,6 +30,7 @@ struct exfat {
 	struct vmimg_fat_chain chain;
 	uint32_t cluster;
 	uint64_t heap_at; /* of cluster 2 */
+	bool second;      /* of two tables and bitmaps, that one is kept up */
 	bool dirty;
 };
 
@@ -196,7 +197,7 @@ static int scan_folder(struct exfat *exfat, const struct vmimg_node *dir, struct
 				"a file has %zu entries in its folder", entries);
 		if (set[0] == IS_FILE && scan->each)
 			enough = visit_set(exfat, dir, scan, at, set, entries, err);
-		else if (set[0] == IS_BITMAP && !(set[1] & 1) && scan->bitmap)
+		else if (set[0] == IS_BITMAP && (set[1] & 1) == exfat->second && scan->bitmap)
 			note_bitmap(scan, set);
 		if (enough || scan->found)
 			return enough;
@@ -241,7 +242,7 @@ static const struct vmimg_fs_ops exfat_ops = {
 static int read_boot(struct exfat *exfat, struct vmimg_error *err)
 {
 	uint8_t s[512];
-	uint64_t fat_len;
+	uint64_t fat_len, end;
 
 	if (vmimg_io_pread(exfat->io, s, sizeof(s), 0, err))
 		return -1;
@@ -254,15 +255,22 @@ static int read_boot(struct exfat *exfat, struct vmimg_error *err)
 	exfat->heap_at = (uint64_t)vmimg_get_le32(s + 88) << s[108];
 	exfat->dirty = vmimg_get_le16(s + 106) & 6; /* in use, or a medium that failed */
 	exfat->chain.table = exfat->table;
-	exfat->chain.fat_at = (uint64_t)vmimg_get_le32(s + 80) << s[108];
+	exfat->second = s[110] == 2 && s[106] & 1;
 	exfat->chain.clusters = vmimg_get_le32(s + 92);
 	exfat->chain.bits = 32;
 	exfat->chain.mask = UINT32_MAX;
 	fat_len = (uint64_t)vmimg_get_le32(s + 84) << s[108];
+	exfat->chain.fat_at =
+		((uint64_t)vmimg_get_le32(s + 80) << s[108]) + (exfat->second ? fat_len : 0);
+	end = exfat->heap_at + (uint64_t)exfat->chain.clusters * exfat->cluster;
 	if (fat_len / 4 < exfat->chain.clusters + UINT64_C(2))
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"a table of %" PRIu64 " bytes for %u clusters", fat_len,
 			exfat->chain.clusters);
+	if (end >> s[108] > vmimg_get_le64(s + 72))
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"%u clusters do not fit into a volume of %" PRIu64 " sectors",
+			exfat->chain.clusters, vmimg_get_le64(s + 72));
 	exfat->fs.root = (struct vmimg_node){ .kind = VMIMG_NODE_DIR,
 		.mode = 040755,
 		.id = vmimg_get_le32(s + 96),
@@ -289,6 +297,26 @@ struct vmimg_fs *vmimg_exfat_open(struct vmimg_io *io, struct vmimg_error *err)
 
 /* ---- free space -------------------------------------------------------------------------- */
 
+/* The root and the bitmap itself are in use, or it is not the bitmap. */
+static int judge_bitmap(
+	struct exfat *exfat, const struct vmimg_node *bitmap, struct vmimg_error *err)
+{
+	const uint64_t used[] = { exfat->fs.root.id, bitmap->id };
+
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(used); i++) {
+		uint64_t at = used[i] - 2;
+		uint8_t bits = 0;
+
+		if (at < exfat->chain.clusters &&
+			read_content(exfat, bitmap, &bits, 1, at / 8, err))
+			return -1;
+		if (!(bits >> at % 8 & 1))
+			return vmimg_fail(err, VMIMG_ECORRUPT,
+				"cluster %" PRIu64 " of exFAT is said to be free", used[i]);
+	}
+	return 0;
+}
+
 static int add_bitmap(struct exfat *exfat, struct vmimg_unused_sink *sink, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) uint8_t *bits = vmimg_alloc_buffer(PIECE, err);
@@ -296,11 +324,17 @@ static int add_bitmap(struct exfat *exfat, struct vmimg_unused_sink *sink, struc
 	struct scan scan = { .bitmap = &bitmap };
 	uint64_t clear = 0, clusters = exfat->chain.clusters;
 
+	if (exfat->heap_at + clusters * exfat->cluster > vmimg_io_size(exfat->io))
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"the file system (%" PRIu64 " clusters of %u) is larger than where it lies",
+			clusters, exfat->cluster);
 	if (!bits || scan_folder(exfat, &exfat->fs.root, &scan, err) < 0)
 		return -1;
 	if (!scan.found || bitmap.size < vmimg_div_up(clusters, 8))
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"there is no bitmap for %" PRIu64 " clusters", clusters);
+	if (judge_bitmap(exfat, &bitmap, err))
+		return -1;
 	for (uint64_t first = 0; first < clusters; first += PIECE * 8) {
 		uint64_t count = vmimg_min(PIECE * 8, clusters - first);
 

@@ -25,6 +25,10 @@ int vmimg_fs_recognise(
 
 enum vmimg_node_kind { VMIMG_NODE_FILE, VMIMG_NODE_DIR, VMIMG_NODE_LINK, VMIMG_NODE_OTHER };
 
+/* The same, passing over those of that type: whose marks are there besides. */
+int vmimg_fs_recognise_other(struct vmimg_io *io, const char *type, struct vmimg_fs_info *info,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
 /* A file, folder, link or other thing in a tree: a value, valid while the file system is open. */
 struct vmimg_node {
 	enum vmimg_node_kind kind;

@@ -74,7 +74,8 @@ static void clear(struct vmimg_fs_info *info)
 	info->size = info->used = VMIMG_UNKNOWN;
 }
 
-int vmimg_fs_recognise(struct vmimg_io *io, struct vmimg_fs_info *info, struct vmimg_error *err)
+int vmimg_fs_recognise_other(
+	struct vmimg_io *io, const char *type, struct vmimg_fs_info *info, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) uint8_t *head = vmimg_alloc_array(1, VMIMG_LOOK_HEAD, err);
 	struct vmimg_look look = { io, vmimg_io_size(io), head };
@@ -86,9 +87,16 @@ int vmimg_fs_recognise(struct vmimg_io *io, struct vmimg_fs_info *info, struct v
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(all); i++) {
 		int found = all[i](&look, info, err);
 
-		if (found)
-			return found < 0 ? -1 : 0;
+		if (found < 0)
+			return -1;
+		if (found && (!type || strcmp(info->type, type)))
+			return 0;
 		clear(info);
 	}
 	return 0;
+}
+
+int vmimg_fs_recognise(struct vmimg_io *io, struct vmimg_fs_info *info, struct vmimg_error *err)
+{
+	return vmimg_fs_recognise_other(io, NULL, info, err);
 }

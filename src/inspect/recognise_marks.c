@@ -75,7 +75,7 @@ static int recognise_hfs(const struct vmimg_look *look, struct vmimg_fs_info *in
 	const uint8_t *s = look->head + 1024;
 	uint32_t block = vmimg_get_be32(s + 20);
 
-	if (is_mark(look, 1024, "H+", 2) || is_mark(look, 1024, "HX", 2)) {
+	if (is_mark(look, 1024, "H+\0\4", 4) || is_mark(look, 1024, "HX\0\5", 4)) {
 		info->type = "hfsplus";
 		vmimg_info_size(info, vmimg_get_be32(s + 44), vmimg_get_be32(s + 48),
 			vmimg_get_be32(s + 40));

@@ -108,6 +108,20 @@ static bool is_grave(const struct vmimg_error *err)
 		err->status == VMIMG_ECANCELLED;
 }
 
+/* Of two that have their marks there, one is what was there before, and which is not known. */
+static int judge_marks(struct vmimg_io *io, const char *type, struct vmimg_error *err)
+{
+	struct vmimg_fs_info other;
+
+	if (vmimg_fs_recognise_other(io, type, &other, err))
+		return -1;
+	return other.type ? vmimg_fail(err, VMIMG_EREFUSED,
+				    "it has the marks of %s as well: take away those that are "
+				    "left over (wipefs)",
+				    other.type)
+			  : 0;
+}
+
 static int pass(vmimg_unused_reader *read, struct vmimg_io *io, const struct vmimg_unused *how,
 	uint64_t base, bool *stopped, struct vmimg_error *err)
 {
@@ -132,7 +146,7 @@ static int look(struct vmimg_io *io, uint64_t base, unsigned part, const struct 
 		vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			info.type ? "what is unused in it is not read here"
 				  : "there is no file system that is known here");
-	else if (!pass(read, io, NULL, base, &stopped, err) &&
+	else if (!judge_marks(io, info.type, err) && !pass(read, io, NULL, base, &stopped, err) &&
 		!pass(read, io, how, base, &stopped, err))
 		return 0;
 	if (stopped || (read && is_grave(err)))

@@ -83,7 +83,8 @@ static int walk(struct tables *t, const uint8_t *sector, struct vmimg_unused_sin
 	struct vmimg_error *err)
 {
 	const struct vmimg_fat_shape *shape = &t->shape;
-	uint32_t end = shape->clusters + 2, count;
+	uint32_t end = shape->clusters + 2, count, root = shape->root_cluster;
+	bool has_root = shape->bits != 32;
 	uint64_t clear = 0;
 
 	for (uint32_t first = 0; first < end; first += count) {
@@ -92,6 +93,7 @@ static int walk(struct tables *t, const uint8_t *sector, struct vmimg_unused_sin
 		count = (uint32_t)vmimg_min(CHUNK, end - first);
 		if (read_chunk(t, first, count, err) || (!first && judge_head(t, sector, err)))
 			return -1;
+		has_root |= root >= 2 && root - first < count && entry(t, t->bytes, root - first);
 		memset(t->bits, 0, CHUNK / 8);
 		if (!vmimg_is_zero(t->bytes, CHUNK_BYTES))
 			mark_used(t, skip, count);
@@ -100,9 +102,7 @@ static int walk(struct tables *t, const uint8_t *sector, struct vmimg_unused_sin
 			    shape->cluster, &clear, err))
 			return -1;
 	}
-	if (shape->bits == 32 && clear == shape->clusters)
-		return vmimg_fail(err, VMIMG_ECORRUPT, "not even the root folder is in use");
-	return 0;
+	return has_root ? 0 : vmimg_fail(err, VMIMG_ECORRUPT, "not even the root folder is in use");
 }
 
 int vmimg_unused_fat(struct vmimg_io *io, struct vmimg_unused_sink *sink, struct vmimg_error *err)

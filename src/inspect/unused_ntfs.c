@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * NTFS: the bitmap of clusters, which is the seventh file. Left alone when the volume is marked,
- * when the log was not closed (which fast start leaves so too), and when Windows is hibernated.
+ * when the log was not closed (which fast start leaves so too), when Windows is hibernated, and
+ * when there are shadow copies: what a file that was deleted since had in it stays where it was, in
+ * clusters that are free, until they are written to.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -19,6 +21,12 @@
 #define LOG_CLEAN 0x0002U
 #define NO_CLIENT 0xffffU
 #define CHUNK     65536U
+
+#define SHADOW_HEAD       0x1e00U
+#define SHADOW_BLOCK      16384U
+#define SHADOW_ENTRY      128U
+#define SHADOW_COPY       2U
+#define MAX_SHADOW_BLOCKS 64U /* 64 copies are the most, and a block has 127 entries */
 
 static int open_stream(struct vmimg_ntfs *ntfs, uint64_t number, uint32_t type, uint64_t least,
 	struct vmimg_ntfs_stream *stream, struct vmimg_error *err)
@@ -112,6 +120,50 @@ static int judge_hibernation(struct vmimg_fs *fs, struct vmimg_error *err)
 		"Windows is hibernated: shut it down wholly (shutdown /s /t 0)");
 }
 
+/* ---- shadow copies (libvshadow's "Volume Shadow Snapshot (VSS) format") -------------------- */
+
+/* Every block of theirs begins with it. */
+static const uint8_t shadow_mark[16] = { 0x6b, 0x87, 0x08, 0x38, 0x76, 0xc1, 0x48, 0x4e, 0xb7, 0xae,
+	0x04, 0x04, 0x6e, 0x6c, 0xc7, 0x52 };
+
+/* Whether a block of the catalogue has one; *next: where the catalogue goes on. */
+static int look_for_shadows(
+	struct vmimg_io *io, uint64_t *next, bool *found, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *block = vmimg_alloc_buffer(SHADOW_BLOCK, err);
+
+	if (!block || vmimg_io_pread(io, block, SHADOW_BLOCK, *next, err))
+		return -1;
+	if (memcmp(block, shadow_mark, sizeof(shadow_mark)))
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"its catalogue of shadow copies is not where it should be, at 0x%" PRIx64,
+			*next);
+	for (size_t at = SHADOW_ENTRY; at < SHADOW_BLOCK; at += SHADOW_ENTRY)
+		*found |= vmimg_get_le64(block + at) == SHADOW_COPY;
+	*next = vmimg_get_le64(block + 40);
+	return 0;
+}
+
+static int judge_shadows(struct vmimg_io *io, struct vmimg_error *err)
+{
+	uint8_t head[128];
+	uint64_t next;
+	bool found = false;
+
+	if (vmimg_io_pread(io, head, sizeof(head), SHADOW_HEAD, err))
+		return -1;
+	if (memcmp(head, shadow_mark, sizeof(shadow_mark)))
+		return 0;
+	next = vmimg_get_le64(head + 48);
+	for (unsigned i = 0; next && !found && i < MAX_SHADOW_BLOCKS; i++)
+		if (look_for_shadows(io, &next, &found, err))
+			return -1;
+	return found || next ? vmimg_fail(err, VMIMG_EREFUSED,
+				       "it has shadow copies, of which much lies where it is free: "
+				       "delete them first (vssadmin delete shadows /all)")
+			     : 0;
+}
+
 /* ---- the bitmap -------------------------------------------------------------------------- */
 
 /* The boot sector and the table of files are in use, or it is not the bitmap. */
@@ -139,6 +191,10 @@ static int add_bitmap(
 	VMIMG_AUTO(free) uint8_t *bits = vmimg_alloc_buffer(CHUNK, err);
 	uint64_t clear = 0, count;
 
+	if (ntfs->clusters > vmimg_io_size(ntfs->io) / ntfs->cluster)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"the file system (%" PRIu64 " clusters of %u) is larger than where it lies",
+			ntfs->clusters, ntfs->cluster);
 	if (!bits ||
 		open_stream(ntfs, BITMAP, VMIMG_NTFS_DATA, vmimg_div_up(ntfs->clusters, 8), &bitmap,
 			err) ||
@@ -160,7 +216,8 @@ int vmimg_unused_ntfs(struct vmimg_io *io, struct vmimg_unused_sink *sink, struc
 	VMIMG_AUTO(vmimg_fs_close) struct vmimg_fs *fs = vmimg_ntfs_open(io, err);
 	struct vmimg_ntfs *ntfs = (struct vmimg_ntfs *)fs;
 
-	if (!fs || judge_marks(ntfs, err) || judge_log(ntfs, err) || judge_hibernation(fs, err))
+	if (!fs || judge_marks(ntfs, err) || judge_log(ntfs, err) || judge_hibernation(fs, err) ||
+		judge_shadows(io, err))
 		return -1;
 	return add_bitmap(ntfs, sink, err);
 }

@@ -13,6 +13,7 @@
 
 #define NEEDS_REPAIR 0x10U /* incompatible features */
 #define KNOWN        0xffU
+#define KNOWN_RO     0x0fU /* those that writing must know of */
 #define MAX_LEVELS   16U
 #define SECTOR       512U /* of the log, whatever the disk has */
 #define RECORD_MAGIC 0xfeedbabeU
@@ -112,12 +113,13 @@ static int judge(const struct groups *g, const uint8_t *s, struct vmimg_error *e
 {
 	unsigned version = vmimg_get_be16(s + 100) & 15;
 	uint32_t incompat = g->v5 ? vmimg_get_be32(s + 216) : 0;
+	uint32_t ro = g->v5 ? vmimg_get_be32(s + 212) : 0;
 	uint64_t log = vmimg_get_be64(s + 48), group = log >> g->group_shift;
 
-	if (version < 4 || version > 5 || incompat & ~KNOWN || !log)
+	if (version < 4 || version > 5 || incompat & ~KNOWN || ro & ~KNOWN_RO || !log)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"XFS version %u with features 0x%x%s is not known here", version, incompat,
-			log ? "" : " and its log elsewhere");
+			"XFS version %u with features 0x%x, 0x%x%s is not known here", version,
+			incompat, ro, log ? "" : " and its log elsewhere");
 	if (s[126] || incompat & NEEDS_REPAIR)
 		return vmimg_fail(err, VMIMG_EREFUSED, "it needs repair: xfs_repair");
 	if (g->block < 512 || g->block > 65536 || !vmimg_is_pow2(g->block) || g->sector < 512 ||

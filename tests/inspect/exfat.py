@@ -30,12 +30,12 @@ def upcase_table():
 
 
 class Volume:
-    def __init__(self, size, sector, cluster, chained):
+    def __init__(self, size, sector, cluster, chained, tables=1):
         self.sector, self.cluster, self.chained = sector, cluster, chained
         self.fat_at = 24 * sector
         count = (size - self.fat_at) // (cluster + 4)
         fat_len = -(-(count + 2) * 4 // sector) * sector
-        self.heap_at = -(-(self.fat_at + fat_len) // cluster) * cluster
+        self.heap_at = -(-(self.fat_at + tables * fat_len) // cluster) * cluster
         self.fat_len = fat_len
         self.count = min(count, (size - self.heap_at) // cluster)
         self.fat = [0xFFFFFFF8, 0xFFFFFFFF] + [0] * self.count
@@ -89,11 +89,15 @@ def folder(volume, tree):
     return out
 
 
-def write(path, size, tree, chained, sector=512, cluster=4096):
-    volume = Volume(size, sector, cluster, chained)
+def write(path, size, tree, chained, sector=512, cluster=4096, second=False):
+    """second: there are two tables and bitmaps, and the first ones are old."""
+    volume = Volume(size, sector, cluster, chained, 1 + second)
     bitmap_len = -(-volume.count // 8)
     bitmap = volume.take(bytes(bitmap_len), False)
     for place in range(bitmap, volume.next):
+        volume.fat[place] = place + 1 if place + 1 < volume.next else 0xFFFFFFFF
+    old = volume.take(bytes(bitmap_len), False) if second else 0
+    for place in range(old, volume.next if second else 0):
         volume.fat[place] = place + 1 if place + 1 < volume.next else 0xFFFFFFFF
     table = upcase_table()
     upcase = volume.take(table, False)
@@ -101,19 +105,21 @@ def write(path, size, tree, chained, sector=512, cluster=4096):
     label = bytearray(32)
     label[:2] = b"\x83\x05"
     label[2:12] = "label".encode("utf-16-le")
-    system = bytes(label) + struct.pack("<BB18xIQ", 0x81, 0, bitmap, bitmap_len)
+    system = bytes(label) + (struct.pack("<BB18xIQ", 0x81, 0, old, bitmap_len) if second else b"")
+    system += struct.pack("<BB18xIQ", 0x81, second, bitmap, bitmap_len)
     system += struct.pack("<B3xI12xIQ", 0x82, rotate_sum(table, 32, ()), upcase, len(table))
     root = volume.take(system + folder(volume, tree), True)
     at = volume.heap_at + (bitmap - 2) * cluster
     for place in volume.used:
         volume.data[at + (place - 2) // 8] |= 1 << (place - 2) % 8
-    volume.data[volume.fat_at:volume.fat_at + 4 * len(volume.fat)] = struct.pack(
+    table_at = volume.fat_at + second * volume.fat_len
+    volume.data[table_at:table_at + 4 * len(volume.fat)] = struct.pack(
         f"<{len(volume.fat)}I", *volume.fat)
     boot = bytearray(12 * sector)
     struct.pack_into("<3s8s53xQQIIIIIIHHBBBBB", boot, 0, b"\xeb\x76\x90", b"EXFAT   ", 0, size // sector,
                      volume.fat_at // sector, volume.fat_len // sector, volume.heap_at // sector,
-                     volume.count, root, 0x12345678, 0x100, 0, sector.bit_length() - 1,
-                     (cluster // sector).bit_length() - 1, 1, 0x80, 0xFF)
+                     volume.count, root, 0x12345678, 0x100, second, sector.bit_length() - 1,
+                     (cluster // sector).bit_length() - 1, 1 + second, 0x80, 0xFF)
     boot[510:512] = b"\x55\xaa"
     for i in range(1, 9):
         boot[(i + 1) * sector - 4:(i + 1) * sector] = b"\0\0\x55\xaa"

@@ -196,6 +196,7 @@ def test_exfat(t):
          "lies in cluster|damaged|checksum"),
         ("a set of one entry", [(root + 96, b"\x85\x00")], "a file has 1 entries"),
         ("a table that is too short", [(84, struct.pack("<I", 1))], "a table of 512 bytes"),
+        ("a volume that is too short", [(72, struct.pack("<Q", 100))], "do not fit into a volume of 100 sectors"),
     ]
     check(set_at > 0, "no set")
     for name, changes, pattern in rows:
@@ -229,6 +230,7 @@ def test_unused(t):
     with open(t.path("exfat"), "rb") as file:
         data = file.read()
     root = (struct.unpack_from("<I", data, 88)[0] + where["root"] - 2) * 512
+    bitmap = (struct.unpack_from("<I", data, 88)[0] + struct.unpack_from("<I", data, root + 32 + 20)[0] - 2) * 512
     tree = t.path("tree")
     common.put(tree, "file", "x" * 5000)
     small = common.mkfat(t.path("fat16"), tree, 8 << 20, "-F", "16", "-s", "1")
@@ -242,11 +244,16 @@ def test_unused(t):
     xfs = common.mkxfs(t.path("xfs"), tree, 300 * MIB)
     both = [(fat + i * length + 8, bytes(length - 8)) for i in range(2)]
     rows = [
+        ("exFAT whose root is free", t.path("exfat"), [(bitmap + (where["root"] - 2) // 8, bytes(1))], "of exFAT is said to be free"),
+        ("exFAT with a bitmap of zeroes", t.path("exfat"), [(bitmap, bytes(64))], "of exFAT is said to be free"),
         ("exFAT in use", t.path("exfat"), [(106, b"\2")], "marked dirty"),
         ("exFAT without a bitmap", t.path("exfat"), [(root + 32, b"\1")], "there is no bitmap"),
         ("a FAT that begins with something else", small, [(first, b"\x11"), (first + other, b"\x11")], "does not begin as one does"),
         ("a FAT without a root", large, both, "not even the root folder"),
+        ("a root that is free", large, [(fat + i * length + 8, bytes(4)) for i in range(2)], "not even the root folder"),
+        ("a root that lies nowhere", large, [(44, bytes(4))], "not even the root folder"),
         ("FATs that are no copies", large, [(40, b"\x80\0")], "its tables are not copies"),
+        ("XFS that is written in another way", xfs, [(212, b"\1\0\0\5")], "features 0x[0-9a-f]+, 0x1000005 is not known"),
         ("XFS that needs repair", xfs, [(216, b"\0\0\0\x1b")], "needs repair|not read here"),
         ("a log outside", xfs, [(48, struct.pack(">Q", 1 << 40))], "the log lies outside|log"),
     ]

@@ -8,10 +8,12 @@ import os
 import random
 import re
 import shutil
+import struct
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import common
+import exfat
 from lib import env, harness, process
 from lib.harness import check, equal, skip
 from lib.process import vmimg_ok
@@ -425,6 +427,64 @@ def test_ntfs_not_at_rest(t):
         poke(path, log, closed)
         poke(path, log + 4096, closed)
         check(unused(path)[0], "it is at rest")
+    with t.sub("cut"):
+        os.truncate(path, 55 << 20)
+        left_alone(path, "larger than where it lies")
+
+
+SHADOW = bytes.fromhex("6b87083876c1484eb7ae04046e6cc752")
+
+
+def shadow_block(kind, at, following, *entries):
+    return (SHADOW + struct.pack("<IIQQQ", 1, kind, 0, at, following)).ljust(128, b"\0") + \
+        b"".join(entry.ljust(128, b"\0") for entry in entries).ljust(16384 - 128, b"\0")
+
+
+def test_ntfs_shadow_copies(t):
+    """What they need lies in clusters that are free by now, until somebody writes there."""
+    path = mkntfs(t)
+    at = 40 << 20
+    before = unused(path)[0]
+    copies = [struct.pack("<QQ16sQQQ", 2, 60 << 20, b"I" * 16, 1, 0x40, 0x01d0000000000000),
+              struct.pack("<QQ16sQQQQ", 3, at + 0x14000, b"I" * 16, at + 0x10000, at + 0x18000, at + 0x1c000, 0)]
+    store = (at + 0x10000, shadow_block(4, at + 0x10000, 0))
+    for name, catalogue, blocks, count, word in (
+            ("none any more", 0, [], 0, None),
+            ("an empty catalogue", at, [(at, shadow_block(2, at, 0))], 0, None),
+            ("one", at, [(at, shadow_block(2, at, 0, *copies)), store], 1, "shadow copies"),
+            ("one in the second block", at, [(at, shadow_block(2, at, at + 16384)),
+                                             (at + 16384, shadow_block(2, at + 16384, 0, *copies)), store], 1, "shadow copies"),
+            ("a loop", at, [(at, shadow_block(2, at, at))], None, "shadow copies"),
+            ("no catalogue", at, [(at, bytes(16384))], None, "catalogue"),
+            ("outside", 1 << 60, [], None, "past the end")):
+        with t.sub(name):
+            poke(path, 0x1e00, (SHADOW + struct.pack("<IIQQQQQ", 1, 1, 0x1e00, 0x1e00, 0, catalogue, 0)).ljust(512, b"\0"))
+            for place, block in blocks:
+                poke(path, place, block)
+            if word:
+                left_alone(path, word)
+            else:
+                equal(unused(path), (before, []))
+            if count is not None and env.find("vshadowinfo"):
+                told = re.search(r"Number of stores:\s+(\d+)", process.run("vshadowinfo", path).text)
+                equal(int(told.group(1)) if told else 0, count, "as vshadowinfo")
+
+
+# ---- exFAT -------------------------------------------------------------------------------------
+
+def test_exfat_second_table(t):
+    """Of two tables and two bitmaps the boot sector says which are kept up."""
+    files = {"file": b"content" * 30000, "folder": {"another": b"more" * 5000}}
+    for second in False, True:
+        with t.sub("second" if second else "first"):
+            where = exfat.write(t.path("exfat"), 8 << 20, files, chained=True, second=second)
+            ranges, left = unused(t.path("exfat"))
+            equal((left, total(ranges)), ([], where["free"]))
+            spoil(t.path("exfat"), ranges)
+            check(process.vmimg("cat", f"{t.path('exfat')}:/file").out == files["file"], "the file")
+    with t.sub("cut"):
+        os.truncate(t.path("exfat"), 7 << 20)
+        left_alone(t.path("exfat"), "larger than where it lies")
 
 
 # ---- disks -------------------------------------------------------------------------------------
@@ -460,6 +520,27 @@ def test_partitions(t):
         os.truncate(disk, 100 << 20)
         ranges, left = unused(disk)
         check(ranges and ranges[-1][0] < 51200 * 512 and "past the end" in left[0], str(left))
+
+
+def test_two_marks(t):
+    """A file system and what is left of another, or the other way round: which of them lives is not known."""
+    tree = tree_of(t)
+    zfs = b"".join(struct.pack("<QQQQ", 0x00bab10c, 5000, i, 0).ljust(1024, b"\0") for i in range(128))
+    for name, make, at, marks, word in (
+            ("ext4 below ZFS", lambda p: common.mke2fs(p, tree, 300 << 20, "-t", "ext4"), 128 << 10, zfs, "zfs_member"),
+            ("ext4 and a FAT", lambda p: common.mke2fs(p, tree, 100 << 20, "-t", "ext4"), 0, None, "vfat"),
+            ("XFS and UFS", lambda p: common.mkxfs(p, tree, 320 << 20), 66908, b"\x19\x01\x54\x19", "ufs")):
+        with t.sub(name):
+            path = make(t.path("image"))
+            if marks is None:
+                marks = peek(common.mkfat(t.path("fat"), tree, 100 << 20, "-F", "32"), 0, 512)
+            before = unused(path)
+            check(before[0] and not before[1], "it is told what is unused")
+            was = peek(path, at, len(marks))
+            poke(path, at, marks)
+            left_alone(path, f"marks of {word}")
+            poke(path, at, was)
+            equal(unused(path), before)
 
 
 def test_mounted(t):
