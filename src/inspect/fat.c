@@ -11,7 +11,9 @@
 #include "util/bytes.h"
 #include "util/num.h"
 
-#define MAX_FOLDER 65536U /* entries that the format allows in one */
+#define MAX_FOLDER 65536U  /* entries that the format allows in one */
+#define MAX_16     0xfff4U /* clusters that entries of that many bits can tell apart */
+#define MAX_32     0x0ffffff6U
 
 struct fat {
 	struct vmimg_fs fs;
@@ -52,7 +54,8 @@ bool vmimg_fat_parse(const uint8_t *s, struct vmimg_fat_shape *shape)
 	shape->root_cluster = shape->bits == 32 ? vmimg_get_le32(s + 44) : 0;
 	shape->info_at = shape->bits == 32 ? (uint64_t)vmimg_get_le16(s + 48) * sector : 0;
 	/* the table must have an entry for every cluster, or the shape is not one */
-	return fat * sector * 8 / shape->bits >= shape->clusters && shape->clusters;
+	return fat * sector * 8 / shape->bits >= shape->clusters && shape->clusters &&
+		shape->clusters <= (shape->bits == 32 ? MAX_32 : MAX_16);
 }
 
 /* ---- content ----------------------------------------------------------------------------- */
