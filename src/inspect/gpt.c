@@ -79,7 +79,8 @@ static int add(struct vmimg_parts *parts, unsigned index, const struct gpt_entry
 	struct vmimg_part *part;
 	uint64_t end;
 
-	if (entry->first > entry->last || !vmimg_mul(entry->last + 1, parts->sector_size, &end)) {
+	if (entry->first > entry->last || entry->last == UINT64_MAX ||
+		!vmimg_mul(entry->last + 1, parts->sector_size, &end)) {
 		vmimg_parts_warn(parts,
 			"partition %u: first sector %" PRIu64 ", last %" PRIu64 " make no sense",
 			index, entry->first, entry->last);

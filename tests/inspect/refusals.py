@@ -101,6 +101,9 @@ def gpt(t, change=None, tail=None):
 def test_gpt(t):
     wrong = struct.pack("<16s16sQQQ", b"\x01" * 16, b"\x02" * 16, 400, 40, 0).ljust(128, b"\0")
     other = struct.pack("<16s16sQQQ", b"\x01" * 16, b"\x02" * 16, 40, 400, 0).ljust(128, b"\0")
+    endless = struct.pack("<16s16sQQQ", b"\x01" * 16, b"\x02" * 16, (1 << 55) + 2048, (1 << 64) - 1, 0).ljust(128, b"\0")
+    with t.sub("a partition that ends in the last of all sectors"):
+        says(vmimg("inspect", gpt(t, endless)), "make no sense", 0)
     with t.sub("a partition that ends before it begins"):
         says(vmimg("inspect", gpt(t, wrong)), "make no sense", 0)
     with t.sub("copies that differ"):
