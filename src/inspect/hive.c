@@ -54,7 +54,7 @@ static int read_cell(struct vmimg_hive *hive, uint32_t cell, uint32_t at, void *
 	if (vmimg_table_read(hive->table, head, sizeof(head), BASE + (uint64_t)cell, err))
 		return -1;
 	size = (int32_t)vmimg_get_le32(head);
-	if (size >= 0 || !vmimg_range_inside(at, len, 0 - (uint64_t)(int64_t)size - 4))
+	if (size > -4 || !vmimg_range_inside(at, len, 0 - (uint64_t)(int64_t)size - 4))
 		return corrupt(cell, size >= 0 ? "is not in use" : "is too short", err);
 	return vmimg_table_read(hive->table, buf, len, BASE + (uint64_t)cell + 4 + at, err);
 }

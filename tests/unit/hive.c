@@ -102,6 +102,7 @@ static void what_is_wrong_is_said(void)
 	refuse(36, 0x7ffffff0, VMIMG_ECORRUPT, "past the end");
 	refuse(BASE + ROOT, 0xa0, VMIMG_ECORRUPT, "is not in use");
 	refuse(BASE + ROOT, 0U - 0x10, VMIMG_ECORRUPT, "is too short");
+	refuse(BASE + ROOT, 0U - 1, VMIMG_ECORRUPT, "is too short");
 	refuse(BASE + LIST, 0U - 0x8, VMIMG_ECORRUPT, "is too short");
 	refuse(BASE + ROOT + 4, 0, VMIMG_ECORRUPT, "is no key");
 	refuse(BASE + CHILD + 4, 0, VMIMG_ECORRUPT, "is no key");
