@@ -10,6 +10,7 @@
 
 #define MAX_PATH    400
 #define MAX_LOADERS 100
+#define MAX_ENTRIES 20000U /* looked at in all: folders of a stranger may lie in one another */
 
 struct boot {
 	struct vmimg_inspection *inspection;
@@ -67,7 +68,7 @@ struct efi_walk {
 	struct vmimg_volume *volume;
 	char path[MAX_PATH];
 	size_t len;
-	unsigned depth;
+	unsigned depth, left;
 };
 
 static bool is_removable_name(const char *path)
@@ -94,6 +95,9 @@ static bool visit_efi(void *ctx, const char *name, size_t len, const struct vmim
 	size_t was = walk->len;
 	struct vmimg_error ignored;
 
+	if (!walk->left)
+		return false;
+	walk->left--;
 	if (was + len + 2 > sizeof(walk->path) ||
 		json_array_size(walk->boot->loaders) >= MAX_LOADERS)
 		return true;
@@ -117,7 +121,9 @@ static bool visit_efi(void *ctx, const char *name, size_t len, const struct vmim
 
 static void find_loaders(struct boot *boot, struct vmimg_volume *volume)
 {
-	struct efi_walk walk = { .boot = boot, .volume = volume, .path = "/EFI", .len = 4 };
+	struct efi_walk walk = {
+		.boot = boot, .volume = volume, .path = "/EFI", .len = 4, .left = MAX_ENTRIES
+	};
 	struct vmimg_error ignored;
 	struct vmimg_node node;
 	bool found;

@@ -287,7 +287,7 @@ struct vmimg_fs *vmimg_exfat_open(struct vmimg_io *io, struct vmimg_error *err)
 	exfat->fs.ops = &exfat_ops;
 	exfat->fs.folds = true;
 	exfat->io = vmimg_io_ref(io);
-	exfat->table = vmimg_table_new(io, err);
+	exfat->table = exfat->fs.reads = vmimg_table_new(io, err);
 	if (!exfat->table || read_boot(exfat, err)) {
 		exfat_close(&exfat->fs);
 		return NULL;

@@ -394,7 +394,7 @@ struct vmimg_fs *vmimg_ext_open(struct vmimg_io *io, struct vmimg_error *err)
 	ext->fs.ops = &ext_ops;
 	ext->io = vmimg_io_ref(io);
 	ext->manager = manager;
-	ext->table = vmimg_table_new(io, err);
+	ext->table = ext->fs.reads = vmimg_table_new(io, err);
 	if (!ext->table || open_fs(ext, err)) {
 		ext_close(&ext->fs);
 		return NULL;

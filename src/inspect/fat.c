@@ -200,7 +200,7 @@ struct vmimg_fs *vmimg_fat_open(struct vmimg_io *io, struct vmimg_error *err)
 	fat->fs.folds = true;
 	fat->fs.root = (struct vmimg_node){ .kind = VMIMG_NODE_DIR, .mode = 040755 };
 	fat->io = vmimg_io_ref(io);
-	fat->table = vmimg_table_new(io, err);
+	fat->table = fat->fs.reads = vmimg_table_new(io, err);
 	if (!fat->table || vmimg_io_pread(io, sector, sizeof(sector), 0, err)) {
 		fat_close(&fat->fs);
 		return NULL;

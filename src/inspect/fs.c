@@ -3,6 +3,7 @@
 #include "inspect/fs.h"
 #include <errno.h>
 #include <string.h>
+#include "io/table.h"
 #include "util/num.h"
 #include "util/text.h"
 
@@ -29,16 +30,20 @@ struct vmimg_fs *vmimg_fs_open(struct vmimg_io *io, struct vmimg_error *err)
 {
 	struct vmimg_fs_info info;
 
-	if (vmimg_fs_recognise(io, &info, err))
-		return NULL;
-	if (!info.type) {
+	return vmimg_fs_recognise(io, &info, err) ? NULL : vmimg_fs_open_as(io, &info, err);
+}
+
+struct vmimg_fs *vmimg_fs_open_as(
+	struct vmimg_io *io, const struct vmimg_fs_info *info, struct vmimg_error *err)
+{
+	if (!info->type) {
 		vmimg_fail(err, VMIMG_EFORMAT, "no file system that is known here");
 		return NULL;
 	}
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(readers); i++)
-		if (!strcmp(readers[i].type, info.type))
+		if (!strcmp(readers[i].type, info->type))
 			return readers[i].open(io, err);
-	vmimg_fail(err, VMIMG_EUNSUPPORTED, "files inside %s are not read here", info.type);
+	vmimg_fail(err, VMIMG_EUNSUPPORTED, "files inside %s are not read here", info->type);
 	return NULL;
 }
 
@@ -46,6 +51,17 @@ void vmimg_fs_close(struct vmimg_fs *fs)
 {
 	if (fs)
 		fs->ops->close(fs);
+}
+
+void vmimg_fs_bound(struct vmimg_fs *fs, uint64_t bytes)
+{
+	if (fs->reads)
+		vmimg_table_bound(fs->reads, bytes);
+}
+
+bool vmimg_fs_spent(const struct vmimg_fs *fs)
+{
+	return fs->reads && vmimg_table_spent(fs->reads);
 }
 
 /* ---- names ------------------------------------------------------------------------------- */

@@ -45,6 +45,7 @@ struct vmimg_node {
 typedef bool vmimg_fs_each(void *ctx, const char *name, size_t len, const struct vmimg_node *node);
 
 struct vmimg_fs;
+struct vmimg_table;
 struct vmimg_fs_ops {
 	int (*list)(struct vmimg_fs *, const struct vmimg_node *dir, vmimg_fs_each *, void *ctx,
 		struct vmimg_error *);
@@ -63,15 +64,30 @@ struct vmimg_fs_ops {
 struct vmimg_fs {
 	const struct vmimg_fs_ops *ops;
 	struct vmimg_node root;
-	bool folds;       /* names differ by more than the case of letters */
+	struct vmimg_table *reads; /* what folders are read through; NULL: no bound is needed */
+	bool folds;                /* names differ by more than the case of letters */
 	uint64_t skipped; /* entries left out of lists because of impossible names ("../x") */
 };
+
+/* Bytes that may be gone through in all file systems of a disk to tell what is on it: some hundred
+ * names are asked for in each, and a stranger's folders may be long, and his file systems many. */
+#define VMIMG_FS_PATIENCE (UINT64_C(1) << 29)
+#define VMIMG_FS_MOST     128U /* that are opened for that */
 
 /* The io is shared (referenced). VMIMG_EFORMAT: no file system; VMIMG_EUNSUPPORTED: one that is not
  * read here. One thread at a time. */
 struct vmimg_fs *vmimg_fs_open(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
+/* The same of what recognise has said already. */
+struct vmimg_fs *vmimg_fs_open_as(struct vmimg_io *io, const struct vmimg_fs_info *info,
+	struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_fs_close(struct vmimg_fs *fs);
 VMIMG_AUTO_DEFINE(vmimg_fs_close, struct vmimg_fs *)
+
+/* From now on about so many bytes are read, UINT64_MAX any: a question that leads further fails
+ * with VMIMG_ELIMIT. */
+void vmimg_fs_bound(struct vmimg_fs *fs, uint64_t bytes);
+/* Whether a question did. */
+bool vmimg_fs_spent(const struct vmimg_fs *fs);
 
 /* Path from the root, with or without a leading slash. Links are followed (the last one only with
  * follow), absolute ones from this tree's root; ".." at the root stays there. What is not there is

@@ -13,7 +13,7 @@
 #define HEADER    110U
 #define MAX_NAME  4096U
 #define PIECE     65536U
-#define MAX_BYTES (UINT64_C(1) << 30) /* unpacked: no ramdisk is larger, and it bounds the time */
+#define MAX_BYTES (UINT64_C(1) << 30) /* as it is and unpacked: none is larger; bounds the time */
 
 /* A parser that is fed bytes as they come. */
 struct cpio {
@@ -237,8 +237,12 @@ void vmimg_inspect_initrd(struct vmimg_fs *fs, const char *path, json_t *object)
 		in->fs = fs;
 		in->node = &node;
 		cpio->drivers = drivers;
-		if (read_all(in, cpio, &err))
+		vmimg_fs_bound(fs, 2 * MAX_BYTES);
+		if (node.size > MAX_BYTES
+				? vmimg_fail(&err, VMIMG_ELIMIT, "it is larger than 1 GiB")
+				: read_all(in, cpio, &err))
 			vmimg_json_text(object, "initrd-error", err.text);
+		vmimg_fs_bound(fs, VMIMG_FS_PATIENCE / 16); /* there are so many kernels at most */
 	}
 	json_object_set_new(object, "initrd-drivers", drivers);
 }

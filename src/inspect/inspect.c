@@ -18,13 +18,19 @@ static struct vmimg_volume *add_volume(struct vmimg_inspection *inspection, stru
 }
 
 /* Opens what is there. Trouble stays with the volume; only a lack of memory ends it all. */
-static int look(struct vmimg_volume *volume, struct vmimg_error *err)
+static int look(
+	struct vmimg_inspection *inspection, struct vmimg_volume *volume, struct vmimg_error *err)
 {
+	if (inspection->count > VMIMG_FS_MOST && volume->io) {
+		vmimg_fail(&volume->error, VMIMG_ELIMIT,
+			"no more than %u volumes of a disk are looked into", VMIMG_FS_MOST);
+		return 0;
+	}
 	if (!volume->io || vmimg_fs_recognise(volume->io, &volume->info, &volume->error))
 		goto failed;
 	if (!volume->info.type)
 		return 0;
-	volume->fs = vmimg_fs_open(volume->io, &volume->error);
+	volume->fs = vmimg_fs_open_as(volume->io, &volume->info, &volume->error);
 	if (volume->fs)
 		return 0;
 failed:
@@ -44,7 +50,7 @@ static int add_part(
 	snprintf(volume->name, sizeof(volume->name), "%u", part->index);
 	volume->part = part;
 	volume->io = vmimg_part_open(inspection->io, part, &volume->error);
-	return look(volume, err);
+	return look(inspection, volume, err);
 }
 
 /* What firmware starts from a medium: the boot images of its catalogue. An EFI one is a FAT, which
@@ -76,7 +82,7 @@ static int add_boot_images(struct vmimg_inspection *inspection, struct vmimg_err
 		snprintf(volume->name, sizeof(volume->name), "efi%u", ++number);
 		volume->io = vmimg_window_open(
 			inspection->io, entry->at, size - entry->at, NULL, &volume->error);
-		if (look(volume, err))
+		if (look(inspection, volume, err))
 			return -1;
 	}
 	return 0;
@@ -89,7 +95,7 @@ static int add_whole(struct vmimg_inspection *inspection, struct vmimg_error *er
 	if (!volume)
 		return -1;
 	volume->io = vmimg_io_ref(inspection->io);
-	return look(volume, err) || add_boot_images(inspection, err) ? -1 : 0;
+	return look(inspection, volume, err) || add_boot_images(inspection, err) ? -1 : 0;
 }
 
 /* ---- logical volumes --------------------------------------------------------------------- */
@@ -97,7 +103,8 @@ static int add_whole(struct vmimg_inspection *inspection, struct vmimg_error *er
 static int add_logical(void *ctx, const char *name, struct vmimg_io *io,
 	const struct vmimg_error *why, struct vmimg_error *err)
 {
-	struct vmimg_volume *volume = add_volume(ctx, err);
+	struct vmimg_inspection *inspection = ctx;
+	struct vmimg_volume *volume = add_volume(inspection, err);
 
 	if (!volume) {
 		vmimg_io_unref(io);
@@ -107,7 +114,7 @@ static int add_logical(void *ctx, const char *name, struct vmimg_io *io,
 	volume->logical = true;
 	volume->io = io;
 	volume->error = *why;
-	return io ? look(volume, err) : 0;
+	return io ? look(inspection, volume, err) : 0;
 }
 
 /* Those whose physical volumes are on this disk. */
@@ -153,6 +160,18 @@ int vmimg_inspection_open(struct vmimg_inspection *inspection, struct vmimg_io *
 			add_part(inspection, &inspection->parts.list[i], err))
 			return -1;
 	return add_logicals(inspection, err);
+}
+
+void vmimg_inspection_bound(struct vmimg_inspection *inspection, uint64_t bytes)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < inspection->count; i++)
+		count += inspection->volumes[i].fs != NULL;
+	for (size_t i = 0; i < inspection->count; i++)
+		if (inspection->volumes[i].fs)
+			vmimg_fs_bound(inspection->volumes[i].fs,
+				bytes == UINT64_MAX ? bytes : bytes / count);
 }
 
 void vmimg_inspection_done(struct vmimg_inspection *inspection)
@@ -252,8 +271,14 @@ struct vmimg_volume *vmimg_inspection_find(
 {
 	char names[160];
 
-	if (!*name)
-		return choose(inspection, err);
+	if (!*name) {
+		struct vmimg_volume *chosen;
+
+		vmimg_inspection_bound(inspection, VMIMG_FS_PATIENCE);
+		chosen = choose(inspection, err);
+		vmimg_inspection_bound(inspection, UINT64_MAX);
+		return chosen;
+	}
 	for (size_t i = 0; i < inspection->count; i++) {
 		struct vmimg_volume *v = &inspection->volumes[i];
 

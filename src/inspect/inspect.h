@@ -41,6 +41,9 @@ static inline void vmimg_inspection_done_auto(struct vmimg_inspection *inspectio
 	vmimg_inspection_done(inspection);
 }
 
+/* All file systems together read about so many bytes from now on, UINT64_MAX any. */
+void vmimg_inspection_bound(struct vmimg_inspection *inspection, uint64_t bytes);
+
 /* The volume of that name; with an empty one, the one that is meant when none is named: the only
  * one whose files can be read, or the one with the operating system. NULL, and *err says what there
  * is to choose from. */

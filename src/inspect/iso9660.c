@@ -487,7 +487,7 @@ struct vmimg_fs *vmimg_iso_open(struct vmimg_io *io, struct vmimg_error *err)
 		return NULL;
 	iso->fs.ops = &iso_ops;
 	iso->io = vmimg_io_ref(io);
-	iso->table = vmimg_table_new(io, err);
+	iso->table = iso->fs.reads = vmimg_table_new(io, err);
 	if (!iso->table || read_descriptors(iso, err)) {
 		iso_close(&iso->fs);
 		return NULL;

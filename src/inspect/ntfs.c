@@ -222,7 +222,7 @@ struct vmimg_fs *vmimg_ntfs_open(struct vmimg_io *io, struct vmimg_error *err)
 	ntfs->fs.ops = &ntfs_ops;
 	ntfs->fs.folds = true;
 	ntfs->io = vmimg_io_ref(io);
-	ntfs->table = vmimg_table_new(io, err);
+	ntfs->table = ntfs->fs.reads = vmimg_table_new(io, err);
 	if (!ntfs->table || load(ntfs, err)) {
 		ntfs_close(&ntfs->fs);
 		return NULL;

@@ -5,6 +5,7 @@
 #include "disk/info.h"
 #include "inspect/sections.h"
 #include "inspect/unused.h"
+#include "util/text.h"
 
 #define MAX_MAP (UINT32_C(4) << 20) /* bytes of a map that are read to tell what is used */
 
@@ -189,6 +190,25 @@ static json_t *iso(const struct vmimg_inspection *inspection, const struct vmimg
 	return object;
 }
 
+/* What was not gone through to its end is told, or nothing would be known of what is there. */
+static void warn_spent(const struct vmimg_inspection *inspection, json_t *root)
+{
+	json_t *warnings = json_object_get(json_object_get(root, "partition-table"), "warnings");
+	char text[400], shown[300];
+
+	for (size_t i = 0; i < inspection->count; i++) {
+		const struct vmimg_volume *v = &inspection->volumes[i];
+
+		if (!v->fs || !vmimg_fs_spent(v->fs))
+			continue;
+		vmimg_escape(shown, sizeof(shown), v->name, strlen(v->name));
+		snprintf(text, sizeof(text),
+			"%s%s: its structures lead in circles, or on and on: not all was looked at",
+			*v->name ? "volume " : "the file system", shown);
+		json_array_append_new(warnings, json_string(text));
+	}
+}
+
 json_t *vmimg_inspection_report(
 	struct vmimg_inspection *inspection, bool deep, struct vmimg_error *err)
 {
@@ -196,6 +216,7 @@ json_t *vmimg_inspection_report(
 	json_t *logical = json_array();
 
 	json_object_set_new(root, "partition-table", table(&inspection->parts));
+	vmimg_inspection_bound(inspection, VMIMG_FS_PATIENCE);
 	for (size_t i = 0; i < inspection->parts.count; i++) {
 		const struct vmimg_part *part = &inspection->parts.list[i];
 
@@ -218,6 +239,8 @@ json_t *vmimg_inspection_report(
 	json_object_set_new(root, "logical-volumes", logical);
 	json_object_set_new(root, "boot", vmimg_inspect_boot(inspection));
 	json_object_set_new(root, "operating-systems", systems);
+	warn_spent(inspection, root);
+	vmimg_inspection_bound(inspection, UINT64_MAX);
 	if (!root)
 		vmimg_fail_nomem(err);
 	return root;

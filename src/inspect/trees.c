@@ -21,10 +21,12 @@ static int add_tree(struct vmimg_trees *trees, struct vmimg_io *io, const struct
 	tree->io = io;
 	tree->part = part ? part->index : 0;
 	tree->esp = part && vmimg_part_is_esp(part);
+	if (trees->count > VMIMG_FS_MOST)
+		return 0;
 	if (vmimg_fs_recognise(io, &tree->info, err))
 		return -1;
 	if (tree->info.type)
-		tree->fs = vmimg_fs_open(io, &ignored);
+		tree->fs = vmimg_fs_open_as(io, &tree->info, &ignored);
 	return 0;
 }
 
@@ -47,6 +49,14 @@ int vmimg_trees_open(struct vmimg_io *io, uint32_t sector_size, struct vmimg_tre
 			return -1;
 	}
 	return 0;
+}
+
+void vmimg_trees_bound(const struct vmimg_trees *trees, uint64_t bytes)
+{
+	for (size_t i = 0; i < trees->count; i++)
+		if (trees->list[i].fs)
+			vmimg_fs_bound(trees->list[i].fs,
+				bytes == UINT64_MAX ? bytes : bytes / trees->count);
 }
 
 void vmimg_trees_close(struct vmimg_trees *trees)
@@ -119,13 +129,23 @@ static const struct vmimg_tree *only_unread(const struct vmimg_trees *trees)
 	return only;
 }
 
+static const struct vmimg_tree *find_root(const struct vmimg_trees *trees)
+{
+	size_t i = 0;
+
+	vmimg_trees_bound(trees, VMIMG_FS_PATIENCE);
+	while (i < trees->count && !is_root(&trees->list[i]))
+		i++;
+	vmimg_trees_bound(trees, UINT64_MAX);
+	return i < trees->count ? &trees->list[i] : NULL;
+}
+
 const struct vmimg_tree *vmimg_trees_root(const struct vmimg_trees *trees, struct vmimg_error *err)
 {
-	const struct vmimg_tree *unread = only_unread(trees);
+	const struct vmimg_tree *unread = only_unread(trees), *root = find_root(trees);
 
-	for (size_t i = 0; i < trees->count; i++)
-		if (is_root(&trees->list[i]))
-			return &trees->list[i];
+	if (root)
+		return root;
 	if (unread)
 		return unread;
 	for (size_t i = 0; i < trees->count; i++) {

@@ -23,6 +23,8 @@ struct vmimg_trees {
  * takes it. */
 int vmimg_trees_open(struct vmimg_io *io, uint32_t sector_size, struct vmimg_trees *trees,
 	struct vmimg_error *err) VMIMG_CHECKED;
+/* All file systems together read about so many bytes from now on, UINT64_MAX any. */
+void vmimg_trees_bound(const struct vmimg_trees *trees, uint64_t bytes);
 void vmimg_trees_close(struct vmimg_trees *trees);
 static inline void vmimg_trees_close_auto(struct vmimg_trees *trees)
 {

@@ -241,7 +241,7 @@ struct vmimg_fs *vmimg_xfs_open(struct vmimg_io *io, struct vmimg_error *err)
 		return NULL;
 	xfs->fs.ops = &xfs_ops;
 	xfs->io = vmimg_io_ref(io);
-	xfs->table = vmimg_table_new(io, err);
+	xfs->table = xfs->fs.reads = vmimg_table_new(io, err);
 	if (!xfs->table || read_super(xfs, err)) {
 		xfs_close(&xfs->fs);
 		return NULL;

@@ -22,6 +22,8 @@ struct vmimg_table {
 	pthread_mutex_t lock; /* guards all below */
 	struct page page[PAGES];
 	uint64_t clock;
+	uint64_t left; /* bytes that may still be read */
+	bool spent;    /* more were asked for */
 };
 
 struct vmimg_table *vmimg_table_new(struct vmimg_io *io, struct vmimg_error *err)
@@ -31,6 +33,7 @@ struct vmimg_table *vmimg_table_new(struct vmimg_io *io, struct vmimg_error *err
 	if (!table)
 		return NULL;
 	table->io = io ? vmimg_io_ref(io) : NULL;
+	table->left = UINT64_MAX;
 	pthread_mutex_init(&table->lock, NULL);
 	return table;
 }
@@ -52,6 +55,31 @@ void vmimg_table_forget(struct vmimg_table *table)
 	for (unsigned i = 0; i < PAGES; i++)
 		table->page[i].len = 0;
 	pthread_mutex_unlock(&table->lock);
+}
+
+void vmimg_table_bound(struct vmimg_table *table, uint64_t bytes)
+{
+	pthread_mutex_lock(&table->lock);
+	table->left = bytes;
+	pthread_mutex_unlock(&table->lock);
+}
+
+bool vmimg_table_spent(const struct vmimg_table *table)
+{
+	return table->spent;
+}
+
+/* Called with the lock held. */
+static int spend(struct vmimg_table *table, uint64_t bytes, struct vmimg_error *err)
+{
+	if (table->left == UINT64_MAX)
+		return 0;
+	table->spent |= bytes > table->left;
+	if (bytes > table->left)
+		return vmimg_fail(
+			err, VMIMG_ELIMIT, "its structures lead in circles, or on and on");
+	table->left -= bytes;
+	return 0;
 }
 
 static int load(struct page *page, struct vmimg_io *io, uint64_t at, struct vmimg_error *err)
@@ -119,7 +147,9 @@ int vmimg_table_read_from(struct vmimg_table *table, struct vmimg_io *io, void *
 	if (!vmimg_range_inside(at, len, size)) /* the io words the error */
 		return vmimg_io_pread(io, buf, len, at, err);
 	pthread_mutex_lock(&table->lock);
-	result = copy_out(table, io, buf, len, at, err);
+	result = spend(table, len + VMIMG_TABLE_COST, err);
+	if (!result)
+		result = copy_out(table, io, buf, len, at, err);
 	pthread_mutex_unlock(&table->lock);
 	return result;
 }

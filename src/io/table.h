@@ -19,5 +19,11 @@ int vmimg_table_read(struct vmimg_table *table, void *buf, size_t len, uint64_t 
 /* The same of another io, which outlives the table. */
 int vmimg_table_read_from(struct vmimg_table *table, struct vmimg_io *io, void *buf, size_t len,
 	uint64_t at, struct vmimg_error *err) VMIMG_CHECKED;
+/* Whoever goes through more than so many bytes from now on, each read counted as COST bytes more
+ * than it has, fails with VMIMG_ELIMIT. */
+#define VMIMG_TABLE_COST 64U
+void vmimg_table_bound(struct vmimg_table *table, uint64_t bytes);
+/* Whether somebody did. */
+bool vmimg_table_spent(const struct vmimg_table *table);
 /* Forgets what is cached: for those who edit the io. */
 void vmimg_table_forget(struct vmimg_table *table);

@@ -317,6 +317,10 @@ def test_ramdisks(t):
             result = vmimg("inspect", "--deep", "--json", image)
             process.check_bars(result)
             check(result.code == 0 and result.json()["operating-systems"], str(result))
+    with t.sub("40 GiB of zeroes"):
+        os.truncate(f"{tree}/boot/initrd.img-{version}", 40 << 30)
+        image = common.mke2fs(t.path("ext"), tree, 16 << 20, "-t", "ext4")
+        says(vmimg("inspect", "--deep", image), "initrd: it is larger than 1 GiB", 0)
 
 
 # ---- XFS -------------------------------------------------------------------------------------------

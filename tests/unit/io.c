@@ -98,6 +98,12 @@ static void tables_read_across_their_pieces(void)
 	CHECK(!vmimg_table_read(table, buf, 100, size - 100, &err));
 	CHECK(vmimg_table_read(table, buf, 100, size - 99, &err) == -1);
 	CHECK(vmimg_table_read(table, buf, 8, UINT64_MAX - 3, &err) == -1);
+	vmimg_table_bound(table, 2 * (100 + VMIMG_TABLE_COST));
+	CHECK(!vmimg_table_read(table, buf, 100, 0, &err));
+	CHECK(!vmimg_table_read(table, buf, 100, 0, &err));
+	CHECK(vmimg_table_read(table, buf, 1, 0, &err) == -1 && err.status == VMIMG_ELIMIT);
+	vmimg_table_bound(table, UINT64_MAX);
+	CHECK(!vmimg_table_read(table, buf, 1, 0, &err));
 	vmimg_table_free(table);
 	vmimg_io_unref(io);
 	free(bytes);
