@@ -128,6 +128,7 @@ static int open_file(struct vmimg_ntfs *ntfs, uint64_t number, struct vmimg_erro
 	if (number && ntfs->file.number == number)
 		return 0;
 	vmimg_ntfs_done(&ntfs->file);
+	ntfs->left = VMIMG_NTFS_LISTED;
 	if (!vmimg_ntfs_open_stream(ntfs, number, VMIMG_NTFS_DATA, "", &ntfs->file, &found, err)) {
 		if (found)
 			return 0;
@@ -221,6 +222,7 @@ struct vmimg_fs *vmimg_ntfs_open(struct vmimg_io *io, struct vmimg_error *err)
 		return NULL;
 	ntfs->fs.ops = &ntfs_ops;
 	ntfs->fs.folds = true;
+	ntfs->left = VMIMG_NTFS_LISTED;
 	ntfs->io = vmimg_io_ref(io);
 	ntfs->table = ntfs->fs.reads = vmimg_table_new(io, err);
 	if (!ntfs->table || load(ntfs, err)) {

@@ -17,6 +17,7 @@
 #define DOS_NAME    2U /* the short twin of a name that has an entry of its own */
 #define MAX_LEVELS  16U
 #define MAX_BLOCK   65536U
+#define MAX_NODES   (1U << 20)
 #define UPPER_UNITS 65536U
 
 struct scan {
@@ -30,7 +31,7 @@ struct scan {
 	bool found, exact;
 	struct vmimg_ntfs_stream blocks;
 	uint32_t block, unit; /* bytes of a node, and of what their numbers count */
-	uint64_t left;        /* nodes that may still be visited: each is there once */
+	uint8_t *seen;        /* a bit for each node that was visited: each is there once */
 };
 
 static int fail_damaged(const struct scan *scan, const char *what, struct vmimg_error *err)
@@ -179,18 +180,22 @@ static int walk_node(struct scan *scan, const uint8_t *head, size_t size, unsign
 static int walk_block(struct scan *scan, uint64_t number, unsigned level, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) uint8_t *block = NULL;
-	uint64_t at;
+	uint64_t at, node;
 
-	if (level > MAX_LEVELS || !scan->left--)
-		return fail_damaged(scan, "has a loop", err);
 	if (!vmimg_mul(number, scan->unit, &at) ||
 		!vmimg_range_inside(at, scan->block, scan->blocks.size))
 		return fail_damaged(scan, "points past its end", err);
+	node = at / scan->block;
+	if (level > MAX_LEVELS || scan->seen[node / 8] >> node % 8 & 1)
+		return fail_damaged(scan, "has a loop", err);
+	scan->seen[node / 8] |= (uint8_t)(1U << node % 8);
 	block = vmimg_alloc_buffer(scan->block, err);
 	if (!block || vmimg_ntfs_read(scan->ntfs, &scan->blocks, block, scan->block, at, err))
 		return -1;
 	if (!vmimg_ntfs_fixup(block, scan->block, "INDX"))
 		return fail_damaged(scan, "has a damaged node: its check numbers do not fit", err);
+	if (vmimg_get_le64(block + 16) != number)
+		return fail_damaged(scan, "has a node in the place of another", err);
 	return walk_node(scan, block + 24, scan->block - 24, level, err);
 }
 
@@ -212,8 +217,12 @@ static int set_shape(
 	if (vmimg_ntfs_open_stream(
 		    scan->ntfs, scan->folder, VMIMG_NTFS_INDEX, "$I30", &scan->blocks, &found, err))
 		return -1;
-	scan->left = found ? scan->blocks.size / scan->block : 0;
-	return 0;
+	if (scan->blocks.size / scan->block > MAX_NODES)
+		return vmimg_fail(err, VMIMG_ELIMIT,
+			"the folder in MFT record %" PRIu64 " has more than %u nodes", scan->folder,
+			MAX_NODES);
+	scan->seen = vmimg_alloc_array(scan->blocks.size / scan->block / 8 + 1, 1, err);
+	return scan->seen ? 0 : -1;
 }
 
 static int scan_folder(struct scan *scan, struct vmimg_error *err)
@@ -222,6 +231,7 @@ static int scan_folder(struct scan *scan, struct vmimg_error *err)
 	bool found;
 	int result;
 
+	scan->ntfs->left = VMIMG_NTFS_LISTED;
 	if (vmimg_ntfs_open_stream(
 		    scan->ntfs, scan->folder, VMIMG_NTFS_ROOT, "$I30", &root, &found, err))
 		return -1;
@@ -229,6 +239,7 @@ static int scan_folder(struct scan *scan, struct vmimg_error *err)
 	if (!result)
 		result = walk_node(scan, root.value + 16, (size_t)root.size - 16, 0, err);
 	vmimg_ntfs_done(&scan->blocks);
+	free(scan->seen);
 	return result;
 }
 

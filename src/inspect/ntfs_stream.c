@@ -158,6 +158,11 @@ static int add_listed(struct vmimg_ntfs *ntfs, struct vmimg_ntfs_stream *stream,
 	uint64_t vcn = vmimg_get_le64(entry + 8), base;
 	bool found;
 
+	if (!ntfs->left--) {
+		ntfs->left = 0;
+		return vmimg_fail(err, VMIMG_ELIMIT,
+			"its lists of attributes lead to more than %u records", VMIMG_NTFS_LISTED);
+	}
 	if (vmimg_ntfs_record(ntfs, number, raw, err))
 		return -1;
 	base = vmimg_get_le64(raw + 32) & VMIMG_NTFS_NUMBER;

@@ -190,6 +190,22 @@ def attribute(record, kind):
     raise KeyError(kind)
 
 
+def fixed(record):
+    """A record with check numbers that fit: the last two bytes of each sector are kept apart."""
+    at, count = struct.unpack_from("<HH", record, 4)
+    for i in range(1, count):
+        record[at + 2 * i:at + 2 * i + 2] = record[512 * i - 2:512 * i]
+        record[512 * i - 2:512 * i] = record[at:at + 2]
+    return record
+
+
+def unfixed(record):
+    at, count = struct.unpack_from("<HH", record, 4)
+    for i in range(1, count):
+        record[512 * i - 2:512 * i] = record[at + 2 * i:at + 2 * i + 2]
+    return record
+
+
 @contextlib.contextmanager
 def record_of(image, number):
     """A record to be changed; what the check numbers cover is not touched by these tests."""

@@ -25,6 +25,7 @@ import lvm
 import ntfs
 import unused
 from hostile import spoilt
+from ntfs import fixed, unfixed
 from lib import disks, harness, process
 from lib.harness import check
 from lib.process import vmimg, vmimg_ok
@@ -396,22 +397,6 @@ def test_xfs(t):
 
 
 # ---- NTFS -------------------------------------------------------------------------------------------
-
-
-def fixed(record):
-    """A record with check numbers that fit: the last two bytes of each sector are kept apart."""
-    at, count = struct.unpack_from("<HH", record, 4)
-    for i in range(1, count):
-        record[at + 2 * i:at + 2 * i + 2] = record[512 * i - 2:512 * i]
-        record[512 * i - 2:512 * i] = record[at:at + 2]
-    return record
-
-
-def unfixed(record):
-    at, count = struct.unpack_from("<HH", record, 4)
-    for i in range(1, count):
-        record[512 * i - 2:512 * i] = record[at + 2 * i:at + 2 * i + 2]
-    return record
 
 
 def test_ntfs(t):
