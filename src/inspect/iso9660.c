@@ -18,7 +18,8 @@
 #define FLAG_ASSOCIATED 0x04
 #define FLAG_MORE       0x80
 
-/* Where a node's more[] points: the first of its records, and how many extents it has. */
+/* Where a node's more[] points: the first of its records, and how many extents it has. 0: it is
+ * interleaved with another file. */
 enum { RECORD_AT, EXTENTS };
 
 struct iso {
@@ -28,7 +29,8 @@ struct iso {
 	struct vmimg_iso_volume volume;
 	uint32_t block;    /* bytes of a logical block */
 	bool rock, joliet; /* the tree that is read */
-	size_t skip;       /* of System Use areas */
+	size_t skip;       /* of System Use areas, */
+	uint64_t left;     /* and what may still be read of those that go on elsewhere */
 };
 
 /* One record, decoded. */
@@ -197,11 +199,16 @@ struct scan {
 	uint64_t at, end;
 };
 
+static bool is_interleaved(const struct record *r)
+{
+	return r->bytes[26] || r->bytes[27];
+}
+
 /* Adds the extents that follow, which have records of their own. */
 static int take_more(
 	struct scan *scan, struct record *r, struct vmimg_node *node, struct vmimg_error *err)
 {
-	bool none;
+	bool none, interleaved = is_interleaved(r);
 
 	while (r->flags & FLAG_MORE) {
 		if (read_record(scan->iso, &scan->at, scan->end, r, &none, err))
@@ -211,7 +218,10 @@ static int take_more(
 				err, VMIMG_ECORRUPT, "a file's extents are not all there");
 		node->size += r->size;
 		node->more[EXTENTS]++;
+		interleaved |= is_interleaved(r);
 	}
+	if (interleaved)
+		node->more[EXTENTS] = 0;
 	return 0;
 }
 
@@ -226,7 +236,7 @@ static int visit(struct scan *scan, struct record *r, struct vmimg_rock *rock, b
 	int failed;
 
 	memset(rock, 0, sizeof(*rock));
-	if (iso->rock && vmimg_rock_read(iso->table, area, len, iso->skip, rock, err))
+	if (iso->rock && vmimg_rock_read(iso->table, area, len, iso->skip, rock, &iso->left, err))
 		return -1;
 	if (name_of(iso, r, rock, &named, err))
 		return -1;
@@ -259,6 +269,7 @@ static int iso_list(struct vmimg_fs *fs, const struct vmimg_node *dir, vmimg_fs_
 	if (dir->size > MAX_FOLDER)
 		return vmimg_fail(err, VMIMG_ELIMIT, "a folder of %" PRIu64 " bytes", dir->size);
 	scan.end = scan.at + dir->size;
+	iso->left = MAX_FOLDER;
 	if (read_record(iso, &scan.at, scan.end, &r, &none, err))
 		return -1;
 	if (none || !is_self_or_parent(&r))
@@ -326,7 +337,8 @@ static int rock_of(struct iso *iso, const struct vmimg_node *node, struct vmimg_
 	if (read_record_at(iso, node->more[RECORD_AT], &r, err))
 		return -1;
 	area = system_use(&r, &len);
-	return vmimg_rock_read(iso->table, area, len, iso->skip, rock, err);
+	iso->left = MAX_FOLDER;
+	return vmimg_rock_read(iso->table, area, len, iso->skip, rock, &iso->left, err);
 }
 
 static int iso_read(struct vmimg_fs *fs, const struct vmimg_node *node, void *buf, size_t len,
@@ -335,6 +347,9 @@ static int iso_read(struct vmimg_fs *fs, const struct vmimg_node *node, void *bu
 	struct iso *iso = iso_of(fs);
 	VMIMG_AUTO(free) struct vmimg_rock *rock = NULL;
 
+	if (!node->more[EXTENTS])
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"the file is interleaved with another, and not read here");
 	if (node->more[EXTENTS] > 1)
 		return read_extents(iso, node, buf, len, at, err);
 	if (iso->rock) {
@@ -415,7 +430,8 @@ static int find_rock(struct iso *iso, struct vmimg_error *err)
 	area = system_use(&self, &len);
 	if (!vmimg_rock_begins(area, len, &iso->skip))
 		return 0;
-	if (vmimg_rock_read(iso->table, area, len, 0, rock, err))
+	iso->left = MAX_FOLDER;
+	if (vmimg_rock_read(iso->table, area, len, 0, rock, &iso->left, err))
 		return -1;
 	iso->volume.rock_ridge = rock->any;
 	return 0;

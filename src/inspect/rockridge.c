@@ -80,9 +80,12 @@ static void take_link(const uint8_t *entry, size_t len, struct vmimg_rock *rock)
 /* Time stamps in a fixed order, those present told by bits; modification is the second. */
 static void take_times(const uint8_t *entry, size_t len, struct vmimg_rock *rock)
 {
-	size_t at = 5 + (entry[4] & 1 ? 7 : 0);
+	size_t at;
 
-	if (len < 5 || !(entry[4] & 2) || entry[4] & 0x80 || at + 7 > len)
+	if (len < 5 || !(entry[4] & 2) || entry[4] & 0x80)
+		return;
+	at = 5 + (entry[4] & 1 ? 7 : 0);
+	if (at + 7 > len)
 		return;
 	rock->has_time = true;
 	rock->mtime = vmimg_iso_time(entry + at);
@@ -140,7 +143,7 @@ static int read_area(const uint8_t *bytes, size_t len, struct vmimg_rock *rock, 
 }
 
 int vmimg_rock_read(struct vmimg_table *table, const uint8_t *bytes, size_t len, size_t skip,
-	struct vmimg_rock *rock, struct vmimg_error *err)
+	struct vmimg_rock *rock, uint64_t *left, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) uint8_t *more = NULL;
 	struct next next;
@@ -159,6 +162,10 @@ int vmimg_rock_read(struct vmimg_table *table, const uint8_t *bytes, size_t len,
 		if (size > MAX_AREA)
 			return vmimg_fail(err, VMIMG_ECORRUPT,
 				"a System Use area goes on for %u bytes", size);
+		if (size > *left)
+			return vmimg_fail(err, VMIMG_ELIMIT,
+				"the System Use areas of a folder are longer than it may be");
+		*left -= size;
 		free(more);
 		more = vmimg_alloc_buffer(size, err);
 		if (!more || vmimg_table_read(table, more, size, next.at, err) ||

@@ -20,9 +20,10 @@ struct vmimg_rock {
 	uint32_t unpacked; /* bytes it unpacks to */
 };
 
-/* Reads the area at bytes and what it continues in. skip: bytes to leave out at its start. */
+/* Reads the area at bytes and what it continues in, at most *left bytes. skip: bytes to leave out
+ * at its start. */
 int vmimg_rock_read(struct vmimg_table *table, const uint8_t *bytes, size_t len, size_t skip,
-	struct vmimg_rock *rock, struct vmimg_error *err) VMIMG_CHECKED;
+	struct vmimg_rock *rock, uint64_t *left, struct vmimg_error *err) VMIMG_CHECKED;
 /* Whether the root's own record begins a System Use area, and how many bytes others have before
  * theirs. */
 bool vmimg_rock_begins(const uint8_t *bytes, size_t len, size_t *skip);

@@ -130,6 +130,8 @@ def test_iso(t):
         ("a folder of 4 GiB", [(folder + 10, b"\xff\xff\xff\xff")], "a folder of [0-9]+ bytes|past the end"),
         ("a file that goes on behind the folder", [(recs[-1] + 25, b"\x80")], "extents are not all there"),
         ("an area that goes on for 2 MiB", [(goes_on + 20, struct.pack("<I", 2 * MIB))], "goes on for 2097152 bytes"),
+        ("pieces of two sectors with gaps", [(file + 26, b"\2\3")], "interleaved with another"),
+        ("gaps in a second extent", [(file + 25, b"\x80"), (recs[recs.index(file) + 1] + 26, b"\2\3")], "interleaved with another"),
         ("blocks of 4 KiB", [(16 * SECTOR + 128, struct.pack("<H", 4096))], "logical blocks of"),
     ]
     for name, changes, pattern in rows:
