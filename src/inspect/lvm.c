@@ -251,7 +251,12 @@ static int list_group(struct vmimg_lvm *lvm, const struct vmimg_lvm_node *group,
 {
 	const struct vmimg_lvm_node *volumes = vmimg_lvm_find(group, "logical_volumes");
 	const struct vmimg_lvm_node *volume = volumes ? volumes->first : NULL;
+	VMIMG_AUTO(free) struct vmimg_lvm_place *places = NULL;
+	struct vmimg_lvm_ground ground;
 
+	if (vmimg_lvm_find_ground(lvm->pvs, lvm->pv_count, group, &ground, err))
+		return -1;
+	places = ground.places;
 	for (; volume && lvm->listed < MAX_VOLUMES; volume = volume->next) {
 		struct vmimg_error why = { 0 };
 		struct vmimg_io *io;
@@ -261,7 +266,7 @@ static int list_group(struct vmimg_lvm *lvm, const struct vmimg_lvm_node *group,
 			continue;
 		lvm->listed++;
 		snprintf(name, sizeof(name), "%.127s/%.127s", group->key, volume->key);
-		io = vmimg_lvm_volume_open(lvm->pvs, lvm->pv_count, group, volume, &why);
+		io = vmimg_lvm_volume_open(&ground, volume, &why);
 		if (!io && why.status == VMIMG_ENOMEM) {
 			*err = why;
 			return -1;

@@ -9,6 +9,7 @@
 #define SECTOR       512U
 #define MAX_SEGMENTS 65536U
 #define MAX_STRIPES  128U
+#define MAX_PLACES   256U /* physical volumes of a group */
 
 struct stripe {
 	struct vmimg_io *io;
@@ -88,31 +89,52 @@ static bool same_id(const char *id, const char *text)
 	return n == 32;
 }
 
-/* A physical volume of the disk by its name in the group, and where extents begin on it. */
-static int find_pv(const struct vmimg_lvm_pv *pvs, size_t count, const struct vmimg_lvm_node *group,
-	const char *name, struct vmimg_io **io, uint64_t *start, struct vmimg_error *err)
+/* Once for all volumes: a group may name many, and a volume each of them often. Those after the
+ * first MAX_PLACES are on other disks. */
+int vmimg_lvm_find_ground(const struct vmimg_lvm_pv *pvs, size_t count,
+	const struct vmimg_lvm_node *group, struct vmimg_lvm_ground *ground,
+	struct vmimg_error *err)
 {
-	const struct vmimg_lvm_node *pv =
-		vmimg_lvm_find(vmimg_lvm_find(group, "physical_volumes"), name);
-	const char *id = vmimg_lvm_string(pv, "id");
-	char shown[60];
+	const struct vmimg_lvm_node *pv = vmimg_lvm_find(group, "physical_volumes");
 
-	for (size_t i = 0; i < count; i++) {
-		if (!same_id(pvs[i].id, id))
-			continue;
-		*io = pvs[i].io;
-		if (!vmimg_mul(vmimg_lvm_number(pv, "pe_start"), SECTOR, start))
-			return vmimg_fail(err, VMIMG_ECORRUPT, "extents begin past the end");
-		return 0;
+	*ground = (struct vmimg_lvm_ground){ 0 };
+	if (!vmimg_mul(vmimg_lvm_number(group, "extent_size"), SECTOR, &ground->extent))
+		ground->extent = UINT64_MAX; /* no segment has so many bytes */
+	ground->places = vmimg_alloc_array(MAX_PLACES, sizeof(*ground->places), err);
+	if (!ground->places)
+		return -1;
+	for (pv = pv ? pv->first : NULL; pv && ground->count < MAX_PLACES; pv = pv->next) {
+		struct vmimg_lvm_place *place = &ground->places[ground->count++];
+		const char *id = vmimg_lvm_string(pv, "id");
+
+		place->name = pv->key;
+		for (size_t i = 0; i < count && !place->io; i++)
+			place->io = same_id(pvs[i].id, id) ? pvs[i].io : NULL;
+		if (!vmimg_mul(vmimg_lvm_number(pv, "pe_start"), SECTOR, &place->start))
+			place->start = UINT64_MAX;
 	}
+	return 0;
+}
+
+static int find_place(const struct vmimg_lvm_ground *ground, const char *name,
+	const struct vmimg_lvm_place **place, struct vmimg_error *err)
+{
+	char shown[60];
+	size_t i = 0;
+
+	while (i < ground->count && strcmp(ground->places[i].name, name))
+		i++;
+	*place = &ground->places[i];
+	if (i < ground->count && (*place)->io)
+		return 0;
 	return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 		"a part of it is on '%s', which is not on this disk",
 		vmimg_escape(shown, sizeof(shown), name, strlen(name)));
 }
 
-static int add_stripes(struct volume *volume, struct segment *s, const struct vmimg_lvm_pv *pvs,
-	size_t count, const struct vmimg_lvm_node *group, const struct vmimg_lvm_node *node,
-	uint64_t extent, struct vmimg_error *err)
+static int add_stripes(struct volume *volume, struct segment *s,
+	const struct vmimg_lvm_ground *ground, const struct vmimg_lvm_node *node,
+	struct vmimg_error *err)
 {
 	const struct vmimg_lvm_node *item = vmimg_lvm_find(node, "stripes");
 	uint64_t rows = vmimg_div_up(s->len, s->step), each;
@@ -126,18 +148,19 @@ static int add_stripes(struct volume *volume, struct segment *s, const struct vm
 		return -1;
 	for (size_t i = 0; i < s->count; i++, item = item->next->next) {
 		struct stripe *stripe = &volume->stripes[volume->stripe_count];
-		struct vmimg_io *io = NULL;
-		uint64_t start = 0, at;
+		const struct vmimg_lvm_place *place = NULL;
+		uint64_t at;
 
 		if (!item || !item->text || !item->next)
 			return vmimg_fail(err, VMIMG_ECORRUPT, "a segment has too few stripes");
-		if (find_pv(pvs, count, group, item->text, &io, &start, err))
+		if (find_place(ground, item->text, &place, err))
 			return -1;
-		if (!vmimg_mul(item->next->number, extent, &at) || !vmimg_add(at, start, &at) ||
-			!vmimg_range_inside(at, each, vmimg_io_size(io)))
+		if (!vmimg_mul(item->next->number, ground->extent, &at) ||
+			!vmimg_add(at, place->start, &at) ||
+			!vmimg_range_inside(at, each, vmimg_io_size(place->io)))
 			return vmimg_fail(err, VMIMG_ECORRUPT,
 				"a segment reaches past the end of its physical volume");
-		stripe->io = vmimg_io_ref(io);
+		stripe->io = vmimg_io_ref(place->io);
 		stripe->at = at;
 		volume->stripe_count++;
 	}
@@ -145,12 +168,12 @@ static int add_stripes(struct volume *volume, struct segment *s, const struct vm
 }
 
 /* Segments come in order and leave nothing out. */
-static int add_segment(struct volume *volume, const struct vmimg_lvm_pv *pvs, size_t count,
-	const struct vmimg_lvm_node *group, const struct vmimg_lvm_node *node, uint64_t extent,
-	struct vmimg_error *err)
+static int add_segment(struct volume *volume, const struct vmimg_lvm_ground *ground,
+	const struct vmimg_lvm_node *node, struct vmimg_error *err)
 {
 	const char *type = vmimg_lvm_string(node, "type");
 	uint64_t first, len, stripes = vmimg_lvm_number(node, "stripe_count"), size;
+	uint64_t extent = ground->extent;
 	struct segment *s;
 	char shown[60];
 
@@ -173,26 +196,22 @@ static int add_segment(struct volume *volume, const struct vmimg_lvm_pv *pvs, si
 	*s = (struct segment){ first, len, stripes > 1 ? size : len, volume->stripe_count,
 		(size_t)stripes };
 	atomic_init(&volume->io.size, first + len);
-	return add_stripes(volume, s, pvs, count, group, node, extent, err);
+	return add_stripes(volume, s, ground, node, err);
 }
 
-struct vmimg_io *vmimg_lvm_volume_open(const struct vmimg_lvm_pv *pvs, size_t count,
-	const struct vmimg_lvm_node *group, const struct vmimg_lvm_node *node,
-	struct vmimg_error *err)
+struct vmimg_io *vmimg_lvm_volume_open(const struct vmimg_lvm_ground *ground,
+	const struct vmimg_lvm_node *node, struct vmimg_error *err)
 {
 	struct volume *volume = vmimg_new(struct volume, err);
-	uint64_t extent = 0;
 	int failed = 0;
 
 	if (!volume || vmimg_io_init(&volume->io, &volume_ops, NULL, err)) {
 		free(volume);
 		return NULL;
 	}
-	if (!vmimg_mul(vmimg_lvm_number(group, "extent_size"), SECTOR, &extent))
-		failed = vmimg_fail(err, VMIMG_ECORRUPT, "its extents are too large");
 	for (node = node->first; node && !failed; node = node->next)
 		if (node->first && vmimg_lvm_find(node, "extent_count"))
-			failed = add_segment(volume, pvs, count, group, node, extent, err);
+			failed = add_segment(volume, ground, node, err);
 	if (!failed && !volume->count)
 		failed = vmimg_fail(err, VMIMG_ECORRUPT, "it has no segments");
 	if (!failed)

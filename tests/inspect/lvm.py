@@ -175,6 +175,9 @@ def test_lies(t):
             ("many stripes", group("vg", (4,), [volume("x", [segment(1, 0, 2, [("pv0", 0)] * 900, 512)])])),
             ("many volumes", group("vg", (4,), [volume(f"v{i}", [segment(1, 0, 2, [("pv0", 0)])]) for i in range(3000)])),
             ("many segments", group("vg", (4,), [volume("x", [segment(i, i, 1, [("pv0", 0)]) for i in range(5000)])])),
+            ("many places and stripes", group("vg", (4,), [volume("x", [segment(i, i * 100, 100, [("pv0", 0)] * 100, 65536)
+                                                                       for i in range(300)])]).replace(
+                b"physical_volumes {", b"physical_volumes {" + b"a{}" * 100000)),
             ("deep", group("vg", (4,), good)[:-1] + deep.encode()),
             ("cut", group("vg", (4,), good)[:300]),
             ("a long list", b"vg { x = [" + b"1," * 400000),
