@@ -48,7 +48,7 @@ static int append(const struct extract *to, struct vmimg_output *output, struct 
 	char shown[200];
 	size_t got;
 
-	if (vmimg_fs_resolve(fs, path, true, &node, err))
+	if (vmimg_boot_file(fs, path, &node, err))
 		return -1;
 	for (uint64_t at = 0;; at += got) {
 		if (vmimg_fs_read(fs, &node, to->buf, PIECE, at, &got, err))

@@ -48,7 +48,7 @@ static struct vmimg_io *open_file(struct job *job, const char *path, struct vmim
 {
 	struct vmimg_node node;
 
-	if (vmimg_fs_resolve(job->choice.tree->fs, path, true, &node, err))
+	if (vmimg_boot_file(job->choice.tree->fs, path, &node, err))
 		return NULL;
 	return vmimg_fs_file_io(job->choice.tree->fs, &node, err);
 }

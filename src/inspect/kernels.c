@@ -7,12 +7,15 @@
 #include "inspect/kernels.h"
 #include <ctype.h>
 #include <fnmatch.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include "util/num.h"
+#include "util/text.h"
 
 #define CONFIG_MAX (1U << 20) /* bytes of a configuration */
+#define FILE_MAX   UINT32_MAX /* of what is loaded: places in memory are told in 32 bits */
 
 /* ---- small things ---- */
 
@@ -396,6 +399,20 @@ static bool choose_newest(struct vmimg_boot_choice *choice)
 	return false;
 }
 
+int vmimg_boot_file(
+	struct vmimg_fs *fs, const char *path, struct vmimg_node *node, struct vmimg_error *err)
+{
+	char shown[120];
+
+	if (vmimg_fs_resolve(fs, path, true, node, err))
+		return -1;
+	return node->size <= FILE_MAX
+		? 0
+		: vmimg_fail(err, VMIMG_ELIMIT,
+			  "%s has %" PRIu64 " bytes: no kernel or ramdisk is so large",
+			  vmimg_escape(shown, sizeof(shown), path, strlen(path)), node->size);
+}
+
 int vmimg_boot_choose(
 	const struct vmimg_trees *trees, struct vmimg_boot_choice *choice, struct vmimg_error *err)
 {
@@ -411,13 +428,18 @@ int vmimg_boot_choose(
 		{ "newest", choose_newest },
 	};
 
-	for (size_t i = 0; i < VMIMG_ARRAY_LEN(sources); i++)
-		for (size_t k = 0; k < trees->count; k++) {
+	bool chosen = false;
+
+	vmimg_trees_bound(trees, VMIMG_FS_PATIENCE);
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(sources) && !chosen; i++)
+		for (size_t k = 0; k < trees->count && !chosen; k++) {
 			memset(choice, 0, sizeof(*choice));
 			choice->tree = &trees->list[k];
 			choice->source = sources[i].source;
-			if (choice->tree->fs && sources[i].choose(choice))
-				return 0;
+			chosen = choice->tree->fs && sources[i].choose(choice);
 		}
-	return vmimg_fail(err, VMIMG_EFORMAT, "no kernel is on any file system that is read here");
+	vmimg_trees_bound(trees, UINT64_MAX);
+	return chosen ? 0
+		      : vmimg_fail(err, VMIMG_EFORMAT,
+				"no kernel is on any file system that is read here");
 }

@@ -21,6 +21,11 @@ struct vmimg_boot_choice {
 	char options[2048]; /* the kernel's arguments, as found */
 };
 
+/* A kernel or ramdisk. VMIMG_ELIMIT: one that no boot loader takes, which a stranger has made up.
+ */
+int vmimg_boot_file(struct vmimg_fs *fs, const char *path, struct vmimg_node *node,
+	struct vmimg_error *err) VMIMG_CHECKED;
+
 /* VMIMG_EFORMAT: there is none. */
 int vmimg_boot_choose(const struct vmimg_trees *trees, struct vmimg_boot_choice *choice,
 	struct vmimg_error *err) VMIMG_CHECKED;

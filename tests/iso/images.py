@@ -139,6 +139,14 @@ def test_kernel(t):
         vmimg_ok("unpack", "--kernel", disk, t.path("parts"))
         equal({n: open(t.path(f"parts/{n}"), encoding="ascii").read() for n in os.listdir(t.path("parts"))},
               {"vmlinuz": "kernel", "initrd.img": "ramdisk", "cmdline": "root=/dev/sda quiet"})
+    with t.sub("a ramdisk of 40 GiB"):
+        os.truncate(t.path("root/boot/initrd.img-1"), 40 << 30)
+        disk = common.mke2fs(t.path("disk"), t.path("root"), 8 << 20, "-t", "ext4")
+        for words in ["unpack", "--kernel", disk, t.path("large")], ["split", disk, "--aki", t.path("k"), "--ari", t.path("r"), "--ami", t.path("f")]:
+            result = vmimg(*words)
+            check(result.code == 6 and "no kernel or ramdisk is so large" in result.errors, str(result))
+            check_one_line(result)
+        check(not [name for name in ("large/initrd.img", "k", "r", "f") if os.path.exists(t.path(name))], "something was left")
 
 
 def root_of(data):
