@@ -135,17 +135,28 @@ static void add_name(struct area *area, const char *name)
 	}
 }
 
-/* A component of a link's target: flag 8 the root, 4 the parent, 2 the folder itself. */
-static void add_component(struct area *area, unsigned flag, const char *text, size_t len)
+/* A component of a link's target: flag 8 the root, 4 the parent, 2 the folder itself. It goes into
+ * the entry that begins at *entry (0: none) as far as that has room, or into another, which the one
+ * before then says is there. A link of 1,023 bytes takes no more than 1,700 so. */
+static void add_component(
+	struct area *area, size_t *entry, unsigned flag, const char *text, size_t len)
 {
 	do {
 		size_t step = vmimg_min(len, 240);
-		uint8_t *e = add(area, "SL", 7 + step);
+		uint8_t *e = area->bytes + *entry, *component;
 
-		e[4] = 1; /* more of this link follows, until the last is told it is */
-		e[5] = (uint8_t)(flag | (len > step));
-		e[6] = (uint8_t)step;
-		memcpy(e + 7, text, step);
+		if (!*entry || e[2] + 2 + step > 255) {
+			if (*entry)
+				e[4] = 1;
+			*entry = area->len;
+			e = add(area, "SL", 5);
+		}
+		component = area->bytes + area->len;
+		component[0] = (uint8_t)(flag | (len > step));
+		component[1] = (uint8_t)step;
+		memcpy(component + 2, text, step);
+		e[2] = (uint8_t)(e[2] + 2 + step);
+		area->len += 2 + step;
 		text += step;
 		len -= step;
 	} while (len);
@@ -153,27 +164,21 @@ static void add_component(struct area *area, unsigned flag, const char *text, si
 
 static void add_target(struct area *area, const char *target)
 {
-	size_t last = area->len;
+	size_t entry = 0;
 
 	if (*target == '/')
-		add_component(area, 8, "", 0);
+		add_component(area, &entry, 8, "", 0);
 	while (*(target += strspn(target, "/"))) {
 		size_t len = strcspn(target, "/");
 		bool dot = len == 1 && target[0] == '.',
 		     dots = len == 2 && !memcmp(target, "..", 2);
 
-		if (area->len + 2 * len + 64 > AREA)
-			break;
-		last = area->len;
 		if (dot || dots)
-			add_component(area, dot ? 2 : 4, "", 0);
+			add_component(area, &entry, dot ? 2 : 4, "", 0);
 		else
-			add_component(area, 0, target, len);
+			add_component(area, &entry, 0, target, len);
 		target += len;
 	}
-	while (last + area->bytes[last + 2] < area->len)
-		last += area->bytes[last + 2];
-	area->bytes[last + 4] = 0;
 }
 
 static void add_posix(struct area *area, const struct vmimg_iso_node *node, int64_t time)

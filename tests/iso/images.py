@@ -53,7 +53,9 @@ def test_write(t):
     common.put(tree, "same name.a", "1")
     common.put(tree, "same_name.a", "2")
     common.put(tree, ".hidden", "3")
-    os.symlink("a/" * 200 + "../../x", f"{tree}/winding")
+    os.symlink("a/" * 500 + "x", f"{tree}/winding")
+    os.symlink(("a/" * 60 + "b" * 255 + "/./") * 2 + "./" * 70 + "x", f"{tree}/mixed")
+    os.symlink("../../../etc/hostname", f"{tree}/etc/deep/er/up")
     image = t.path("image.iso")
     vmimg_ok("iso", "create", "-o", image, "-V", "MY_LABEL", tree)
     with t.sub("itself"):
