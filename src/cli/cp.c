@@ -110,6 +110,7 @@ static int copy_file(struct copier *copier, const struct vmimg_node *node, int f
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *file = NULL;
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *out = NULL;
 	int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd;
+	char shown[120];
 	struct stat st;
 
 	if (copier->args->force && replace(copier, folder, name, path, err))
@@ -129,7 +130,8 @@ static int copy_file(struct copier *copier, const struct vmimg_node *node, int f
 		if (unlinkat(folder, name, 0))
 			cli_warn("warning: part of a file stays behind: %s", strerror(errno));
 		*err = why;
-		return vmimg_within(err, "%s", path);
+		return vmimg_within(
+			err, "%s", vmimg_escape(shown, sizeof(shown), path, strlen(path)));
 	}
 	copier->files++;
 	return copier->args->force ? cli_visit(&copier->made, st.st_ino, path, err) : 0;

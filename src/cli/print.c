@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "cli/cli.h"
+#include "util/text.h"
 
 static const char *program = "vmimg";
 
@@ -26,10 +27,8 @@ void cli_warn(const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	for (char *p = text; *p; p++) /* words of the command line come as they are */
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
-	fflush(stdout); /* so that a terminal or a log shows both in the order they happened */
+	vmimg_mask(text); /* words of the command line come as they are */
+	fflush(stdout);   /* so that a terminal or a log shows both in the order they happened */
 	fprintf(stderr, "%s: %s\n", program, text);
 }
 

@@ -73,6 +73,21 @@ char *vmimg_escape(char *out, size_t cap, const char *text, size_t len)
 	return out;
 }
 
+void vmimg_mask(char *text)
+{
+	size_t len = strlen(text), take;
+
+	for (size_t i = 0; i < len; i += take) {
+		uint32_t code = 0;
+
+		take = utf8_len((const uint8_t *)text + i, len - i, &code);
+		if (take && is_showable(code))
+			continue;
+		take = take ? take : 1;
+		memset(text + i, '?', take);
+	}
+}
+
 char *vmimg_escape_dup(const char *text, size_t len)
 {
 	char *out = malloc(len * 4 + 1);

@@ -13,6 +13,8 @@
 char *vmimg_escape(char *out, size_t cap, const char *text, size_t len);
 /* The same into fresh memory that the caller frees; NULL when memory is short. */
 char *vmimg_escape_dup(const char *text, size_t len);
+/* In place, and no longer: each byte of what is not fit to show becomes '?'. Backslashes stay. */
+void vmimg_mask(char *text);
 
 /* "10G" and the like: an unsigned decimal, a fraction allowed with a unit (1.5G), then nothing or
  * one of b k M G T P E (powers of 1024, any case, an optional "iB" or "B" after the letter). */

@@ -53,6 +53,14 @@ static void escape_cuts_at_whole_escapes(void)
 	}
 }
 
+static void mask_leaves_what_can_be_shown(void)
+{
+	char text[] = "\xc3\xa9 a\\b\n\x1b[1m\xe2\x80\xae\x9b\xe2\x82";
+
+	vmimg_mask(text);
+	CHECK_TEXT(text, "\xc3\xa9 a\\b??[1m??????");
+}
+
 static uint64_t parsed(const char *text)
 {
 	struct vmimg_error err = { 0 };
@@ -231,9 +239,10 @@ static void arrays_grow_and_take_hands_over(void)
 }
 
 UNIT_TESTS(TEST(escape_shows_plain_text), TEST(escape_hides_controls),
-	TEST(escape_refuses_bad_utf8), TEST(escape_cuts_at_whole_escapes), TEST(sizes_are_parsed),
-	TEST(bad_sizes_are_refused), TEST(sizes_are_shown), TEST(arithmetic_does_not_wrap),
-	TEST(layouts_go_both_ways), TEST(one_byte_anywhere_is_not_zero), TEST(errors_carry_context),
+	TEST(escape_refuses_bad_utf8), TEST(escape_cuts_at_whole_escapes),
+	TEST(mask_leaves_what_can_be_shown), TEST(sizes_are_parsed), TEST(bad_sizes_are_refused),
+	TEST(sizes_are_shown), TEST(arithmetic_does_not_wrap), TEST(layouts_go_both_ways),
+	TEST(one_byte_anywhere_is_not_zero), TEST(errors_carry_context),
 	TEST(options_are_split_and_read), TEST(wrong_options_are_refused),
 	TEST(arrays_grow_and_take_hands_over));
 UNIT_MAIN()

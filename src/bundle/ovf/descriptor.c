@@ -367,10 +367,11 @@ int vmimg_ovf_read(struct vmimg_bundle *bundle, struct vmimg_error *err)
 {
 	struct vmimg_ovf *ovf = bundle->state;
 	const xmlNode *root = vmimg_xml_root(ovf->xml);
+	char shown[100];
 
 	if (!vmimg_xml_is(root, "Envelope"))
-		return vmimg_fail(
-			err, VMIMG_EFORMAT, "%s is XML, but not an OVF envelope", ovf->name);
+		return vmimg_fail(err, VMIMG_EFORMAT, "%s is XML, but not an OVF envelope",
+			vmimg_escape(shown, sizeof(shown), ovf->name, strlen(ovf->name)));
 	note_version(bundle, root);
 	if (read_files(bundle, root, err) || read_disks(bundle, root, err) ||
 		read_content(
