@@ -139,22 +139,23 @@ static int copy_file(struct copier *copier, const struct vmimg_node *node, int f
 
 /* ---- links ------------------------------------------------------------------------------- */
 
-/* Whether a link in a folder depth levels below the top of the copy stays inside it. */
+/* Whether a link in a folder depth levels below the top of the copy stays inside it. A name on the
+ * way may be a link to the top: who goes up after it leads nobody knows where. */
 static bool stays_inside(const char *target, unsigned depth)
 {
-	int level = (int)depth;
+	bool named = false;
 
 	if (*target == '/' || !*target)
 		return false;
 	while (*target) {
 		size_t len = strcspn(target, "/");
 
-		if (len == 2 && !memcmp(target, "..", 2))
-			level--;
-		else if (len && !(len == 1 && *target == '.'))
-			level++;
-		if (level < 0)
-			return false;
+		if (len == 2 && !memcmp(target, "..", 2)) {
+			if (named || !depth--)
+				return false;
+		} else if (!(len == 1 && *target == '.')) {
+			named = true;
+		}
 		target += len + strspn(target + len, "/");
 	}
 	return true;
@@ -167,7 +168,7 @@ static int copy_link(struct copier *copier, const struct vmimg_node *node, int f
 
 	if (vmimg_fs_readlink(copier->fs, node, target, sizeof(target), err))
 		return -1;
-	if (!stays_inside(target, depth)) {
+	if (!stays_inside(target, depth ? depth - 1 : 0)) {
 		leave_out(copier, path, "a link that leads out of what is copied");
 		return 0;
 	}
@@ -179,6 +180,7 @@ static int copy_link(struct copier *copier, const struct vmimg_node *node, int f
 
 /* ---- trees ------------------------------------------------------------------------------- */
 
+/* depth: how far below the top of the copy, which has none, it lies. */
 static int copy_node(struct copier *copier, const struct vmimg_node *node, int folder,
 	const char *name, const char *path, unsigned depth, struct vmimg_error *err);
 
@@ -198,7 +200,7 @@ static int copy_entries(struct copier *copier, const struct vmimg_node *dir, int
 		if (asprintf(&below, "%s/%s", path, entries.list[i].name) < 0)
 			return vmimg_fail_nomem(err);
 		if (copy_node(copier, &entries.list[i].node, folder, entries.list[i].name, below,
-			    depth, err))
+			    depth + 1, err))
 			return -1;
 	}
 	return 0;
@@ -214,7 +216,7 @@ static int copy_folder(struct copier *copier, const struct vmimg_node *node, int
 	fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return fail_write(path, err);
-	failed = copy_entries(copier, node, fd, path, depth + 1, err);
+	failed = copy_entries(copier, node, fd, path, depth, err);
 	if (!failed && fchmod(fd, (node->mode & 0777) | 0700))
 		failed = fail_write(path, err);
 	close(fd);

@@ -167,12 +167,39 @@ def test_link_loop(t):
     os.symlink("a", f"{tree}/b")
     os.symlink("../../../../../../etc/passwd", f"{tree}/out")
     image = common.mke2fs(t.path("image"), tree, 8 << 20, "-t", "ext4")
-    equal(vmimg("cat", f"{image}:/a").code, 1)
+    result = vmimg("cat", f"{image}:/a")
+    check(result.code == 1 and "following links" in result.errors, str(result))
     equal(vmimg("cat", f"{image}:/out").code, 1, "no passwd in the image")
     result = vmimg("cp", f"{image}:/", t.path("target"))
     equal(result.code, 0, str(result))
     equal(sorted(os.listdir(t.path("target"))), ["a", "b", "lost+found"])
     check(b"left out" in result.err, str(result))
+
+
+def test_links_that_lead_out(t):
+    """By themselves, and by way of others that do not; however the target is named, nothing is reached outside."""
+    tree = t.path("tree")
+    os.makedirs(f"{tree}/a/b/c")
+    common.put(tree, "a/file", "inside")
+    links = {"up": "../secret", "a/up": "../../secret", "a/b/c/top": "../../..", "a/b/c/out": "top/../secret", "a/b/c/round": "./top/a/../../secret",
+             "a/b/c/file": "../../file", "a/b/c/way": "top/a/file", "file": "./a//file"}
+    for name, target in links.items():
+        os.symlink(target, f"{tree}/{name}")
+    inside = ["a/b/c/file", "a/b/c/top", "a/b/c/way", "file"]
+    image = common.mke2fs(t.path("image"), tree, 8 << 20, "-t", "ext4")
+    for name, target, existing in (("/", "new", False), ("/", "old", True), ("/a", "part", False), ("/a", "old", True)):
+        with t.sub(f"{name} as {target}"), t.folder() as folder:
+            common.put(folder, "secret", "outside")
+            if existing:
+                os.mkdir(f"{folder}/{target}")
+            vmimg_ok("cp", f"{image}:{name}", f"{folder}/{target}")
+            top = f"{folder}/{target}" + (name if existing and name != "/" else "")
+            copied = [os.path.relpath(f"{at}/{link}", top) for at, folders, files in os.walk(top) for link in folders + files
+                      if os.path.islink(f"{at}/{link}")]
+            for link in copied:
+                real = os.path.realpath(f"{top}/{link}")
+                check(os.path.commonpath([real, os.path.realpath(top)]) == os.path.realpath(top), f"{link} leads to {real}")
+            equal(sorted(copied), inside if name == "/" else ["b/c/file", "b/c/way"])
 
 
 if __name__ == "__main__":
