@@ -25,6 +25,7 @@ struct vmimg_tar_member {
 	uint64_t size;       /* of the file; more than stored when it is sparse */
 	const struct vmimg_sparse_run *runs; /* NULL: it is not sparse */
 	size_t run_count;
+	bool replaced; /* a later file has the same name */
 };
 
 struct vmimg_tar;

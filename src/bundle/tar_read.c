@@ -9,6 +9,7 @@
 #include "util/num.h"
 #include "util/pool.h"
 #include "util/text.h"
+#include "util/zero.h"
 
 struct vmimg_tar {
 	struct vmimg_io *io;
@@ -327,7 +328,7 @@ static int take_header(struct vmimg_tar *tar, uint64_t at, struct before *before
 	*next = 0;
 	if (vmimg_io_pread(tar->io, block, sizeof(block), at, err))
 		return -1;
-	if (!block[0])
+	if (vmimg_is_zero(block, sizeof(block)))
 		return 0;
 	if (!vmimg_tar_probe(block, sizeof(block)))
 		return fail_at(err, at, "its checksum is wrong");
@@ -388,6 +389,32 @@ static int refuse_name(const char *name, const char *why, struct vmimg_error *er
 		vmimg_escape(shown, sizeof(shown), name, strlen(name)), why);
 }
 
+static int compare_members(const void *a, const void *b)
+{
+	const struct vmimg_tar_member *const *left = a, *const *right = b;
+	int order = strcmp((*left)->name, (*right)->name);
+
+	return order ? order : (*left)->header < (*right)->header ? -1 : 1;
+}
+
+/* As tar unpacks: of files of one name the last one stays. */
+static int note_replaced(struct vmimg_tar *tar, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free)
+	struct vmimg_tar_member **files = vmimg_alloc_array(tar->count, sizeof(*files), err);
+	size_t count = 0;
+
+	if (!files)
+		return -1;
+	for (size_t i = 0; i < tar->count; i++)
+		if (tar->members[i].kind == VMIMG_TAR_FILE)
+			files[count++] = &tar->members[i];
+	qsort(files, count, sizeof(*files), compare_members);
+	for (size_t i = 1; i < count; i++)
+		files[i - 1]->replaced = !strcmp(files[i - 1]->name, files[i]->name);
+	return 0;
+}
+
 static int check_names(const struct vmimg_tar *tar, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free)
@@ -444,7 +471,7 @@ struct vmimg_tar *vmimg_tar_open(struct vmimg_io *io, struct vmimg_error *err)
 	if (!tar)
 		return NULL;
 	tar->io = vmimg_io_ref(io);
-	if (walk(tar, err) || check_names(tar, err)) {
+	if (walk(tar, err) || check_names(tar, err) || note_replaced(tar, err)) {
 		vmimg_within(err, "%s", vmimg_io_name(io));
 		vmimg_tar_free(tar);
 		return NULL;

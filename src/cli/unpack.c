@@ -85,10 +85,7 @@ static const char *file_name(const struct job *job, size_t i)
 	const struct vmimg_drive *drive;
 
 	if (member)
-		return member->kind == VMIMG_TAR_FILE &&
-				vmimg_tar_find(job->tar, member->name) == member
-			? member->name
-			: NULL;
+		return member->kind == VMIMG_TAR_FILE && !member->replaced ? member->name : NULL;
 	drive = drive_at(job, i);
 	return drive && drive->file && vmimg_tar_name_is_safe(drive->file) ? drive->file : NULL;
 }
