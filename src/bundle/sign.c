@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
 #include <string.h>
 #include "util/hash.h"
 #include "util/num.h"
@@ -26,10 +27,20 @@
 	F(X509_get_issuer_name)    \
 	F(X509_NAME_oneline)       \
 	F(X509_NAME_cmp)           \
-	F(X509_cmp)                \
 	F(X509_cmp_current_time)   \
 	F(X509_get0_notBefore)     \
 	F(X509_get0_notAfter)      \
+	F(X509_STORE_new)          \
+	F(X509_STORE_free)         \
+	F(X509_STORE_add_cert)     \
+	F(X509_STORE_set_flags)    \
+	F(X509_STORE_CTX_new)      \
+	F(X509_STORE_CTX_free)     \
+	F(X509_STORE_CTX_init)     \
+	F(X509_verify_cert)        \
+	F(OPENSSL_sk_new_null)     \
+	F(OPENSSL_sk_push)         \
+	F(OPENSSL_sk_free)         \
 	F(EVP_PKEY_free)           \
 	F(EVP_get_digestbyname)    \
 	F(EVP_MD_CTX_new)          \
@@ -127,6 +138,32 @@ static void name_of(const struct crypto *c, const X509_NAME *name, char *out, si
 	vmimg_escape(out, cap, text, strlen(text));
 }
 
+/* By the rules of certificates: one may sign another only if it says so, and each has its time. Any
+ * of those that are trusted ends the way, also the signer's own. */
+static bool is_trusted(const struct chain *chain, const struct chain *roots)
+{
+	const struct crypto *c = chain->crypto;
+	X509_STORE *store = c->X509_STORE_new();
+	X509_STORE_CTX *ctx = c->X509_STORE_CTX_new();
+	OPENSSL_STACK *others = c->OPENSSL_sk_new_null();
+	bool ready = store && ctx && others &&
+		c->X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN) == 1;
+
+	for (size_t i = 0; i < roots->count; i++)
+		ready = ready && c->X509_STORE_add_cert(store, roots->items[i]) == 1;
+	for (size_t i = 1; i < chain->count; i++)
+		ready = ready && c->OPENSSL_sk_push(others, chain->items[i]) > 0;
+	ready = ready &&
+		c->X509_STORE_CTX_init(ctx, store, chain->items[0], (STACK_OF(X509) *)others) ==
+			1 &&
+		c->X509_verify_cert(ctx) == 1;
+	c->X509_STORE_CTX_free(ctx);
+	c->X509_STORE_free(store);
+	c->OPENSSL_sk_free(others);
+	c->ERR_clear_error();
+	return ready;
+}
+
 static void judge_chain(
 	const struct chain *chain, const struct chain *roots, struct vmimg_signed *found)
 {
@@ -141,10 +178,7 @@ static void judge_chain(
 	for (size_t i = 0; i + 1 < chain->count; i++)
 		found->chain &= signed_by(c, chain->items[i], chain->items[i + 1]);
 	found->self_signed = signed_by(c, last, last);
-	for (size_t i = 0; i < roots->count; i++)
-		found->trusted |=
-			!c->X509_cmp(last, roots->items[i]) || signed_by(c, last, roots->items[i]);
-	found->trusted &= found->chain && !found->expired;
+	found->trusted = found->chain && is_trusted(chain, roots);
 }
 
 static int verify(const struct crypto *c, X509 *certificate, const char *hash, const void *bytes,

@@ -161,6 +161,47 @@ def test_sign(t):
     equal(process.vmimg("ovf", "sign", "-o", t.path("x.ova"), path).code, 2)
 
 
+def test_chains(t):
+    """Who may sign for whom is judged as openssl does: a leaf signs nobody, and each has its time."""
+    harness.need("openssl")
+    path = packed(t)
+
+    def openssl(*words):
+        return subprocess.run(["openssl", *words], check=False, capture_output=True).returncode
+
+    def issued(name, issuer, ca, days="2"):
+        base = t.path(name)
+        with open(f"{base}.ext", "w", encoding="ascii") as file:
+            file.write(f"basicConstraints=critical,CA:{ca}\n")
+        openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{base}.key", "-out", f"{base}.csr", "-subj", f"/CN={name}")
+        equal(openssl("x509", "-req", "-in", f"{base}.csr", "-CA", f"{t.path(issuer)}.crt", "-CAkey", f"{t.path(issuer)}.key",
+                      "-CAcreateserial", "-days", days, "-extfile", f"{base}.ext", "-out", f"{base}.crt"), 0, name)
+    for name in "root", "other":
+        equal(openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", t.path(f"{name}.key"), "-out", t.path(f"{name}.crt"),
+                      "-days", "2", "-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE"), 0)
+    issued("middle", "root", "TRUE")
+    issued("signer", "middle", "FALSE")
+    issued("below", "signer", "FALSE")
+    issued("short", "root", "TRUE", days="-1")
+    issued("late", "short", "FALSE")
+    for chain, trusted, wanted in (
+            (("middle",), "root", True), (("signer", "middle"), "root", True), (("signer", "middle"), "middle", True),
+            (("signer",), "signer", True), (("signer", "middle"), "other", False), (("signer",), "root", False),
+            (("below", "signer", "middle"), "root", False), (("below", "signer"), "middle", False), (("late", "short"), "root", False)):
+        with t.sub(f"{' '.join(chain)} under {trusted}"):
+            with open(t.path("chain.pem"), "w", encoding="ascii") as file:
+                for name in chain:
+                    with open(t.path(f"{name}.crt"), encoding="ascii") as one:
+                        file.write(one.read())
+            process.vmimg_ok("ovf", "sign", "--force", "--key", t.path(f"{chain[0]}.key"), "--cert", t.path("chain.pem"),
+                             "-o", t.path("s.ova"), path)
+            result = process.vmimg("ovf", "verify", "--json", "--trusted", t.path(f"{trusted}.crt"), t.path("s.ova"))
+            equal((result.code, result.json()["findings"][-1]["trusted"]), (0 if wanted else 4, wanted), str(result))
+            peer = openssl("verify", "-partial_chain", "-CAfile", t.path(f"{trusted}.crt"), "-untrusted", t.path("chain.pem"),
+                           t.path(f"{chain[0]}.crt"))
+            equal(peer == 0, wanted, "as openssl")
+
+
 def test_refusals(t):
     path = packed(t)
     digest = hashlib.sha256(open(path, "rb").read()).hexdigest()
