@@ -125,6 +125,30 @@ def test_damage(t):
         lie(4, pack=("cat",), digest="00" * 20)
 
 
+def test_forged(t):
+    """What was signed stands in the manifest, but something else is read."""
+    user, cloud = keys(t)
+    with open(ec2.make(t.tmp, image(t), "bundle", user, cloud), encoding="ascii") as file:
+        text = file.read()
+    begin, end = text.index("<machine_configuration>"), text.index("<signature>")
+    signed = text[begin:end]
+    other = signed.replace("aki-1", "aki-2").replace("bundle.part.0", "other.part.0")
+    inner = other[other.index("<image>"):]
+    for name, forged in (
+            ("as it was", signed), ("something else", other),
+            ("in a comment", f"<!-- {signed} -->" + other.replace("<image>", "<image >")),
+            ("in a CDATA section", f"<x><![CDATA[{signed}]]></x>" + other.replace("<image>", "<image >")),
+            ("in an instruction", f"<?x {signed} ?>" + other.replace("<image>", "<image >")),
+            ("in an element of its own", f"<x>{signed}</x>" + other.replace("<image>", "<image >")),
+            ("under another prefix", inner.replace("<image>", '<x:image xmlns:x="y">').replace("</image>", "</x:image>") + f"<x>{signed}</x>"),
+            ("without the machine", signed.replace("<machine_configuration>", "<machine_configuration >"))):
+        with t.sub(name):
+            with open(t.path("forged.manifest.xml"), "w", encoding="ascii") as file:
+                file.write(text[:begin] + forged + text[end:])
+            report = process.vmimg_ok("info", "--json", "--cert", user[1], t.path("forged.manifest.xml")).json()
+            equal(report["signature"], "good" if forged == signed else "wrong")
+
+
 def pack(t, source, user, *options, name="made"):
     manifest = t.path(f"{name}.manifest.xml")
     process.vmimg_ok("pack", "-O", "ec2", "-o", manifest, "--key", user[0], "--cert", user[1], "--user", "123456789012",

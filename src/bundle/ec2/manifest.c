@@ -73,12 +73,40 @@ static int check_name(const char *file, struct vmimg_error *err)
 		vmimg_escape(shown, sizeof(shown), file ? file : "", file ? strlen(file) : 0));
 }
 
+static int compare_text(const void *a, const void *b)
+{
+	const char *const *left = a, *const *right = b;
+
+	return strcmp(*left, *right);
+}
+
+/* Tens of thousands of parts could be the same file, and be gone through as often. */
+static int check_once(const struct vmimg_ec2 *ec2, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free)
+	const char **names = vmimg_alloc_array(ec2->part_count, sizeof(*names), err);
+	char shown[80];
+
+	if (!names)
+		return -1;
+	for (size_t i = 0; i < ec2->part_count; i++)
+		names[i] = ec2->parts[i].file;
+	qsort(names, ec2->part_count, sizeof(*names), compare_text);
+	for (size_t i = 1; i < ec2->part_count; i++)
+		if (!strcmp(names[i - 1], names[i]))
+			return vmimg_fail(err, VMIMG_ECORRUPT,
+				"the manifest names '%s' for two parts",
+				vmimg_escape(shown, sizeof(shown), names[i], strlen(names[i])));
+	return 0;
+}
+
 static int add_part(struct vmimg_ec2 *ec2, const xmlNode *node, struct vmimg_pool *pool,
 	struct vmimg_error *err)
 {
 	struct vmimg_ec2_part *part;
 	uint64_t index;
 	const char *file;
+	char shown[80];
 
 	if (!parse_number(vmimg_xml_attr(node, "index"), &index) || index >= ec2->part_count)
 		return fail_field("index of a part", vmimg_xml_attr(node, "index"),
@@ -91,7 +119,8 @@ static int add_part(struct vmimg_ec2 *ec2, const xmlNode *node, struct vmimg_poo
 		return -1;
 	part->file = file;
 	part->given = true;
-	return get_digest(node, file, pool, part->digest, err);
+	return get_digest(node, vmimg_escape(shown, sizeof(shown), file, strlen(file)), pool,
+		part->digest, err);
 }
 
 static int parse_parts(struct vmimg_ec2 *ec2, const xmlNode *image, struct vmimg_pool *pool,
@@ -116,7 +145,7 @@ static int parse_parts(struct vmimg_ec2 *ec2, const xmlNode *image, struct vmimg
 	for (const xmlNode *n = vmimg_xml_child(parts, "part"); n; n = vmimg_xml_next(n, "part"))
 		if (add_part(ec2, n, pool, err))
 			return -1;
-	return 0;
+	return check_once(ec2, err);
 }
 
 /* ---- the whole ---- */
@@ -163,6 +192,7 @@ int vmimg_ec2_parse(struct vmimg_bundle *bundle, struct vmimg_error *err)
 	const xmlNode *root, *bundler, *machine, *image;
 	struct vmimg_pool *pool = &bundle->pool;
 	bool known = false;
+	char shown[40];
 
 	ec2->xml = vmimg_xml_parse(ec2->text, ec2->len, "manifest", err);
 	if (!ec2->xml)
@@ -186,8 +216,10 @@ int vmimg_ec2_parse(struct vmimg_bundle *bundle, struct vmimg_error *err)
 		known |= !strcmp(ec2->version, versions[i]);
 	if (!known)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"manifests of version %.20s are not read here",
-			ec2->version ? ec2->version : "unknown");
+			"manifests of version %s are not read here",
+			ec2->version ? vmimg_escape(shown, sizeof(shown), ec2->version,
+					       strlen(ec2->version))
+				     : "unknown");
 	if (!image)
 		return vmimg_fail(err, VMIMG_ECORRUPT, "the manifest has no image");
 	return parse_image(ec2, image, pool, err);
@@ -253,6 +285,39 @@ static char *signed_bytes(
 	return bytes;
 }
 
+/* How often an element of that name begins, under whatever prefix. */
+static unsigned count_elements(const char *text, const char *name)
+{
+	size_t len = strlen(name);
+	unsigned count = 0;
+
+	for (const char *p = text; (p = strstr(p, name)); p += len)
+		count += p > text && (p[-1] == '<' || p[-1] == ':') && p[len] &&
+			strchr(" \t\r\n/>", p[len]);
+	return count;
+}
+
+/* Whether the bytes that are verified are those that were read. What was signed once could stand in
+ * a comment, or in an element that nobody reads, with something else in its place: so there are no
+ * comments, and each element is the only one of its name. */
+static bool is_what_was_read(const struct vmimg_ec2 *ec2)
+{
+	static const char *const names[] = { "machine_configuration", "image" };
+	const xmlNode *root = vmimg_xml_root(ec2->xml);
+	size_t len;
+
+	if (strlen(ec2->text) != ec2->len || strstr(ec2->text, "<!") || strstr(ec2->text + 1, "<?"))
+		return false;
+	for (size_t i = 0; i < VMIMG_ARRAY_LEN(names); i++) {
+		bool there = vmimg_xml_child(root, names[i]) != NULL;
+
+		if (count_elements(ec2->text, names[i]) != there ||
+			(there && !element_bytes(ec2, names[i], &len)))
+			return false;
+	}
+	return true;
+}
+
 int vmimg_ec2_check_signature(
 	const struct vmimg_ec2 *ec2, const char *certificate, bool *good, struct vmimg_error *err)
 {
@@ -263,7 +328,7 @@ int vmimg_ec2_check_signature(
 
 	*good = false;
 	if (!hex || hex % 2 || hex / 2 > sizeof(signature) ||
-		!vmimg_unhex(ec2->signature, signature, hex / 2))
+		!vmimg_unhex(ec2->signature, signature, hex / 2) || !is_what_was_read(ec2))
 		return 0;
 	key = vmimg_key_certificate(certificate, err);
 	if (!key)
