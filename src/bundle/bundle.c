@@ -2,6 +2,7 @@
 /* What all bundles share: detection, the numbers of drives, and disks whose references end inside
  * the bundle. */
 #include "bundle/bundle.h"
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -263,6 +264,30 @@ static struct vmimg_io *open_inside(const struct vmimg_resolver *self,
 	return bundle->resolver->open(bundle->resolver, ref, bundle->io, err);
 }
 
+/* A raw disk does not know its own size: one that was cut is found by what the bundle says of it.
+ * oVirt says of a file what it takes on the storage, which may be more than it has: so the disk
+ * must be too short as well. */
+static int check_size(struct vmimg_bundle *bundle, const struct vmimg_drive *drive,
+	const struct vmimg_disk *disk, uint64_t size, struct vmimg_error *err)
+{
+	char shown[80];
+
+	if (!drive->file || strcmp(disk->format->name, "raw"))
+		return 0;
+	vmimg_escape(shown, sizeof(shown), drive->file, strlen(drive->file));
+	if (!drive->compression && size < drive->file_size &&
+		(!drive->capacity || disk->size < drive->capacity))
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"%s has %" PRIu64 " bytes, and the description says %" PRIu64
+			": truncated?",
+			shown, size, drive->file_size);
+	if (drive->capacity && disk->size != drive->capacity)
+		vmimg_bundle_warn(bundle,
+			"the disk in %s has %" PRIu64 " bytes, and the description says %" PRIu64,
+			shown, disk->size, drive->capacity);
+	return 0;
+}
+
 struct vmimg_disk *vmimg_bundle_open_disk(struct vmimg_bundle *bundle,
 	const struct vmimg_drive *drive, const struct vmimg_open *options, struct vmimg_error *err)
 {
@@ -272,13 +297,18 @@ struct vmimg_disk *vmimg_bundle_open_disk(struct vmimg_bundle *bundle,
 		.resolver = { open_inside, judge_inside, NULL }, .bundle = bundle, .drive = drive
 	};
 	struct vmimg_open how = *options;
+	struct vmimg_disk *disk;
 
 	if (!io)
 		return NULL;
 	how.resolver = &inside.resolver;
 	if (!how.format)
 		how.format = drive->file ? drive->format : "raw";
-	return vmimg_disk_open(io, &how, err);
+	disk = vmimg_disk_open(io, &how, err);
+	if (!disk || !check_size(bundle, drive, disk, vmimg_io_size(io), err))
+		return disk;
+	vmimg_disk_close(disk);
+	return NULL;
 }
 
 /* ---- telling ----------------------------------------------------------------------------- */

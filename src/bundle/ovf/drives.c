@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From items to disks to files to bytes. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -136,7 +137,20 @@ struct vmimg_io *vmimg_ovf_open_name(
 	return io;
 }
 
-/* href.000000000 and so on, each of chunk_size bytes but for the last. */
+/* Each has chunk_size bytes, but for the last: what is missing would move all that follows. */
+static int check_chunk(struct vmimg_io *io, const struct vmimg_ovf_file *file, uint64_t number,
+	struct vmimg_error *err)
+{
+	uint64_t want = vmimg_min(file->chunk_size, file->size - number * file->chunk_size);
+
+	if (vmimg_io_size(io) == want)
+		return 0;
+	return vmimg_fail(err, VMIMG_ECORRUPT,
+		"chunk %" PRIu64 ", %s, has %" PRIu64 " bytes and not %" PRIu64, number,
+		vmimg_io_name(io), vmimg_io_size(io), want);
+}
+
+/* href.000000000 and so on. */
 static struct vmimg_io *open_chunks(
 	struct vmimg_bundle *bundle, const struct vmimg_ovf_file *file, struct vmimg_error *err)
 {
@@ -144,21 +158,23 @@ static struct vmimg_io *open_chunks(
 	VMIMG_AUTO(free) struct vmimg_io **parts = NULL;
 	struct vmimg_io *io = NULL;
 	size_t opened = 0;
+	int failed = 0;
 
 	if (count > VMIMG_MAX_OVF_ITEMS) {
 		vmimg_fail(err, VMIMG_ELIMIT, "a file in more than %d chunks", VMIMG_MAX_OVF_ITEMS);
 		return NULL;
 	}
 	parts = vmimg_alloc_array(count + 1, sizeof(struct vmimg_io *), err);
-	for (; parts && opened < count; opened++) {
+	for (; parts && opened < count && !failed; opened++) {
 		const char *name =
 			vmimg_pool_printf(&bundle->pool, err, "%s.%09zu", file->href, opened);
 
 		parts[opened] = name ? vmimg_ovf_open_name(bundle, name, err) : NULL;
 		if (!parts[opened])
 			break;
+		failed = check_chunk(parts[opened], file, opened, err);
 	}
-	if (parts && opened && opened == count)
+	if (parts && opened && opened == count && !failed)
 		io = vmimg_joined_open(parts, opened, file->href, err);
 	for (size_t i = 0; i < opened; i++)
 		vmimg_io_unref(parts[i]);
@@ -204,9 +220,10 @@ struct vmimg_io *vmimg_ovf_drive(
 	const struct vmimg_ovf *ovf = bundle->state;
 	const struct vmimg_ovf_file *file = &ovf->files[drive->source];
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = vmimg_ovf_open_file(bundle, file, err);
-	struct vmimg_spool spool = {
-		.io = io, .name = file->href, .limit = unpacked_limit(bundle, drive)
-	};
+	char shown[100];
+	struct vmimg_spool spool = { .io = io,
+		.name = vmimg_escape(shown, sizeof(shown), file->href, strlen(file->href)),
+		.limit = unpacked_limit(bundle, drive) };
 	int packed = io ? is_gzip(io, err) : -1;
 
 	if (packed < 0)
