@@ -11,9 +11,15 @@
 #include "bundle/ovf_edit.h"
 #include "util/num.h"
 
+#define PLACES 1024U /* on a controller, more than any has */
+
 struct adapting {
 	struct vmimg_ovf_edit edit;
 	const struct vmimg_ovf_dialect *dialect;
+	/* where drives without a controller go; NULL: not known yet */
+	xmlNode *controller;
+	const char *controller_id; /* NULL: it has none */
+	bool taken[PLACES];
 };
 
 /* Readers of 1.x do not know the name space of 2.x. */
@@ -74,7 +80,7 @@ static const char *other_model(
 
 static int adapt_model(struct adapting *a, xmlNode *item, struct vmimg_error *err)
 {
-	unsigned type = vmimg_ovf_type(&a->edit, item);
+	unsigned type = vmimg_ovf_type(item);
 	const char *model = vmimg_ovf_get(&a->edit, item, "ResourceSubType");
 	const char *other = model ? other_model(a->dialect, type, model) : NULL;
 	xmlNode *node = vmimg_xml_child(item, "ResourceSubType");
@@ -95,8 +101,7 @@ static int adapt_memory(struct adapting *a, xmlNode *item, struct vmimg_error *e
 	uint64_t factor = units ? vmimg_ovf_unit(units) : 0, bytes;
 	char text[24];
 
-	if (vmimg_ovf_type(&a->edit, item) != 4 || !number ||
-		(units && !strcmp(units, "byte * 2^20")))
+	if (vmimg_ovf_type(item) != 4 || !number || (units && !strcmp(units, "byte * 2^20")))
 		return 0;
 	if (!factor || !vmimg_ovf_quantity(NULL, number, factor, &bytes) || bytes % (1 << 20))
 		return 0;
@@ -147,44 +152,57 @@ static xmlNode *new_controller(struct adapting *a, struct vmimg_error *err)
 	return item;
 }
 
-/* The lowest place on the controller that no other drive has. */
-static unsigned free_unit(struct adapting *a, const char *parent)
+/* Chooses the controller, and notes which places on it other drives have. */
+static int choose_controller(struct adapting *a, struct vmimg_error *err)
 {
-	for (unsigned unit = 0;; unit++) {
-		bool taken = false;
+	if (a->controller)
+		return 0;
+	a->controller = find_controller(a);
+	if (!a->controller && !(a->controller = new_controller(a, err)))
+		return -1;
+	a->controller_id = vmimg_ovf_get(&a->edit, a->controller, "InstanceID");
+	for (xmlNode *item = NULL; (item = vmimg_ovf_item(&a->edit, item, 0));) {
+		const char *parent = vmimg_ovf_get(&a->edit, item, "Parent");
+		const char *place = vmimg_ovf_get(&a->edit, item, "AddressOnParent");
+		unsigned long unit = place ? strtoul(place, NULL, 10) : PLACES;
 
-		for (xmlNode *item = NULL; !taken && (item = vmimg_ovf_item(&a->edit, item, 0));) {
-			const char *theirs = vmimg_ovf_get(&a->edit, item, "Parent");
-			const char *place = vmimg_ovf_get(&a->edit, item, "AddressOnParent");
-
-			taken = theirs && place && !strcmp(theirs, parent) &&
-				(unsigned)atoi(place) == unit;
-		}
-		if (!taken)
-			return unit;
+		if (a->controller_id && parent && !strcmp(parent, a->controller_id) &&
+			unit < PLACES)
+			a->taken[unit] = true;
 	}
+	return 0;
+}
+
+/* The lowest place that no other drive has. */
+static int take_unit(struct adapting *a, unsigned *unit, struct vmimg_error *err)
+{
+	for (*unit = 0; *unit < PLACES; ++*unit)
+		if (!a->taken[*unit]) {
+			a->taken[*unit] = true;
+			return 0;
+		}
+	return vmimg_fail(err, VMIMG_ELIMIT, "more than %u drives on a controller", PLACES);
 }
 
 /* A drive without a controller is skipped by some and refused by others. */
 static int adapt_parent(struct adapting *a, xmlNode *item, struct vmimg_error *err)
 {
-	unsigned type = vmimg_ovf_type(&a->edit, item);
-	xmlNode *controller;
-	const char *id;
+	unsigned type = vmimg_ovf_type(item);
 	char unit[16];
+	unsigned place;
 
 	if ((type != 15 && type != 16 && type != 17) || vmimg_ovf_get(&a->edit, item, "Parent"))
 		return 0;
-	controller = find_controller(a);
-	if (!controller && !(controller = new_controller(a, err)))
+	if (choose_controller(a, err))
 		return -1;
-	id = vmimg_ovf_get(&a->edit, controller, "InstanceID");
-	if (!id)
+	if (!a->controller_id)
 		return 0;
-	snprintf(unit, sizeof(unit), "%u", free_unit(a, id));
-	vmimg_ovf_changed(
-		&a->edit, "a drive without a controller is put on %s, place %s", id, unit);
-	return vmimg_ovf_put(&a->edit, item, "Parent", id, err) ||
+	if (take_unit(a, &place, err))
+		return -1;
+	snprintf(unit, sizeof(unit), "%u", place);
+	vmimg_ovf_changed(&a->edit, "a drive without a controller is put on %s, place %s",
+		a->controller_id, unit);
+	return vmimg_ovf_put(&a->edit, item, "Parent", a->controller_id, err) ||
 			vmimg_ovf_put(&a->edit, item, "AddressOnParent", unit, err)
 		? -1
 		: 0;

@@ -194,6 +194,20 @@ static int read_eula(struct vmimg_bundle *bundle, struct vmimg_machine *machine,
 	return 0;
 }
 
+/* A text that stands there once, and is kept with each property or machine that it is said of. */
+static int count_text(struct vmimg_bundle *bundle, const char *text, struct vmimg_error *err)
+{
+	struct vmimg_ovf *ovf = bundle->state;
+
+	ovf->repeated += text ? strlen(text) : 0;
+	return ovf->repeated <= VMIMG_MAX_XML
+		? 0
+		: vmimg_fail(err, VMIMG_ELIMIT,
+			  "texts that stand there once and are said of many things have more than "
+			  "%d bytes together",
+			  VMIMG_MAX_XML);
+}
+
 static const char *not_empty(const char *text)
 {
 	return text && *text ? text : NULL;
@@ -206,6 +220,8 @@ static const char *full_key(struct vmimg_bundle *bundle, const xmlNode *section,
 	const char *class = not_empty(vmimg_xml_attr(section, "class"));
 	const char *instance = not_empty(vmimg_xml_attr(section, "instance"));
 
+	if (count_text(bundle, class, err) || count_text(bundle, instance, err))
+		return NULL;
 	return vmimg_pool_printf(&bundle->pool, err, "%s%s%s%s%s", class ? class : "",
 		class ? "." : "", key, instance ? "." : "", instance ? instance : "");
 }
@@ -270,7 +286,9 @@ static int read_deployments(struct vmimg_bundle *bundle, struct vmimg_machine *m
 		if (!d || take_attr(bundle, node, "id", &d->id, err) ||
 			vmimg_xml_child_text(node, "Label", &bundle->pool, &d->label, err) ||
 			vmimg_xml_child_text(
-				node, "Description", &bundle->pool, &d->description, err))
+				node, "Description", &bundle->pool, &d->description, err) ||
+			count_text(bundle, d->id, err) || count_text(bundle, d->label, err) ||
+			count_text(bundle, d->description, err))
 			return -1;
 		d->is_default = standard && (!strcmp(standard, "true") || !strcmp(standard, "1"));
 		any_default |= d->is_default;

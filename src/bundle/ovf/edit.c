@@ -61,13 +61,18 @@ const char *vmimg_ovf_get(struct vmimg_ovf_edit *edit, const xmlNode *node, cons
 	return text && *text ? text : NULL;
 }
 
-unsigned vmimg_ovf_type(struct vmimg_ovf_edit *edit, const xmlNode *item)
+unsigned vmimg_ovf_type(const xmlNode *item)
 {
-	const char *text = vmimg_ovf_get(edit, item, "ResourceType");
-	uint64_t value;
+	struct vmimg_pool pool = { 0 }; /* all items are asked again and again */
+	const char *text = NULL;
+	struct vmimg_error none;
+	uint64_t value = 0;
 
-	return text && vmimg_ovf_quantity(NULL, text, 1, &value) && value <= 65535 ? (unsigned)value
-										   : 0;
+	if (vmimg_xml_child_text(item, "ResourceType", &pool, &text, &none) || !text ||
+		!vmimg_ovf_quantity(NULL, text, 1, &value) || value > 65535)
+		value = 0;
+	vmimg_pool_done(&pool);
+	return (unsigned)value;
 }
 
 static bool is_item(const xmlNode *node)
@@ -80,7 +85,7 @@ xmlNode *vmimg_ovf_item(struct vmimg_ovf_edit *edit, const xmlNode *after, unsig
 {
 	xmlNode *node = after ? vmimg_xml_next(after, NULL) : vmimg_xml_child(edit->hardware, NULL);
 
-	while (node && !(is_item(node) && (!type || vmimg_ovf_type(edit, node) == type)))
+	while (node && !(is_item(node) && (!type || vmimg_ovf_type(node) == type)))
 		node = vmimg_xml_next(node, NULL);
 	return node;
 }
@@ -128,6 +133,17 @@ xmlNode *vmimg_ovf_new_item(struct vmimg_ovf_edit *edit, unsigned type, struct v
 
 /* ---- setting ----------------------------------------------------------------------------- */
 
+/* All items of a type after that one. */
+static void remove_items(struct vmimg_ovf_edit *edit, const xmlNode *after, unsigned type)
+{
+	xmlNode *next, *item = vmimg_ovf_item(edit, after, type);
+
+	for (; item; item = next) {
+		next = vmimg_ovf_item(edit, item, type);
+		vmimg_xml_remove(edit->xml, item);
+	}
+}
+
 static int set_number(struct vmimg_ovf_edit *edit, unsigned type, uint64_t number,
 	const char *units, const char *name, struct vmimg_error *err)
 {
@@ -138,8 +154,7 @@ static int set_number(struct vmimg_ovf_edit *edit, unsigned type, uint64_t numbe
 	if (!item && !(item = vmimg_ovf_new_item(edit, type, err)))
 		return -1;
 	/* those of other configurations, and bounds */
-	for (xmlNode *other; (other = vmimg_ovf_item(edit, item, type));)
-		vmimg_xml_remove(edit->xml, other);
+	remove_items(edit, item, type);
 	vmimg_xml_drop_attr(edit->xml, item, "configuration");
 	vmimg_xml_drop_attr(edit->xml, item, "bound");
 	vmimg_ovf_changed(edit, "%s is %s",
@@ -249,10 +264,7 @@ static int add_network(struct vmimg_ovf_edit *edit, const char *name, struct vmi
 static int set_nics(
 	struct vmimg_ovf_edit *edit, const struct vmimg_machine *machine, struct vmimg_error *err)
 {
-	xmlNode *old;
-
-	while ((old = vmimg_ovf_item(edit, NULL, 10)))
-		vmimg_xml_remove(edit->xml, old);
+	remove_items(edit, NULL, 10);
 	for (size_t i = 0; i < machine->nic_count; i++) {
 		const struct vmimg_nic *nic = &machine->nics[i];
 

@@ -24,7 +24,7 @@ void vmimg_ovf_changed(struct vmimg_ovf_edit *edit, const char *fmt, ...) VMIMG_
 /* The text of a child; NULL: none, or no memory. */
 const char *vmimg_ovf_get(struct vmimg_ovf_edit *edit, const xmlNode *node, const char *name);
 /* The number in ResourceType; 0: none. */
-unsigned vmimg_ovf_type(struct vmimg_ovf_edit *edit, const xmlNode *item);
+unsigned vmimg_ovf_type(const xmlNode *item);
 /* Items in turn, of one resource type (0: any); NULL: no more. */
 xmlNode *vmimg_ovf_item(struct vmimg_ovf_edit *edit, const xmlNode *after, unsigned type);
 /* Sets the text of a child in rasd, adding it where the alphabet wants it. */

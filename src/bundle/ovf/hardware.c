@@ -97,7 +97,7 @@ static int take_item(struct hardware *hw, const xmlNode *node, struct vmimg_erro
 		return -1;
 	if (type && vmimg_ovf_quantity(NULL, type, 1, &number) && number <= UINT32_MAX)
 		item.type = (unsigned)number;
-	if (hw->count >= VMIMG_MAX_OVF_ITEMS)
+	if (((struct vmimg_ovf *)hw->bundle->state)->item_count++ >= VMIMG_MAX_OVF_ITEMS)
 		return vmimg_fail(err, VMIMG_ELIMIT, "more than %d items", VMIMG_MAX_OVF_ITEMS);
 	if (vmimg_grow_array(&hw->items, &hw->cap, hw->count + 1, sizeof(item), err))
 		return -1;

@@ -35,6 +35,8 @@ struct vmimg_ovf {
 	struct vmimg_ovf_disk *disks;
 	size_t disk_count, disk_cap;
 	size_t deployment_count; /* of all machines, which have the same: it is their product */
+	size_t item_count;       /* of all machines */
+	size_t repeated; /* bytes of texts that are kept once for each thing that has them */
 };
 
 /* descriptor.c: fills state and bundle->machines from the document. */

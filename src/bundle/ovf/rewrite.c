@@ -56,6 +56,8 @@ static int add_file(struct rewriting *r, const char *name, struct vmimg_error *e
 		name += 2;
 	if (is_listed(r, name))
 		return 0;
+	if (r->count > VMIMG_MAX_OVF_ITEMS)
+		return vmimg_fail(err, VMIMG_ELIMIT, "more than %d files", VMIMG_MAX_OVF_ITEMS);
 	if (vmimg_grow_array(&r->files, &r->cap, r->count + 1, sizeof(*r->files), err))
 		return -1;
 	r->files[r->count++] = (struct file){ .name = name };
@@ -83,7 +85,7 @@ static int add_referenced(struct rewriting *r, struct vmimg_error *err)
 			return -1;
 		if (!chunks && add_file(r, name, err))
 			return -1;
-		for (uint64_t k = 0; k < vmimg_min(chunks, VMIMG_MAX_OVF_ITEMS); k++) {
+		for (uint64_t k = 0; k < chunks; k++) {
 			const char *chunk =
 				vmimg_pool_printf(&r->bundle->pool, err, "%s.%09" PRIu64, name, k);
 
