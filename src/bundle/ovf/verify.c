@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every line of the manifest against its file, every file against the manifest, and the signature
  * over the manifest. All of it is reported: the first fault does not hide the second. */
+#include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -10,6 +12,12 @@
 #include "disk/info.h"
 #include "util/limits.h"
 #include "util/num.h"
+#include "util/text.h"
+
+/* Of an archive with sparse members so much is hashed, and as many times its size as deflate packs.
+ */
+#define MAX_HASHED (UINT64_C(1) << 30)
+#define MAX_RATIO  1032U
 
 struct verification {
 	struct vmimg_bundle *bundle;
@@ -19,6 +27,8 @@ struct verification {
 	char *text; /* of the manifest */
 	size_t len;
 	struct vmimg_manifest manifest;
+	uint64_t hashed; /* bytes so far */
+	size_t names;    /* of files that are to be listed */
 };
 
 static json_t *add(struct verification *v, const char *file, const char *status, const char *text)
@@ -66,7 +76,8 @@ static const char *sibling_name(struct verification *v, const char *suffix, stru
 	return vmimg_pool_printf(&v->bundle->pool, err, "%.*s%s", stem, name, suffix);
 }
 
-/* Text of the file with that suffix. *text = NULL: there is none. */
+/* Text of the file with that suffix. *text = NULL: there is none. One that is there and cannot be
+ * read is no reason to do without it. */
 static int read_sibling(struct verification *v, const char *suffix, const char **name, char **text,
 	size_t *len, struct vmimg_error *err)
 {
@@ -83,8 +94,12 @@ static int read_sibling(struct verification *v, const char *suffix, const char *
 		return 0;
 	io = vmimg_ovf_open_name(v->bundle, wanted, err);
 	if (!io)
-		return err->status == VMIMG_ESYSTEM || err->status == VMIMG_ECORRUPT ? 0 : -1;
-	*len = (size_t)vmimg_min(vmimg_io_size(io), VMIMG_MAX_XML);
+		return err->status == VMIMG_ESYSTEM && err->sys == ENOENT ? 0 : -1;
+	if (vmimg_io_size(io) > VMIMG_MAX_XML)
+		return vmimg_fail(err, VMIMG_ELIMIT,
+			"%s has %" PRIu64 " bytes, of which %d are read", vmimg_io_name(io),
+			vmimg_io_size(io), VMIMG_MAX_XML);
+	*len = (size_t)vmimg_io_size(io);
 	bytes = vmimg_alloc_array(1, *len + 1, err);
 	if (!bytes || vmimg_io_pread(io, bytes, *len, 0, err)) {
 		free(bytes);
@@ -92,6 +107,50 @@ static int read_sibling(struct verification *v, const char *suffix, const char *
 	}
 	*name = wanted;
 	*text = bytes;
+	return 0;
+}
+
+/* ---- each file once ---------------------------------------------------------------------- */
+
+struct named {
+	const char *name; /* of the file: what it is opened by */
+	const struct vmimg_manifest_line *line;
+};
+
+static int compare_named(const void *a, const void *b)
+{
+	const struct named *x = a, *y = b;
+	int order = strcmp(x->name, y->name);
+
+	return order ? order : strcmp(x->line->hash, y->line->hash);
+}
+
+/* Ten thousand lines could ask for the same terabyte, and say different things of it. */
+static int check_once(struct verification *v, struct vmimg_error *err)
+{
+	size_t count = v->manifest.count;
+	VMIMG_AUTO(free) struct named *named = vmimg_alloc_array(count, sizeof(*named), err);
+	char shown[100];
+
+	if (!named)
+		return -1;
+	for (size_t i = 0; i < count; i++) {
+		const char *name = v->manifest.lines[i].name;
+
+		while (!strncmp(name, "./", 2))
+			name += 2;
+		named[i].line = &v->manifest.lines[i];
+		named[i].name = vmimg_ovf_decode_href(&v->bundle->pool, name, err);
+		if (!named[i].name)
+			return -1;
+	}
+	qsort(named, count, sizeof(*named), compare_named);
+	for (size_t i = 1; i < count; i++)
+		if (!compare_named(&named[i - 1], &named[i]))
+			return vmimg_fail(err, VMIMG_ECORRUPT,
+				"manifest, line %u: %s is listed twice", named[i].line->number,
+				vmimg_escape(shown, sizeof(shown), named[i].name,
+					strlen(named[i].name)));
 	return 0;
 }
 
@@ -103,6 +162,25 @@ static struct vmimg_io *open_listed(
 	if (!strcmp(name, v->ovf->name))
 		return vmimg_io_ref(v->ovf->io);
 	return vmimg_ovf_open_name(v->bundle, name, err);
+}
+
+/* What a sparse member has to be hashed for is not in the archive. */
+static int count_hashed(struct verification *v, struct vmimg_io *io, struct vmimg_error *err)
+{
+	uint64_t size = vmimg_io_size(io), most;
+
+	if (!v->bundle->tar)
+		return 0;
+	if (!vmimg_mul(vmimg_io_size(v->bundle->io), MAX_RATIO, &most))
+		most = UINT64_MAX;
+	most = vmimg_max(most, MAX_HASHED);
+	if (size <= most && v->hashed <= most - size) {
+		v->hashed += size;
+		return 0;
+	}
+	return vmimg_fail(err, VMIMG_ELIMIT,
+		"%s, of %" PRIu64 " bytes in an archive of %" PRIu64 ", is not gone through",
+		vmimg_io_name(io), size, vmimg_io_size(v->bundle->io));
 }
 
 static int check_line(
@@ -118,7 +196,7 @@ static int check_line(
 		add(v, line->name, "missing", "the manifest lists it, and it is not there");
 		return 0;
 	}
-	if (vmimg_manifest_digest(io, line->hash, hex, err))
+	if (count_hashed(v, io, err) || vmimg_manifest_digest(io, line->hash, hex, err))
 		return -1;
 	if (!strcmp(hex, line->hex)) {
 		finding = add(v, line->name, "ok", NULL);
@@ -141,24 +219,48 @@ static bool is_listed(struct verification *v, const char *href)
 		(decoded && vmimg_manifest_find(&v->manifest, decoded));
 }
 
+static int check_name(struct verification *v, const char *name, struct vmimg_error *err)
+{
+	if (!name)
+		return -1;
+	if (v->names++ > VMIMG_MAX_OVF_ITEMS) /* and the descriptor */
+		return vmimg_fail(err, VMIMG_ELIMIT, "more than %d files", VMIMG_MAX_OVF_ITEMS);
+	if (!is_listed(v, name))
+		add(v, name, "unlisted", "the manifest does not list it");
+	return 0;
+}
+
 static int check_listed(struct verification *v, struct vmimg_error *err)
 {
-	static const char unlisted[] = "the manifest does not list it";
-
-	if (!is_listed(v, v->ovf->name))
-		add(v, v->ovf->name, "unlisted", unlisted);
+	if (check_name(v, v->ovf->name, err))
+		return -1;
 	for (size_t i = 0; i < v->ovf->file_count; i++) {
 		const struct vmimg_ovf_file *file = &v->ovf->files[i];
-		const char *first = file->chunk_size
-			? vmimg_pool_printf(&v->bundle->pool, err, "%s.000000000", file->href)
-			: file->href;
+		uint64_t chunks = file->chunk_size && file->size != VMIMG_NONE
+			? vmimg_div_up(file->size, file->chunk_size)
+			: 0;
 
-		if (!first)
+		if (!chunks && check_name(v, file->href, err))
 			return -1;
-		if (!is_listed(v, first))
-			add(v, first, "unlisted", unlisted);
+		for (uint64_t k = 0; k < chunks; k++)
+			if (check_name(v,
+				    vmimg_pool_printf(
+					    &v->bundle->pool, err, "%s.%09" PRIu64, file->href, k),
+				    err))
+				return -1;
 	}
 	return 0;
+}
+
+/* Of two members of a name, others may take the one that was not looked at. */
+static void check_members(struct verification *v)
+{
+	for (size_t i = 0; v->bundle->tar && i < vmimg_tar_count(v->bundle->tar); i++) {
+		const struct vmimg_tar_member *member = vmimg_tar_member(v->bundle->tar, i);
+
+		if (member->replaced)
+			add(v, member->name, "duplicate", "a later member has the same name");
+	}
 }
 
 /* ---- the signature ----------------------------------------------------------------------- */
@@ -225,17 +327,20 @@ static int verify(struct verification *v, struct vmimg_error *err)
 	VMIMG_AUTO(free) char *cert = NULL;
 	const char *cert_name;
 	size_t cert_len;
+	char shown[100];
 
 	if (read_sibling(v, ".mf", &v->manifest_name, &v->text, &v->len, err))
 		return -1;
 	if (!v->text)
 		return vmimg_fail(err, VMIMG_EFORMAT,
-			"%s has no manifest (.mf): there is nothing to verify it by", v->ovf->name);
-	if (vmimg_manifest_parse(&v->manifest, v->text, v->len, false, err))
+			"%s has no manifest (.mf): there is nothing to verify it by",
+			vmimg_escape(shown, sizeof(shown), v->ovf->name, strlen(v->ovf->name)));
+	if (vmimg_manifest_parse(&v->manifest, v->text, v->len, false, err) || check_once(v, err))
 		return -1;
 	for (size_t i = 0; i < v->manifest.count; i++)
 		if (check_line(v, &v->manifest.lines[i], err))
 			return -1;
+	check_members(v);
 	if (check_listed(v, err) || read_sibling(v, ".cert", &cert_name, &cert, &cert_len, err))
 		return -1;
 	return cert ? check_signature(v, cert_name, cert, cert_len, err) : 0;
