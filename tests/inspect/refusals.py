@@ -77,6 +77,8 @@ def test_mbr(t):
         ("no table", [(0, extended)], "no table of a logical partition"),
         ("a long chain", chain, "more than .* (logical )?partitions"),
         ("a partition past the end", [(0, table(entry(0x83, 100000, 64)))], "past the disk's end"),
+        ("a chain that is a loop", [(0, extended), (64 * 512, table(entry(0x83, 1, 1), entry(5, 2, 2))),
+                                    (66 * 512, table(entry(0x83, 1, 1), entry(5, 0, 2)))], "is a loop"),
     ]
     for name, parts, pattern in rows:
         with t.sub(name):
@@ -180,6 +182,23 @@ def test_lvm(t):
             check(result.code in (2, 4), str(result))
             process.check_one_line(result)
             vmimg_ok("inspect", disk)
+    rows = [
+        ("few stripes", good.replace(b"stripe_count = 1", b"stripe_count = 2\nstripe_size = 128"), [], "too few stripes"),
+        ("many stripes", good.replace(b"stripe_count = 1", b"stripe_count = 200"), [], "too many segments or stripes"),
+        ("another disk", good.replace(b'"pv0", 0', b'"pv1", 0'), [], "a part of it is on 'pv1', which is not on this disk"),
+        ("another type", good.replace(b'"striped"', b'"thin-pool"'), [], "of type 'thin-pool' is not seen through"),
+        ("a gap", good.replace(b"start_extent = 0", b"start_extent = 1"), [], "its segments make no sense"),
+        ("past the end", good.replace(b'"pv0", 0', b'"pv0", 900'), [], "past the end of its physical volume"),
+        ("no group", b"contents = 1\n\0", [], "has no volume group"),
+        ("no header", good, [(MIB + 4096 + 4, b"XXXX")], "has no header"),
+        ("text outside", good, [(MIB + 4096 + 40, struct.pack("<Q", 1 << 40))], "lies outside its area"),
+        ("another sum", good, [(MIB + 4096 + 56, b"\1\2\3\4")], "checksum of LVM's metadata is wrong"),
+        ("half a text", good[:300], [], "makes no sense at byte"),
+    ]
+    for name, text, changes, pattern in rows:
+        with t.sub(name):
+            disk = lvm.make(t, text, (4,), {})
+            says(vmimg("inspect", spoilt(t, disk, *changes)), pattern, 0)
     with t.sub("a label that is not there"):
         disk = lvm.make(t, good, (4,), {})
         result = vmimg("inspect", "--json", spoilt(t, disk, (MIB + 512, b"LABELTWO")))
@@ -219,6 +238,14 @@ def test_fat(t):
     name = data.index(b"FILE       ")
     with t.sub("a chain that begins past the last cluster"):
         says(copied_out(t, spoilt(t, image, (name + 26, b"\xfe\xff"))), "a chain begins at cluster")
+    with open(image, "rb") as file:
+        table_at = struct.unpack_from("<H", file.read(32), 14)[0] * 512
+    place = table_at + 2 * struct.unpack_from("<H", data, name + 26)[0]
+    for what, value, pattern in (("leads past the last cluster", 0xfff0, "FAT entry of cluster [0-9]+ points to cluster 65520"),
+                                 ("leads to no cluster", 1, "points to cluster 1 of"),
+                                 ("ends early", 0xffff, "ends before its file does")):
+        with t.sub(f"a chain that {what}"):
+            says(copied_out(t, spoilt(t, image, (place, struct.pack("<H", value)))), pattern)
     with t.sub("a file longer than the volume"):
         first = struct.unpack_from("<H", data, name + 26)[0]
         reserved = struct.unpack_from("<H", data, 14)[0] * 512
@@ -297,6 +324,16 @@ def test_encrypted(t):
                 flags = struct.unpack("<I", file.read(4))[0] | 0x800
             path = spoilt(t, image, (at + 0x20, struct.pack("<I", flags)))
             says(vmimg(*words, f"{path}:/{name}", *([t.path("out")] if words == ["cp"] else [])), "encrypted")
+
+
+def test_links(t):
+    """Links that lead to longer and longer paths."""
+    tree = t.path("links")
+    os.makedirs(tree)
+    for i in range(9):
+        os.symlink("./" * 500 + f"l{i + 1}" + "/x" * 450, f"{tree}/l{i}")
+    image = common.mke2fs(t.path("ext"), tree, 8 << 20, "-b", "4096", "-t", "ext4")
+    says(vmimg("cat", f"{image}:/l0"), "links lead to a path", 1)
 
 
 def bomb(count):
@@ -440,6 +477,9 @@ def test_ntfs(t):
         ("a record that was another", change(64, words(16, b"\x99\x99")), "earlier"),
         ("no data", change(64, put(0x80, 16, b"\5")), "has no data"),
         ("encrypted", change(64, put(0x80, 13, b"\x40")), "encrypted"),
+        ("an MFT past the end", [(48, struct.pack("<Q", 1 << 40))], "the MFT lies at cluster"),
+        ("an attribute of one byte", change(64, put(0x30, 4, b"\1\0\0\0")), "an attribute of 1 bytes"),
+        ("a list of runs that is cut off", change(64, put(0x80, 64, b"\x88")), "list of runs is cut off"),
         ("clusters of 3 sectors", [(13, b"\3")], "clusters of|no file system"),
         ("a root that is a file", change(5, words(22, b"\1\0")), "root of NTFS is no folder"),
         ("a table of capitals", change(10, put(0x80, 48, struct.pack("<Q", 1000))), "table of capitals"),
@@ -518,6 +558,7 @@ def test_btrfs(t):
     index, _, name = disk.item(5, DIR_INDEX)
     root, _, inode = disk.item(5, INODE, lambda number, size: number == 256)
     chunks, chunk = next((at, data) for _, at, _, data, _ in disk.items[3, CHUNK] if disk.data[data + 24] & 1)  # of data
+    lowest = min((c for c in disk.items[3, CHUNK] if not disk.data[c[3] + 24] & 2), key=lambda c: disk.data[c[2] + 9:c[2] + 17][::-1])
     lookup, _, hashed = disk.item(5, DIR_ITEM)
     rows = [
         ("packed in an unknown way", disk.change(leaf, data + 16, b"\x09"), "packed in a way"),
@@ -534,6 +575,10 @@ def test_btrfs(t):
         ("a root that is a file", disk.change(root, inode + 52, struct.pack("<I", 0o100644)), "is no folder"),
         ("a chunk on another device", disk.change(chunks, chunk + 48, struct.pack("<Q", 9)), "is on another device"),
         ("a chunk past the end", disk.change(chunks, chunk + 56, struct.pack("<Q", (1 << 64) - 4096)), "past the end"),
+        ("a tree of nine levels", disk.change(SUPER, SUPER + 198, b"\x09"), "is too far up"),
+        ("a chunk of nothing", disk.change(chunks, chunk, bytes(8)), "the chunk of btrfs at 0x[0-9a-f]+ makes no sense"),
+        ("chunks that overlap", disk.change(lowest[1], lowest[3], struct.pack("<Q", 1 << 60)), "chunks of btrfs overlap"),
+        ("a node elsewhere", disk.change(leaf, leaf + 48, struct.pack("<Q", 7)), "is another one"),
         ("an item past its leaf", disk.change(leaf, item + 17, b"\xff\xff\xff\0"), "item past its end|makes no sense"),
     ]
     for number, changes, pattern in rows:
