@@ -203,10 +203,12 @@ def test_sizes(t):
         refused(t, f"a chunk that is cut: {name}", data, BAD, "chunk [01], d.raw.00000000[01], has [0-9]+ bytes and not 524288", *convert)
     refused(t, "a disk that is cut", member(b"a.ovf", whole) + member(b"d.raw", half) + END, BAD,
             "d.raw has 524288 bytes, and the description says 1048576: truncated", *convert)
-    with t.sub("a capacity that is another"), t.folder() as folder:
-        path = ovf.write(f"{folder}/x.ova", member(b"a.ovf", ovf.descriptor(("d.raw", "", "1048576"))) + member(b"d.raw", half) + END)
-        result = process.vmimg("convert", "-O", "raw", path, f"{folder}/new")
-        check(result.code == 0 and "524288 bytes, and the description says 1048576" in result.errors, str(result))
+    for name, size, capacity, says in (("a capacity that is another", "", "1048576", "524288 bytes, and the description says 1048576"),
+                                       ("what it takes on the storage", 'ovf:size="528384"', "524288", "")):
+        with t.sub(name), t.folder() as folder:
+            path = ovf.write(f"{folder}/x.ova", member(b"a.ovf", ovf.descriptor(("d.raw", size, capacity))) + member(b"d.raw", half) + END)
+            result = process.vmimg("convert", "-O", "raw", path, f"{folder}/new")
+            check(result.code == 0 and says in result.errors and bool(says) == bool(result.errors), str(result))
     two = ovf.descriptor(("a.raw", "", "512"), ("b.raw", "", "512"))
     refused(t, "two disks", member(b"a.ovf", two) + END, 2, "has 2 disks, choose with --disk N", *convert)
     refused(t, "no such member", member(b"a.ovf", whole) + END, BAD, 'has no member "d.raw"', *convert)
