@@ -362,6 +362,10 @@ static int take_options(struct cli_convert_args *args, const struct vmimg_format
 
 static int do_job(struct job *job, struct vmimg_error *err)
 {
+	if (job->args->common.face && job->args->target.backing &&
+		!job->args->target.backing_format)
+		return vmimg_fail(
+			err, VMIMG_EINVAL, "Use of backing file requires explicit backing format");
 	if (job->args->target.backing && job->from_count > 1)
 		return vmimg_fail(err, VMIMG_EINVAL,
 			"Having a backing file for the target makes no sense when concatenating "

@@ -198,9 +198,12 @@ static int open_parent(struct cli_target *target, const struct cli_target_args *
 			: 0;
 	if (!format)
 		return vmimg_fail(err, VMIMG_EINVAL,
-			common->face ? "Backing file specified without backing format"
-				     : "the format of the backing file must be stated with "
-				       "-F: it is not guessed later either");
+			common->face && !*args->backing
+				? "Expected backing file name, got empty string"
+				: common->face
+				? "Backing file specified without backing format"
+				: "the format of the backing file must be stated with "
+				  "-F: it is not guessed later either");
 	if (!vmimg_format_find(format))
 		return vmimg_fail(
 			err, VMIMG_EINVAL, "unknown format '%.40s' of the backing file", format);

@@ -697,6 +697,15 @@ def test_texts(t):
             theirs, ours = pair.run(*words)
             equal(ours.errors.splitlines()[-1], next(
                 line for line in theirs.errors.splitlines() if line.startswith("qemu-img: ")), "the error")
+    for words in (("create", "x", "1X"), (*create, "-o", "size=1X", "x"), (*create, "-o", "cluster_size=x", "x", "1M"),
+                  (*create, "-o", "preallocation=x", "x", "1M"), (*create, "-o", "refcount_bits=-1", "x", "1M"),
+                  (*create, "-b", "", "x", "1M"), ("convert", "-B", "disk.raw", "-O", "qcow2", "disk.raw", "x"),
+                  ("convert", "-S", "x", "disk.raw", "x"), ("convert", "-r", "x", "disk.raw", "x"), ("map", "-s", "x", "disk.raw"),
+                  ("map", "-l", "x", "disk.raw"), ("measure", "--size", "x"), ("resize", "disk.qcow2", "x"), ("resize", "disk.qcow2", "+x"),
+                  ("dd", "bs=x", "if=disk.raw", "of=x"), ("amend", "-o", "size=x", "disk.qcow2")):
+        with t.sub(" ".join(words)):
+            theirs, ours = pair.run(*words)
+            equal(ours.errors, theirs.errors, "all of the error")
 
 
 def test_bitmaps(t):

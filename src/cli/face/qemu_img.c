@@ -343,13 +343,15 @@ static int run(int argc, char **argv, int *failure, struct vmimg_error *err)
 int cli_face_main(int argc, char **argv)
 {
 	struct vmimg_error err = { 0 }, late;
+	char text[FACE_TEXT];
 	int failure = 1, code;
 
 	cli_set_program("qemu-img");
 	code = run(argc, argv, &failure, &err);
 	if (code < 0) {
-		face_reword(&err);
-		cli_warn("%s", err.text);
+		face_reword(&err, text);
+		fflush(stdout);
+		fprintf(stderr, "qemu-img: %s\n", text);
 		code = failure;
 	}
 	if (!cli_flush(&late))

@@ -16,7 +16,26 @@ struct reworded {
 	const char *to;    /* $: what the last quotes hold, @: our second word, #: a number */
 };
 
+#define SUFFIXES                                                              \
+	" specified. You may use k, M, G, T, P or E suffixes for\nqemu-img: " \
+	"kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes."
+#define NO_NUMBER                                                                      \
+	" expects a non-negative number below 2^64\nOptional suffix k, M, G, T, P or " \
+	"E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
+
 static const struct reworded reworded[] = {
+	/* sizes */
+	{ "Invalid image size specified. You", NULL, true, "Invalid image size" SUFFIXES },
+	{ "option --size: ", "is not a size", true, "Invalid image size" SUFFIXES },
+	{ "option -S: ", "is not a size", true, "Invalid buffer size for sparse output" SUFFIXES },
+	{ "option --rate: ", "is not a size", true, "Invalid rate limit" SUFFIXES },
+	{ "option --start-offset: ", "is not a size", true, "Invalid start offset" SUFFIXES },
+	{ "option --max-length: ", "is not a size", true, "Invalid max length" SUFFIXES },
+	{ "invalid number: ", "is not a size", true, "Invalid @" SUFFIXES },
+	{ "option refcount_bits: ", "is not a size", false,
+		"Refcount width must be a power of two and may not exceed 64 bits" },
+	{ "option ", "is not a size", false, "Parameter '@'" NO_NUMBER },
+	{ "'", "' is not a size", false, "Parameter 'size'" NO_NUMBER },
 	/* create */
 	{ "cluster_size must be a power", NULL, false,
 		"Cluster size must be a power of two between 512 and 2048k" },
@@ -37,8 +56,8 @@ static const struct reworded reworded[] = {
 	{ "a raw data file cannot stand over", NULL, false,
 		"Backing file and data-file-raw cannot be used at the same time" },
 	{ "preallocation hides the backing file", NULL, false,
-		"Backing file and preallocation can only be used at the same time if extended_l2 is "
-		"on" },
+		"Backing file and preallocation can only be used at the same time if extended_l2 "
+		"is on" },
 	{ "data_file_raw needs data_file", NULL, false, "data-file-raw requires data-file" },
 	{ "encryption needs a secret", NULL, false,
 		"Parameter 'encrypt.key-secret' is required for cipher" },
@@ -49,6 +68,8 @@ static const struct reworded reworded[] = {
 		"size)" },
 	{ "a VHD holds at most", NULL, false, "The image size is too large for file format 'vpc'" },
 	{ "block_size=", "is not a power of two", false, "Block size must be a power of two" },
+	{ "option preallocation is one of off|metadata", NULL, false,
+		"Parameter 'preallocation' does not accept value '$'" },
 	{ "option compat is one of 0.10", NULL, false,
 		"Parameter 'version' does not accept value '$'" },
 	{ "option compat is one of 1.1", NULL, false, "Unknown compatibility level $" },
@@ -115,7 +136,8 @@ static const struct reworded reworded[] = {
 	{ "no LUKS volume: ", NULL, false, "Volume is not in LUKS format" },
 	{ "QCOW version ", " is not known", false, "Unsupported qcow2 version #" },
 	{ "an L1 table of ", " entries at ", false, "Active L1 table too large" },
-	{ "a virtual size of ", "more than any disk has", false, "Image is too big" },
+	{ "the L1 table has ", NULL, false, "L1 table is too small" },
+	{ "a virtual size of ", "more than any ", false, "Image is too big" },
 	{ "refcount table offset ", NULL, false, "Reference count table offset invalid" },
 	{ "option --output: it is json", NULL, true,
 		"--output must be used with human or json as argument." },
@@ -141,7 +163,8 @@ static void fill(const char *to, const char *ours, char *out, size_t cap)
 	size_t used = 0;
 
 	last_quoted(ours, value, sizeof(value));
-	(void)sscanf(ours, "%*s %59s", word);
+	/* "option KEY:" and "invalid number: KEY:" */
+	(void)sscanf(ours, strncmp(ours, "invalid", 7) ? "%*s %59[^: ]" : "%*s %*s %59[^: ]", word);
 	(void)sscanf(ours, "%*[^0-9]%19[0-9]", number);
 	out[0] = '\0';
 	for (; *to && used + 1 < cap; used = strlen(out), to++)
@@ -175,10 +198,13 @@ static void reword_open(struct vmimg_error *err)
 	memcpy(err->text, rest, sizeof(rest));
 }
 
-void face_reword(struct vmimg_error *err)
+void face_reword(struct vmimg_error *err, char out[FACE_TEXT])
 {
-	char text[sizeof(err->text)], filled[sizeof(err->text)];
+	char filled[sizeof(err->text)];
 
+	for (char *p = err->text; *p; p++) /* only what is listed here has more than one line */
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
 	reword_open(err);
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(reworded); i++) {
 		const struct reworded *r = &reworded[i];
@@ -187,9 +213,9 @@ void face_reword(struct vmimg_error *err)
 		if (!at || (r->later && !strstr(at, r->later)))
 			continue;
 		fill(r->to, at, filled, sizeof(filled));
-		snprintf(text, sizeof(text), "%.*s%s", r->whole ? 0 : (int)(at - err->text),
-			err->text, filled);
-		memcpy(err->text, text, sizeof(text));
+		snprintf(out, FACE_TEXT, "%.*s%s", r->whole ? 0 : (int)(at - err->text), err->text,
+			filled);
 		return;
 	}
+	snprintf(out, FACE_TEXT, "%s", err->text);
 }

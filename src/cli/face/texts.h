@@ -3,4 +3,7 @@
 #pragma once
 #include "util/error.h"
 
-void face_reword(struct vmimg_error *err);
+#define FACE_TEXT 600
+
+/* What is to be printed of err, which may be several lines. */
+void face_reword(struct vmimg_error *err, char out[FACE_TEXT]);

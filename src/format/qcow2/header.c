@@ -177,6 +177,10 @@ static int check_tables(const struct vmimg_qcow2 *q, struct vmimg_error *err)
 	const struct vmimg_qcow2_header *h = &q->header;
 	uint64_t needed = vmimg_div_up(h->size, (uint64_t)q->cluster << q->l2_bits);
 
+	if (needed > INT32_MAX)
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"a virtual size of %" PRIu64 " bytes at 24 is more than any L1 table maps",
+			h->size);
 	if (h->l1_size < needed)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"the L1 table has %" PRIu32 " entries at 36, a disk of %" PRIu64
