@@ -51,6 +51,25 @@ static int fail_change(const struct cli_rebase *to, const struct cli_common *com
 		: vmimg_within(err, "%s", vmimg_io_name(image->io));
 }
 
+/* A word of QEMU's for a file that nothing is read from here; only a name is written. */
+static bool is_qemus(const char *name)
+{
+	static const char *const names[] = { "file", "host_device", "nbd", "qed", "parallels",
+		"bochs", "cloop", "dmg" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(names[i], name))
+			return true;
+	return false;
+}
+
+static const char *stated_name(const char *name)
+{
+	const struct vmimg_format *format = vmimg_format_find(name);
+
+	return format ? format->name : name;
+}
+
 /* On the image opened anew: its tables have changed. */
 static int set_parent(const char *path, const struct cli_rebase *to, struct cli_image *parent,
 	const struct cli_common *common, struct vmimg_error *err)
@@ -59,7 +78,7 @@ static int set_parent(const char *path, const struct cli_rebase *to, struct cli_
 	struct vmimg_disk *disk = parent->disk;
 	struct vmimg_parent value = { .name = to->name,
 		.format = disk       ? disk->format->name
-			: to->format ? vmimg_format_find(to->format)->name
+			: to->format ? stated_name(to->format)
 				     : NULL,
 		.disk = disk };
 	const struct vmimg_edit_ops *edit;
@@ -75,7 +94,8 @@ static int set_parent(const char *path, const struct cli_rebase *to, struct cli_
 static int check_words(
 	const struct cli_rebase *to, const struct cli_common *common, struct vmimg_error *err)
 {
-	if (to->format && !vmimg_format_find(to->format))
+	if (to->format && !vmimg_format_find(to->format) &&
+		!(common->face && to->unsafe && is_qemus(to->format)))
 		return common->face
 			? vmimg_fail(err, VMIMG_EINVAL, "Invalid format name: '%.40s'", to->format)
 			: vmimg_fail(err, VMIMG_EINVAL,

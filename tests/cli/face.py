@@ -443,6 +443,10 @@ def test_backing_formats(t):
             pair.same_disk("x.qcow2", "qcow2")
             pair.same("rebase", "-u", "-b", "disk.vpc", "-F", "vpc", "x.qcow2")
             pair.same("info", "x.qcow2")
+    with t.sub("a word of QEMU's"):
+        pair.same("rebase", "-u", "-b", "/dev/sda", "-F", "host_device", "x.qcow2")
+        pair.same("info", "x.qcow2")
+        pair.run("rebase", "-u", "-b", "/dev/sda", "-F", "nonsense", "x.qcow2")
     with t.sub("a loop"):
         pair.same("rebase", "-u", "-b", "disk.qcow2", "-F", "qcow2", "disk.qcow2")
         pair.same("info", "disk.qcow2")
