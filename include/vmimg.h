@@ -203,6 +203,11 @@ struct vmimg_finding {
 	const char *code; /* a constant word: "l2-entry-past-end" */
 	uint64_t at;      /* where in the file; VMIMG_NOWHERE: not one place */
 	char text[200];   /* one line, fit to print */
+	/* The numbers that the text tells, for those who act on them. "refcount", "leaked-cluster":
+	 * cluster, its refcount, its references; "copied-flag": table entry, refcount, and of an L1
+	 * entry its index. Of all else, and of what repair fixed: none. */
+	uint64_t numbers[3];
+	unsigned number_count;
 };
 #define VMIMG_NOWHERE UINT64_MAX
 

@@ -3,6 +3,7 @@
 #include "disk/report.h"
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static void lock(struct vmimg_report *report)
 {
@@ -16,24 +17,45 @@ static void unlock(struct vmimg_report *report)
 		pthread_mutex_unlock(report->lock);
 }
 
+static void add(struct vmimg_report *report, const struct vmimg_finding *finding, const char *fmt,
+	va_list args)
+{
+	struct vmimg_finding *kept;
+
+	lock(report);
+	report->count[finding->severity]++;
+	if (report->kept_count < VMIMG_MAX_FINDINGS) {
+		kept = &report->kept[report->kept_count++];
+		*kept = *finding;
+		vsnprintf(kept->text, sizeof(kept->text), fmt, args);
+	}
+	unlock(report);
+}
+
 void vmimg_report_add(struct vmimg_report *report, enum vmimg_severity severity, const char *code,
 	uint64_t at, const char *fmt, ...)
 {
-	struct vmimg_finding *finding;
+	struct vmimg_finding finding = { .severity = severity, .code = code, .at = at };
 	va_list args;
 
-	lock(report);
-	report->count[severity]++;
-	if (report->kept_count < VMIMG_MAX_FINDINGS) {
-		finding = &report->kept[report->kept_count++];
-		finding->severity = severity;
-		finding->code = code;
-		finding->at = at;
-		va_start(args, fmt);
-		vsnprintf(finding->text, sizeof(finding->text), fmt, args);
-		va_end(args);
-	}
-	unlock(report);
+	va_start(args, fmt);
+	add(report, &finding, fmt, args);
+	va_end(args);
+}
+
+void vmimg_report_add_numbers(struct vmimg_report *report, enum vmimg_severity severity,
+	const char *code, uint64_t at, const uint64_t *numbers, unsigned count, const char *fmt,
+	...)
+{
+	struct vmimg_finding finding = {
+		.severity = severity, .code = code, .at = at, .number_count = count
+	};
+	va_list args;
+
+	memcpy(finding.numbers, numbers, count * sizeof(*numbers));
+	va_start(args, fmt);
+	add(report, &finding, fmt, args);
+	va_end(args);
 }
 
 int vmimg_report_block(struct vmimg_report *report, const struct vmimg_run *run, uint64_t guest,

@@ -37,6 +37,10 @@ int vmimg_report_block(struct vmimg_report *report, const struct vmimg_run *run,
 /* Adds a finding. */
 void vmimg_report_add(struct vmimg_report *report, enum vmimg_severity severity, const char *code,
 	uint64_t at, const char *fmt, ...) VMIMG_PRINTF(5, 6);
+/* The same with the numbers of struct vmimg_finding, at most 3. */
+void vmimg_report_add_numbers(struct vmimg_report *report, enum vmimg_severity severity,
+	const char *code, uint64_t at, const uint64_t *numbers, unsigned count, const char *fmt,
+	...) VMIMG_PRINTF(7, 8);
 /* Counts more findings like one already added. */
 void vmimg_report_count(struct vmimg_report *report, enum vmimg_severity severity, uint64_t more);
 const char *vmimg_severity_name(enum vmimg_severity severity);

@@ -593,6 +593,29 @@ def test_check_words(t):
     pair.run("check", "disk.qcow2")
 
 
+def test_check_flags(t):
+    """Entries whose COPIED flag says something else than the refcount, in the words of qemu-img."""
+    pair = Pair(t)
+    for folder in {pair.theirs, pair.ours}:
+        qemu.create(f"{folder}/disk.qcow2", "qcow2", "2G")
+        qemu.io(f"{folder}/disk.qcow2", "write 0 128k", "write 1G 64k")
+        with open(f"{folder}/disk.qcow2", "r+b") as file:
+            file.seek(40)
+            tables = int.from_bytes(file.read(8), "big")
+            file.seek(tables)
+            first = int.from_bytes(file.read(8), "big") & (1 << 56) - 1
+            for at in tables + 16, first + 8:
+                file.seek(at)
+                flags = file.read(1)[0]
+                check(flags & 0x80, "the flag is not there")
+                file.seek(at)
+                file.write(bytes([flags & 0x7f]))
+    theirs = run(env.find("qemu-img"), "check", "disk.qcow2", cwd=pair.theirs)
+    ours = run(pair.program, "check", "disk.qcow2", cwd=pair.ours)
+    equal((ours.code, ours.text), (theirs.code, theirs.text), "totals")
+    equal(sorted(ours.errors.splitlines()), sorted(theirs.errors.splitlines()), "findings")
+
+
 def test_resize_preallocated(t):
     pair = Pair(t)
     for options in ("cluster_size=64k", "cluster_size=512", "extended_l2=on"):

@@ -1,35 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Callers look for "Leaked cluster N" and "ERROR cluster N". The numbers are those of the text. */
+/* Callers look for "Leaked cluster N" and "ERROR cluster N". */
 #include "cli/face/findings.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include "cli/findings.h"
 
-/* Returns false when it is about something else. */
-static bool print_refcount(const struct vmimg_finding *f)
+static const char *verdict(const struct vmimg_finding *f)
 {
-	uint64_t cluster;
-	uint32_t stated, counted;
-
-	if (sscanf(f->text, "cluster %" SCNu64 " has refcount %" SCNu32 ", but %" SCNu32, &cluster,
-		    &stated, &counted) != 3)
-		return false;
-	fprintf(stderr, "%s cluster %" PRIu64 " refcount=%" PRIu32 " reference=%" PRIu32 "\n",
-		f->severity == VMIMG_FINDING_LEAK ? "Leaked" : "ERROR", cluster, stated, counted);
-	return true;
+	return f->severity == VMIMG_FINDING_LEAK ? "Leaked" : "ERROR";
 }
 
-static bool print_copied(const struct vmimg_finding *f)
+static void print_refcount(const struct vmimg_finding *f)
 {
-	const char *refcount = strstr(f->text, "refcount is ");
-	uint64_t entry;
+	fprintf(stderr, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64 "\n",
+		verdict(f), f->numbers[0], f->numbers[1], f->numbers[2]);
+}
 
-	if (!refcount || sscanf(f->text, "L2 entry 0x%" SCNx64 " at", &entry) != 1)
-		return false;
-	fprintf(stderr, "ERROR OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%s\n", entry,
-		refcount + strlen("refcount is "));
-	return true;
+static void print_copied(const struct vmimg_finding *f)
+{
+	if (f->number_count == 3)
+		fprintf(stderr,
+			"ERROR OFLAG_COPIED L2 cluster: l1_index=%" PRIu64 " l1_entry=%" PRIx64
+			" refcount=%" PRIu64 "\n",
+			f->numbers[2], f->numbers[0], f->numbers[1]);
+	else
+		fprintf(stderr,
+			"ERROR OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64
+			"\n",
+			f->numbers[0], f->numbers[1]);
 }
 
 static bool is_refcount(const struct vmimg_finding *f)
@@ -39,11 +38,12 @@ static bool is_refcount(const struct vmimg_finding *f)
 
 static void print_finding(const struct vmimg_finding *f)
 {
-	if (is_refcount(f) ? print_refcount(f)
-			   : !strcmp(f->code, "copied-flag") && print_copied(f))
-		return;
-	fprintf(stderr, "%s: %s (%s)\n",
-		f->severity == VMIMG_FINDING_LEAK ? "Leaked" : "ERROR", f->text, f->code);
+	if (!f->number_count)
+		fprintf(stderr, "%s: %s (%s)\n", verdict(f), f->text, f->code);
+	else if (is_refcount(f))
+		print_refcount(f);
+	else
+		print_copied(f);
 }
 
 void face_print_findings(const struct vmimg_report *report)

@@ -157,18 +157,21 @@ static int read_refcounts(struct check *c, struct vmimg_error *err)
 
 /* ---- L1 tables ---- */
 
-/* In the active tables, the COPIED flag says that the refcount is exactly one. */
-static void check_copied(struct check *c, const char *what, uint64_t entry, uint64_t entry_at,
+/* In the active tables, the COPIED flag says that the refcount is exactly one. index: of an L1
+ * entry; NULL: it is one of L2. */
+static void check_copied(struct check *c, const uint32_t *index, uint64_t entry, uint64_t entry_at,
 	const struct vmimg_qcow2_cluster *cluster)
 {
+	const uint64_t numbers[] = { entry, cluster->stated, index ? *index : 0 };
 	bool copied = entry & QCOW2_COPIED;
 
 	if (copied == (cluster->stated == 1))
 		return;
-	vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "copied-flag", entry_at,
-		"%s 0x%" PRIx64 " at 0x%" PRIx64
+	vmimg_report_add_numbers(c->report, VMIMG_FINDING_CORRUPTION, "copied-flag", entry_at,
+		numbers, index ? 3 : 2,
+		"%s entry 0x%" PRIx64 " at 0x%" PRIx64
 		" has the COPIED flag %s, but its cluster's refcount is %" PRIu32,
-		what, entry, entry_at, copied ? "set" : "clear", cluster->stated);
+		index ? "L1" : "L2", entry, entry_at, copied ? "set" : "clear", cluster->stated);
 }
 
 static int note_l2(struct check *c, uint64_t entry, uint64_t entry_at, uint32_t index, bool active,
@@ -198,7 +201,7 @@ static int note_l2(struct check *c, uint64_t entry, uint64_t entry_at, uint32_t 
 		return 0;
 	if (!cluster->l1_index)
 		cluster->l1_index = index + 1;
-	check_copied(c, "L1 entry", entry, entry_at, cluster);
+	check_copied(c, &index, entry, entry_at, cluster);
 	return 0;
 }
 
@@ -298,7 +301,7 @@ static int check_data(struct check *c, struct table *t, uint64_t entry, uint64_t
 	cluster = vmimg_qcow2_clusters_at(&c->clusters, index, err);
 	if (!cluster)
 		return -1;
-	check_copied(c, "L2 entry", entry, entry_at, cluster);
+	check_copied(c, NULL, entry, entry_at, cluster);
 	return 0;
 }
 
@@ -443,8 +446,10 @@ static void compare_counts(struct check *c)
 			last = i + 1;
 		if (cluster->stated == cluster->counted)
 			continue;
-		vmimg_report_add(c->report, leak ? VMIMG_FINDING_LEAK : VMIMG_FINDING_CORRUPTION,
+		vmimg_report_add_numbers(c->report,
+			leak ? VMIMG_FINDING_LEAK : VMIMG_FINDING_CORRUPTION,
 			leak ? "leaked-cluster" : "refcount", i * c->q->cluster,
+			(const uint64_t[]){ i, cluster->stated, cluster->counted }, 3,
 			"cluster %" PRIu64 " has refcount %" PRIu32 ", but %" PRIu32 " references",
 			i, cluster->stated, cluster->counted);
 	}
