@@ -6,6 +6,7 @@
 #include "io/memory.h"
 #include "util/claims.h"
 #include "util/num.h"
+#include "util/spots.h"
 
 static struct vmimg_error err;
 
@@ -124,7 +125,43 @@ static void rounding_never_makes_smaller(void)
 	}
 }
 
+static bool is_free(const uint32_t *taken, size_t count, uint32_t start, uint32_t width)
+{
+	for (size_t i = 0; i < count; i++)
+		if (taken[i] < start ? start - taken[i] < width : taken[i] - start < width)
+			return false;
+	return true;
+}
+
+static void spots_are_taken_once(void)
+{
+	static const uint32_t widths[] = { 1, 2, 7, 129, 4097, 600000 };
+	uint32_t taken[3000], random = 1;
+
+	for (size_t w = 0; w < VMIMG_ARRAY_LEN(widths); w++) {
+		struct vmimg_spots spots = { .width = widths[w] };
+		size_t count = 0;
+
+		for (int i = 0; i < 3000; i++) {
+			uint32_t start;
+			bool vacant;
+
+			random = random * 1103515245 + 12345;
+			start = (uint32_t)((uint64_t)random * (widths[w] * 2000) >> 32);
+			if (!(i % 100))
+				start = UINT32_MAX - 1 - (uint32_t)i;
+			CHECK(!vmimg_spots_take(&spots, start, &vacant, &err));
+			CHECK(vacant == is_free(taken, count, start, widths[w]));
+			if (vacant)
+				taken[count++] = start;
+		}
+		CHECK(count == spots.count && count > 500);
+		vmimg_spots_done(&spots);
+	}
+}
+
 UNIT_TESTS(TEST(claims_find_overlaps), TEST(claims_in_order_cost_nothing),
-	TEST(claims_that_must_overlap_cost_nothing), TEST(joined_files_read_as_one),
-	TEST(geometry_is_the_specifications), TEST(rounding_never_makes_smaller));
+	TEST(claims_that_must_overlap_cost_nothing), TEST(spots_are_taken_once),
+	TEST(joined_files_read_as_one), TEST(geometry_is_the_specifications),
+	TEST(rounding_never_makes_smaller));
 UNIT_MAIN()
