@@ -5,7 +5,7 @@ cut off."""
 import os
 import struct
 
-from lib import disks, harness, layers, process
+from lib import disks, harness, layers, process, qemu
 from lib.harness import check, equal
 from lib.layers import MIB, SIZE
 from lib.process import vmimg, vmimg_ok
@@ -112,6 +112,57 @@ def test_children_grow(t):
     vmimg_ok("resize", child, str(SIZE))
     os.truncate(changed, SIZE)
     equal(process.guest_sha256(child), disks.sha256(changed), "grown over what the parent has")
+
+
+def test_shrunk_without_gaps(t):
+    """The blocks that stay move to where those were that go."""
+    raw, path = t.path("disk.raw"), t.path("disk.vdi")
+    with open(raw, "wb") as file:
+        for i in range(12):
+            file.write(bytes([i + 1]) * MIB)
+    vmimg_ok("create", "-q", "-f", "vdi", path, "12M")
+    for i in (11, 0, 10, 3, 9, 8, 7, 6, 5, 4, 2, 1):
+        qemu.io(path, f"write -P {i + 1} {i}M 1M", fmt="vdi")
+    all_agree(path, disks.sha256(raw), t.tmp)
+    for size in 8 * MIB, 5 * MIB + 512, 1024:
+        vmimg_ok("resize", "--shrink", "--shrink", path, str(size))
+        os.truncate(raw, size)
+        all_agree(path, disks.sha256(raw), t.tmp)
+        used = -(-size // MIB)
+        equal(field(path, 388, "<I"), used, "blocks by the header")
+        check(os.path.getsize(path) <= field(path, 344, "<I") + used * MIB, "the file's size")
+
+
+def by_hand(path, entries, data_at, extra, blocks):
+    """A VDI of 1 MiB blocks; blocks: {offset: byte}."""
+    head = bytearray(b"<<< by hand >>>\n".ljust(512, b"\0"))
+    struct.pack_into("<IHH", head, 64, 0xbeda107f, 1, 1)
+    struct.pack_into("<II", head, 72, 400, 1)
+    struct.pack_into("<II", head, 340, 512, data_at)
+    struct.pack_into("<I4xQIIII16s16s", head, 360, 512, len(entries) * MIB, MIB, extra, len(entries), 2, b"u" * 16, b"m" * 16)
+    with open(path, "wb") as file:
+        file.write(head + struct.pack(f"<{len(entries)}I", *entries))
+        for at, byte in blocks.items():
+            file.seek(at)
+            file.write(byte * MIB)
+    return path
+
+
+def test_first_block_over_tables(t):
+    """Where block 0 would be the header itself, a new block must not become it."""
+    with open(t.path("in"), "wb") as file:
+        file.write(b"x" * 4096)
+    absent = 0xffffffff
+    for data_at, extra in (0, 0), (0, MIB), (512, 0):
+        with t.sub(f"data at {data_at}, {extra} bytes before each"):
+            path = by_hand(t.path("c.vdi"), [absent, 1, absent], data_at, extra, {data_at + MIB + 2 * extra: b"\x55"})
+            before = disks.sha256(path)
+            equal(process.guest_sha256(path), process.guest_sha256(path), "content")
+            for words in ["dd", "conv=notrunc", f"if={t.path('in')}", f"of={path}"], ["resize", path, "9M"], \
+                    ["compact", "--no-fs", path], ["set", path, "uuid=new"]:
+                result = vmimg(*words)
+                check(result.code == 4 and "block map" in result.errors, f"{words[0]}: {result}")
+                equal(disks.sha256(path), before, words[0])
 
 
 def test_cut_off(t):

@@ -9,7 +9,22 @@
 
 int vmimg_vdi_begin(const struct vmimg_disk *disk, struct vmimg_error *err)
 {
-	return disk->io->is_device ? vmimg_fail(err, VMIMG_EUNSUPPORTED, "it lies on a device") : 0;
+	const struct vmimg_vdi *vdi = disk->state;
+	const struct vmimg_vdi_header *header = &vdi->header;
+
+	if (disk->io->is_device)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "it lies on a device");
+	/* a gap among the blocks would be the header, or the map */
+	if (header->map_at + 4 * (uint64_t)header->blocks > header->data_at)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"the blocks do not begin after the block map: convert it");
+	return 0;
+}
+
+int vmimg_vdi_fail_full(struct vmimg_error *err)
+{
+	return vmimg_fail(
+		err, VMIMG_ELIMIT, "its blocks are as many as a block map can number: convert it");
 }
 
 /* Fields that both versions have. */

@@ -8,6 +8,8 @@
 
 /* The image may be changed where it lies. */
 int vmimg_vdi_begin(const struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
+/* The error of those who find no number for one more block. */
+int vmimg_vdi_fail_full(struct vmimg_error *err);
 /* Flushes, writes the header's fields, all in its first sector, and flushes. What is not in *header
  * stays as it is in the file. */
 int vmimg_vdi_put_header(struct vmimg_disk *disk, const struct vmimg_vdi_header *header,

@@ -33,8 +33,8 @@ static uint64_t place(const struct resize *r, uint64_t number)
 }
 
 /* The header, of a disk of that size. */
-static int put_header(const struct resize *r, uint64_t size, uint32_t entries, uint64_t map_at,
-	uint32_t dropped, struct vmimg_error *err)
+static struct vmimg_vdi_header header_for(
+	const struct resize *r, uint64_t size, uint32_t entries, uint64_t map_at, uint32_t dropped)
 {
 	struct vmimg_vdi_header header = *r->header;
 
@@ -43,6 +43,14 @@ static int put_header(const struct resize *r, uint64_t size, uint32_t entries, u
 	header.disk_size = size;
 	header.blocks = entries;
 	header.allocated = (uint32_t)(r->next - dropped);
+	return header;
+}
+
+static int put_header(const struct resize *r, uint64_t size, uint32_t entries, uint64_t map_at,
+	uint32_t dropped, struct vmimg_error *err)
+{
+	struct vmimg_vdi_header header = header_for(r, size, entries, map_at, dropped);
+
 	return vmimg_vdi_put_header(r->disk, &header, err);
 }
 
@@ -189,9 +197,8 @@ static int plan_map(struct resize *r, struct vmimg_error *err)
 	uint64_t len = vmimg_align_up(4 * (uint64_t)r->entries, SECTOR);
 
 	r->map_at = header->map_at;
-	if (header->map_at + 4 * (uint64_t)header->blocks > header->data_at)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"the blocks do not begin after the block map: convert it");
+	if (r->next + r->entries >= VMIMG_VDI_ZERO)
+		return vmimg_vdi_fail_full(err);
 	if (header->map_at + 4 * (uint64_t)r->entries <= header->data_at && !r->empty)
 		return 0;
 	r->dropped = (uint32_t)vmimg_div_up(len, r->stride);
@@ -213,18 +220,21 @@ static int grow(struct resize *r, uint64_t size, struct vmimg_error *err)
 	return put_header(r, size, r->entries, r->map_at, r->dropped, err);
 }
 
-/* What is cut off is out of the image with the header; then the file may end earlier. */
+/* What is cut off is out of the image with the header; then the gaps that it leaves are closed. */
 static int shrink(struct resize *r, uint64_t size, struct vmimg_error *err)
 {
-	struct vmimg_io *io = r->disk->io;
+	struct vmimg_vdi *vdi = r->disk->state;
+	struct vmimg_vdi_header header;
 
 	r->below = r->entries;
-	if (vmimg_vdi_walk(r->disk->state, count_block, r, err) ||
-		put_header(r, size, r->entries, r->header->map_at, 0, err))
+	if (vmimg_vdi_walk(vdi, count_block, r, err))
 		return -1;
-	if (vmimg_io_size(io) <= place(r, r->next))
-		return 0;
-	return vmimg_io_resize(io, place(r, r->next), err) || vmimg_io_sync(io, err) ? -1 : 0;
+	header = header_for(r, size, r->entries, r->header->map_at, 0);
+	if (vmimg_vdi_put_header(r->disk, &header, err))
+		return -1;
+	vdi->entries = r->entries;
+	r->disk->size = size;
+	return vmimg_vdi_close_gaps(r->disk, &header, err);
 }
 
 /* A child may become larger than its parent; where the parent is larger now, the rest of the last

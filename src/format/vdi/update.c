@@ -134,6 +134,8 @@ static int allocate(struct update *u, struct vmimg_error *err)
 	if (u->number < VMIMG_VDI_ZERO)
 		return 0;
 	number = vmimg_blocks_take(&u->blocks);
+	if (number >= VMIMG_VDI_ZERO)
+		return vmimg_vdi_fail_full(err);
 	at = place_of(u, number);
 	lead_to(u, (uint32_t)number);
 	if (at >= u->old_end)

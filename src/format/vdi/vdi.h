@@ -49,6 +49,8 @@ uint64_t vmimg_vdi_block_at(const struct vmimg_vdi *vdi, uint32_t entry);
 /* What is wrong with a used entry, as a sentence; NULL: nothing. code may be NULL. */
 const char *vmimg_vdi_judge_entry(
 	const struct vmimg_disk *disk, uint64_t i, uint32_t entry, const char **code);
+/* Bytes that there are of a block that the end of the file cuts; 0: it does not. */
+uint64_t vmimg_vdi_cut(const struct vmimg_disk *disk, uint32_t entry);
 
 /* ---- the format's operations ---- */
 
