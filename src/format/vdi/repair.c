@@ -1,51 +1,77 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Repair: map entries that lead nowhere or where an earlier one leads are discarded, and the header
- * counts the blocks that are in the file. */
+ * counts the blocks that are in the file. Of a block that the end of the file cuts what is there
+ * stays. */
 #include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
 #include "disk/report.h"
 #include "format/vdi/vdi.h"
 #include "util/num.h"
+#include "util/spots.h"
 
 #define ALLOCATED_AT_0 368 /* where the header counts them, in versions 0 and 1 */
 #define ALLOCATED_AT_1 388
+#define MOST_BITS      (UINT64_C(1) << 28)
 
 struct repair {
 	struct vmimg_disk *disk;
 	struct vmimg_vdi *vdi;
 	struct vmimg_io *rw;
 	struct vmimg_report *fixed;
-	uint8_t *taken; /* one bit for each block of the file */
-	uint64_t past;  /* one more than the largest entry */
+	uint8_t *taken; /* one bit for each block of the file; NULL: spots, the file is so large */
+	struct vmimg_spots spots;
+	uint64_t past; /* one more than the largest entry */
 };
 
-static bool take(struct repair *r, uint32_t entry)
+static int take(struct repair *r, uint32_t entry, bool *vacant, struct vmimg_error *err)
 {
 	uint8_t bit = (uint8_t)(1U << entry % 8);
-	bool vacant = !(r->taken[entry / 8] & bit);
 
+	if (!r->taken)
+		return vmimg_spots_take(&r->spots, entry, vacant, err);
+	*vacant = !(r->taken[entry / 8] & bit);
 	r->taken[entry / 8] |= bit;
-	return vacant;
+	return 0;
+}
+
+static void tell(struct repair *r, uint64_t i, uint32_t entry, const char *wrong, const char *now)
+{
+	r->fixed->given_up++;
+	vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "map-entry",
+		r->vdi->header.map_at + 4 * i,
+		"block map entry %" PRIu64 " was 0x%08" PRIx32 ": %s: %s", i, entry, wrong, now);
+}
+
+static int keep(
+	struct repair *r, uint64_t i, uint32_t entry, const char *wrong, struct vmimg_error *err)
+{
+	uint64_t end = vmimg_vdi_block_at(r->vdi, entry) + r->disk->block;
+
+	r->past = vmimg_max(r->past, (uint64_t)entry + 1);
+	if (!wrong)
+		return 0;
+	tell(r, i, entry, wrong, "what is missing is zero now");
+	return vmimg_io_size(r->rw) < end ? vmimg_io_resize(r->rw, end, err) : 0;
 }
 
 static int visit(void *ctx, uint64_t i, uint32_t entry, struct vmimg_error *err)
 {
 	struct repair *r = ctx;
-	const char *wrong = vmimg_vdi_judge_entry(r->disk, i, entry, NULL);
-	uint64_t at = r->vdi->header.map_at + 4 * i;
+	const char *code = NULL, *wrong = vmimg_vdi_judge_entry(r->disk, i, entry, &code);
+	bool stays =
+		!wrong || (!strcmp(code, "map-entry-past-end") && vmimg_vdi_cut(r->disk, entry));
+	bool vacant = false;
 	uint8_t raw[4];
 
-	if (!wrong && !take(r, entry))
-		wrong = "an earlier block has that space";
-	if (!wrong) {
-		r->past = vmimg_max(r->past, (uint64_t)entry + 1);
-		return 0;
-	}
-	r->fixed->given_up++;
-	vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "map-entry", at,
-		"block map entry %" PRIu64 " was 0x%08" PRIx32 ": %s: discarded", i, entry, wrong);
+	if (stays && take(r, entry, &vacant, err))
+		return -1;
+	if (vacant)
+		return keep(r, i, entry, wrong, err);
+	tell(r, i, entry, stays ? "an earlier block has that space" : wrong, "discarded");
 	/* not "absent": what a parent has there is not what was written here */
 	vmimg_put_le32(raw, VMIMG_VDI_ZERO);
-	return vmimg_io_pwrite(r->rw, raw, sizeof(raw), at, err);
+	return vmimg_io_pwrite(r->rw, raw, sizeof(raw), r->vdi->header.map_at + 4 * i, err);
 }
 
 static int repair_count(struct repair *r, struct vmimg_error *err)
@@ -67,13 +93,16 @@ static int repair_count(struct repair *r, struct vmimg_error *err)
 int vmimg_vdi_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_report *fixed,
 	struct vmimg_error *err)
 {
-	VMIMG_AUTO(free)
-	uint8_t *taken = vmimg_alloc_array(vmimg_vdi_most_blocks(disk) / 8 + 1, 1, err);
 	struct repair r = {
-		.disk = disk, .vdi = disk->state, .rw = rw, .fixed = fixed, .taken = taken
+		.disk = disk, .vdi = disk->state, .rw = rw, .fixed = fixed, .spots = { .width = 1 }
 	};
+	uint64_t most = vmimg_vdi_most_blocks(disk);
+	int failed;
 
-	if (!taken || vmimg_vdi_walk(disk->state, visit, &r, err))
+	if (most <= MOST_BITS && !(r.taken = vmimg_alloc_array((size_t)most / 8 + 1, 1, err)))
 		return -1;
-	return repair_count(&r, err);
+	failed = vmimg_vdi_walk(disk->state, visit, &r, err);
+	free(r.taken);
+	vmimg_spots_done(&r.spots);
+	return failed ? -1 : repair_count(&r, err);
 }
