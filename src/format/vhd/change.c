@@ -13,14 +13,15 @@
 int vmimg_vhd_begin(struct vmimg_disk *disk, struct vmimg_error *err)
 {
 	const struct vmimg_vhd *vhd = disk->state;
+	bool split = vmimg_vhd_is_split(disk);
 
+	if (split || disk->io->is_device)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			split ? "it is split into several files"
+			      : "its footer lies at the end of a device");
 	if (vhd->flaws & ~(unsigned)VMIMG_VHD_HARMLESS)
 		return vmimg_fail(err, VMIMG_EREFUSED,
 			"its footer or header is damaged: repair it before it is changed");
-	if (vhd->parts > 1 || disk->io->is_device)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			vhd->parts > 1 ? "it is split into several files"
-				       : "its footer lies at the end of a device");
 	return vhd->flaws & VMIMG_VHD_HEAD_OLDER ? vmimg_vhd_put_footer(disk, &vhd->footer, 0, err)
 						 : 0;
 }
@@ -174,6 +175,8 @@ static int add_block(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error 
 	struct adding *adding = ctx;
 	const char *wrong = vmimg_vhd_judge_entry(adding->disk, i, sector, NULL);
 
+	if (!wrong && vmimg_vhd_over_batmap(adding->disk, sector))
+		wrong = "the block lies over the batmap";
 	if (wrong)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"BAT entry %" PRIu64 " is 0x%08" PRIx32 ": %s (repair it first)", i, sector,
@@ -202,7 +205,7 @@ int vmimg_vhd_space(struct vmimg_disk *disk, struct vmimg_blocks *blocks, bool w
 
 /* ---- Xen's batmap ---- */
 
-int vmimg_vhd_read_batmap(
+static int load_batmap(
 	struct vmimg_vhd *vhd, struct vmimg_vhd_batmap *batmap, struct vmimg_error *err)
 {
 	uint8_t bytes[VMIMG_VHD_BATMAP_SIZE];
@@ -210,13 +213,21 @@ int vmimg_vhd_read_batmap(
 	if (vmimg_io_pread(vhd->io, bytes, sizeof(bytes), vhd->batmap_at, err))
 		return vmimg_within(err, "batmap");
 	vmimg_vhd_batmap_decode(batmap, bytes);
-	if (!vmimg_range_inside(batmap->at, (uint64_t)batmap->sectors * VMIMG_VHD_SECTOR,
-		    vmimg_io_size(vhd->io)))
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"the batmap (%" PRIu32 " sectors at 0x%" PRIx64
-			") reaches past the end of the file",
-			batmap->sectors, batmap->at);
 	return 0;
+}
+
+int vmimg_vhd_read_batmap(
+	struct vmimg_vhd *vhd, struct vmimg_vhd_batmap *batmap, struct vmimg_error *err)
+{
+	const char *wrong;
+
+	if (load_batmap(vhd, batmap, err))
+		return -1;
+	wrong = vmimg_vhd_judge_batmap(vhd, batmap);
+	return wrong ? vmimg_fail(err, VMIMG_ECORRUPT,
+			       "the batmap (%" PRIu32 " sectors at 0x%" PRIx64 ") %s",
+			       batmap->sectors, batmap->at, wrong)
+		     : 0;
 }
 
 /* The map's checksum is the complement of the sum of its bytes: of none, when no bit is set. */
@@ -246,7 +257,8 @@ int vmimg_vhd_clear_batmap(struct vmimg_disk *disk, struct vmimg_blocks *blocks,
 
 	if (!vhd->batmap_at)
 		return 0;
-	if (vmimg_vhd_read_batmap(vhd, &batmap, err))
+	/* a change before may have put it past what was the end */
+	if (load_batmap(vhd, &batmap, err))
 		return -1;
 	if (batmap.checksum == UINT32_MAX)
 		return 0;

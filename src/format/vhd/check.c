@@ -53,6 +53,10 @@ static int visit(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err
 	if (vmimg_entry_check_enough(&c->entries, err))
 		return -1;
 	report->allocated_blocks++;
+	if (!wrong && vmimg_vhd_over_batmap(c->disk, sector)) {
+		code = "bat-entry-in-batmap";
+		wrong = "the block lies over the batmap";
+	}
 	if (wrong) {
 		vmimg_entry_check_wrong(&c->entries, code, vhd->bat_at + 4 * i,
 			"BAT entry %" PRIu64 " is 0x%08" PRIx32 ": %s", i, sector, wrong);
@@ -82,33 +86,27 @@ static void report_leaks(struct check *c)
 static int check_batmap(struct check *c, struct vmimg_error *err)
 {
 	const struct vmimg_vhd *vhd = c->disk->state;
+	const struct vmimg_vhd_batmap *batmap = &vhd->batmap;
+	const char *wrong = vhd->batmap_at ? vmimg_vhd_judge_batmap(vhd, batmap) : NULL;
+	uint64_t len = (uint64_t)batmap->sectors * VMIMG_VHD_SECTOR;
 	uint8_t bytes[VMIMG_VHD_BATMAP_SIZE];
-	struct vmimg_vhd_batmap batmap;
 	uint32_t sum = 0;
-	uint64_t len;
 
 	if (!vhd->batmap_at)
 		return 0;
-	if (vmimg_table_read(vhd->table, bytes, sizeof(bytes), vhd->batmap_at, err))
-		return -1;
-	vmimg_vhd_batmap_decode(&batmap, bytes);
-	len = (uint64_t)batmap.sectors * VMIMG_VHD_SECTOR;
-	if (!vmimg_range_inside(batmap.at, len, vmimg_io_size(vhd->io)) ||
-		len < vmimg_div_up(vhd->entries, 8)) {
+	if (wrong) {
 		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "batmap-place",
-			vhd->batmap_at,
-			"the batmap (%" PRIu64 " bytes at 0x%" PRIx64
-			") is too small or past the end of the file",
-			len, batmap.at);
+			vhd->batmap_at, "the batmap (%" PRIu64 " bytes at 0x%" PRIx64 ") %s", len,
+			batmap->at, wrong);
 		return 0;
 	}
 	for (uint64_t done = 0; done < len; done += sizeof(bytes)) {
-		if (vmimg_table_read(vhd->table, bytes, sizeof(bytes), batmap.at + done, err))
+		if (vmimg_table_read(vhd->table, bytes, sizeof(bytes), batmap->at + done, err))
 			return -1;
 		for (size_t i = 0; i < sizeof(bytes); i++)
 			sum += bytes[i];
 	}
-	if (batmap.checksum != ~sum)
+	if (batmap->checksum != ~sum)
 		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "batmap-checksum",
 			vhd->batmap_at, "the batmap's checksum is wrong");
 	return 0;

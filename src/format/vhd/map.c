@@ -44,25 +44,91 @@ int vmimg_vhd_walk(
 	return 0;
 }
 
+static bool overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
+{
+	return a < b + b_len && b < a + a_len;
+}
+
+/* The copy of the footer, the header, the BAT. */
+static bool over_tables(const struct vmimg_vhd *vhd, uint64_t at, uint64_t len)
+{
+	return overlap(at, len, 0, VMIMG_VHD_FOOTER_SIZE) ||
+		overlap(at, len, vhd->footer.data_offset, VMIMG_VHD_HEADER_SIZE) ||
+		overlap(at, len, vhd->bat_at, 4 * (uint64_t)vhd->header.entries);
+}
+
+static uint64_t whole_block(const struct vmimg_disk *disk)
+{
+	return (uint64_t)vmimg_vhd_block_sectors(disk) * VMIMG_VHD_SECTOR;
+}
+
+/* Of the disk's last block only what the disk has needs to be in the file. The rest, which is the
+ * guest's when the disk grows, may reach over the footer, which moves then, and over nothing else.
+ */
 const char *vmimg_vhd_judge_entry(
 	const struct vmimg_disk *disk, uint64_t i, uint32_t sector, const char **code)
 {
 	const struct vmimg_vhd *vhd = disk->state;
 	uint64_t at = (uint64_t)sector * VMIMG_VHD_SECTOR;
-	uint64_t header = vhd->footer.data_offset, end = vmimg_io_size(vhd->io);
 	uint64_t len = vhd->bitmap_bytes + vmimg_min(disk->block, disk->size - i * disk->block);
-	uint64_t bat_end = vhd->bat_at + 4 * (uint64_t)vhd->header.entries;
 	const char *unused;
 
 	code = code ? code : &unused;
 	*code = "bat-entry-past-end";
-	if (!vmimg_range_inside(at, len, end))
+	if (!vmimg_range_inside(at, len, vmimg_io_size(vhd->io)))
 		return "the block reaches past the end of the file";
 	*code = "bat-entry-in-tables";
-	if (at < VMIMG_VHD_FOOTER_SIZE || (at < bat_end && at + len > vhd->bat_at) ||
-		(at < header + VMIMG_VHD_HEADER_SIZE && at + len > header))
-		return "the block lies over the headers or the block table";
+	if (!vmimg_range_inside(at, len, vhd->footer_at))
+		return "the block lies over the footer";
+	return over_tables(vhd, at, whole_block(disk))
+		? "the block lies over the headers or the block table"
+		: NULL;
+}
+
+uint64_t vmimg_vhd_cut(const struct vmimg_disk *disk, uint32_t sector)
+{
+	const struct vmimg_vhd *vhd = disk->state;
+	uint64_t at = (uint64_t)sector * VMIMG_VHD_SECTOR, size = vmimg_io_size(vhd->io);
+	uint64_t data = at + vhd->bitmap_bytes;
+
+	if (vhd->footer_at < size || data >= size || over_tables(vhd, at, whole_block(disk)))
+		return 0;
+	return vmimg_align_down(size - data, VMIMG_VHD_SECTOR);
+}
+
+const char *vmimg_vhd_judge_batmap(
+	const struct vmimg_vhd *vhd, const struct vmimg_vhd_batmap *batmap)
+{
+	uint64_t len = (uint64_t)batmap->sectors * VMIMG_VHD_SECTOR;
+
+	if (!vmimg_range_inside(batmap->at, len, vhd->footer_at) ||
+		len < vmimg_div_up(vhd->entries, 8))
+		return "is too small or past the end of the file";
+	if (over_tables(vhd, batmap->at, len) ||
+		overlap(batmap->at, len, vhd->batmap_at, VMIMG_VHD_BATMAP_SIZE))
+		return "lies over other tables";
 	return NULL;
+}
+
+static bool over_batmap(const struct vmimg_vhd *vhd, uint64_t at, uint64_t len)
+{
+	uint64_t map = (uint64_t)vhd->batmap.sectors * VMIMG_VHD_SECTOR;
+
+	return vhd->batmap_at &&
+		(overlap(at, len, vhd->batmap_at, VMIMG_VHD_BATMAP_SIZE) ||
+			(!vmimg_vhd_judge_batmap(vhd, &vhd->batmap) &&
+				overlap(at, len, vhd->batmap.at, map)));
+}
+
+bool vmimg_vhd_over_batmap(const struct vmimg_disk *disk, uint32_t sector)
+{
+	return over_batmap(disk->state, (uint64_t)sector * VMIMG_VHD_SECTOR, whole_block(disk));
+}
+
+bool vmimg_vhd_is_free(const struct vmimg_vhd *vhd, uint64_t at, uint64_t len)
+{
+	return vmimg_range_inside(at, len, vhd->footer_at) && !over_tables(vhd, at, len) &&
+		!over_batmap(vhd, at, len);
 }
 
 /* How many blocks from i on are not in the file. */
@@ -149,13 +215,31 @@ static int map_block(struct vmimg_disk *disk, uint64_t at, uint32_t sector, stru
 	return 0;
 }
 
+/* For recovery: what there is of a block that the end of the file cuts. */
+static int map_wrong(struct vmimg_disk *disk, uint64_t at, uint32_t sector, struct vmimg_run *run,
+	struct vmimg_error *err)
+{
+	uint64_t block = at / disk->block, inside = at % disk->block;
+	const char *wrong = vmimg_vhd_judge_entry(disk, block, sector, NULL);
+	uint64_t have = vmimg_vhd_cut(disk, sector);
+
+	if (have && map_block(disk, at, sector, run, err))
+		return -1;
+	if (have && (inside < have || run->kind == VMIMG_RUN_ABSENT)) {
+		if (run->kind == VMIMG_RUN_DATA)
+			run->len = vmimg_min(run->len, have - inside);
+		return 0;
+	}
+	return vmimg_fail(err, VMIMG_ECORRUPT, "BAT entry %" PRIu64 " is 0x%08" PRIx32 ": %s",
+		block, sector, wrong);
+}
+
 int vmimg_vhd_map(
 	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
 {
 	struct vmimg_vhd *vhd = disk->state;
 	uint64_t block, count;
 	uint32_t sector = VMIMG_VHD_UNUSED;
-	const char *wrong;
 
 	if (vhd->footer.type == VMIMG_VHD_FIXED) {
 		run->kind = VMIMG_RUN_DATA;
@@ -174,9 +258,7 @@ int vmimg_vhd_map(
 	}
 	if (vmimg_vhd_bat_entry(vhd, block, &sector, err))
 		return -1;
-	wrong = vmimg_vhd_judge_entry(disk, block, sector, NULL);
-	if (wrong)
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"BAT entry %" PRIu64 " is 0x%08" PRIx32 ": %s", block, sector, wrong);
-	return map_block(disk, at, sector, run, err);
+	return vmimg_vhd_judge_entry(disk, block, sector, NULL)
+		? map_wrong(disk, at, sector, run, err)
+		: map_block(disk, at, sector, run, err);
 }

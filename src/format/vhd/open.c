@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include "format/vhd/vhd.h"
 #include "io/file.h"
 #include "io/joined.h"
@@ -94,6 +95,26 @@ static int join_parts(
 	return 0;
 }
 
+bool vmimg_vhd_is_split(const struct vmimg_disk *disk)
+{
+	const struct vmimg_vhd *vhd = disk->state;
+	const char *path = vmimg_file_path(disk->io);
+	const char *slash = path ? strrchr(path, '/') : NULL;
+	VMIMG_AUTO(free) char *name = NULL;
+	VMIMG_AUTO(free) char *second = NULL;
+	struct stat st;
+
+	if (vhd->parts > 1)
+		return true;
+	if (vhd->footer_at < vmimg_io_size(disk->io) || !path || !(name = part_name(path, 1)))
+		return false;
+	if (asprintf(&second, "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, name) < 0) {
+		second = NULL;
+		return false;
+	}
+	return !lstat(second, &st);
+}
+
 static int has_tail(struct vmimg_io *io, bool *yes, struct vmimg_error *err)
 {
 	uint8_t tail[VMIMG_VHD_FOOTER_SIZE];
@@ -152,11 +173,11 @@ static int check_header(const struct vmimg_vhd *vhd, struct vmimg_error *err)
 			"a block size of %" PRIu32 " bytes (0x%" PRIx64
 			") is not a power of two from 512 to 256 MiB",
 			header->block_size, at + 32);
-	if (!vmimg_range_inside(header->table_offset, table, vmimg_io_size(vhd->io)))
+	if (!vmimg_range_inside(header->table_offset, table, vhd->footer_at))
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"the block table (%" PRIu32 " entries at 0x%" PRIx64
 			") reaches past the end of the file (0x%" PRIx64 ")",
-			header->entries, header->table_offset, vmimg_io_size(vhd->io));
+			header->entries, header->table_offset, vhd->footer_at);
 	if (header->table_offset < VMIMG_VHD_FOOTER_SIZE ||
 		(header->table_offset < at + VMIMG_VHD_HEADER_SIZE &&
 			header->table_offset + table > at))
@@ -168,10 +189,14 @@ static int check_header(const struct vmimg_vhd *vhd, struct vmimg_error *err)
 
 static int read_header(struct vmimg_vhd *vhd, struct vmimg_error *err)
 {
+	uint64_t at = vhd->footer.data_offset;
 	uint8_t bytes[VMIMG_VHD_HEADER_SIZE];
 
-	if (vmimg_io_pread(vhd->io, bytes, sizeof(bytes), vhd->footer.data_offset, err))
+	if (vmimg_io_pread(vhd->io, bytes, sizeof(bytes), at, err))
 		return vmimg_within(err, "dynamic disk header");
+	if (at < VMIMG_VHD_FOOTER_SIZE || !vmimg_range_inside(at, sizeof(bytes), vhd->footer_at))
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"the dynamic disk header at 0x%" PRIx64 " lies over a footer", at);
 	vmimg_vhd_header_decode(&vhd->header, bytes);
 	if (check_header(vhd, err))
 		return -1;
@@ -198,6 +223,7 @@ static int find_batmap(struct vmimg_disk *disk, struct vmimg_error *err)
 	if (memcmp(batmap.cookie, VMIMG_VHD_BATMAP_COOKIE, sizeof(batmap.cookie)))
 		return 0;
 	vhd->batmap_at = at;
+	vhd->batmap = batmap;
 	vhd->encrypted = batmap.key_cookie == 1;
 	if (vhd->encrypted)
 		vmimg_disk_warn(disk, "the data is encrypted, and is read as it is stored");

@@ -14,21 +14,50 @@ struct relation {
 	struct vmimg_vhd_end end;
 	struct vmimg_vhd_header header; /* the new one */
 	uint64_t old_locators;          /* room for the new ones; 0: there is none */
+	bool taken;                     /* by something else */
 	const char *name;               /* NULL: no parent */
 	uint32_t type;                  /* of the disk, as it shall be */
 };
 
 /* Two neighbours as they are written here; of others it is not known what surrounds them. */
-static uint64_t find_room(const struct vmimg_vhd *vhd)
+static uint64_t find_neighbours(const struct vmimg_vhd *vhd)
 {
 	struct vmimg_vhd_locator first, second;
 
 	vmimg_vhd_locator_decode(&first, vhd->header.locators);
 	vmimg_vhd_locator_decode(&second, vhd->header.locators + VMIMG_VHD_LOCATOR_SIZE);
 	return first.len && second.len && first.space == VMIMG_MAX_NAME &&
-			second.space == VMIMG_MAX_NAME && second.at == first.at + VMIMG_MAX_NAME
+			second.space == VMIMG_MAX_NAME && first.at < VMIMG_MAX_DISK &&
+			second.at == first.at + VMIMG_MAX_NAME
 		? first.at
 		: 0;
+}
+
+static int meets_room(void *ctx, uint64_t i, uint32_t sector, struct vmimg_error *err)
+{
+	struct relation *r = ctx;
+	uint64_t at = (uint64_t)sector * VMIMG_VHD_SECTOR;
+	uint64_t len = (uint64_t)vmimg_vhd_block_sectors(r->disk) * VMIMG_VHD_SECTOR;
+
+	(void)i, (void)err;
+	if (at < r->old_locators + VMIMG_VHD_LOCATOR_SPACE && r->old_locators < at + len)
+		r->taken = true;
+	return 0;
+}
+
+/* The old texts' place, unless the image has something else there as well. */
+static int find_room(struct relation *r, struct vmimg_error *err)
+{
+	struct vmimg_vhd *vhd = r->disk->state;
+
+	r->old_locators = find_neighbours(vhd);
+	if (!r->old_locators)
+		return 0;
+	r->taken = !vmimg_vhd_is_free(vhd, r->old_locators, VMIMG_VHD_LOCATOR_SPACE);
+	if (vmimg_vhd_walk(vhd, meets_room, r, err))
+		return -1;
+	r->old_locators = r->taken ? 0 : r->old_locators;
+	return 0;
 }
 
 static int note_identity(
@@ -61,8 +90,7 @@ static int describe(struct relation *r, const struct vmimg_parent *parent, struc
 	r->type = parent ? VMIMG_VHD_DIFFERENCING : VMIMG_VHD_DYNAMIC;
 	if (parent) {
 		r->name = parent->name;
-		r->old_locators = find_room(vhd);
-		return note_identity(r, parent, err);
+		return find_room(r, err) || note_identity(r, parent, err) ? -1 : 0;
 	}
 	memset(r->header.parent_uuid, 0, sizeof(r->header.parent_uuid));
 	memset(r->header.parent_name, 0, sizeof(r->header.parent_name));

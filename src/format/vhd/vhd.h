@@ -36,11 +36,12 @@ struct vmimg_vhd {
 	struct vmimg_io *io;            /* the bytes: disk->io, or the joined parts; owned */
 	struct vmimg_table *table;      /* over io */
 	uint64_t bat_at;
-	uint32_t entries;      /* of the BAT, as many as the disk has blocks */
-	uint32_t bitmap_bytes; /* of one block: whole sectors */
-	uint64_t batmap_at;    /* of Xen's batmap header; 0: none */
-	bool encrypted;        /* a key's hash is there */
-	unsigned parts;        /* files that the image was split into; 1: one */
+	uint32_t entries;               /* of the BAT, as many as the disk has blocks */
+	uint32_t bitmap_bytes;          /* of one block: whole sectors */
+	uint64_t batmap_at;             /* of Xen's batmap header; 0: none */
+	struct vmimg_vhd_batmap batmap; /* as it was when the image was opened */
+	bool encrypted;                 /* a key's hash is there */
+	unsigned parts;                 /* files that the image was split into; 1: one */
 };
 
 /* ---- footer.c ---- */
@@ -108,6 +109,19 @@ int vmimg_vhd_walk(struct vmimg_vhd *vhd, vmimg_vhd_visit *visit, void *ctx,
 uint32_t vmimg_vhd_block_sectors(const struct vmimg_disk *disk);
 /* More blocks than this cannot lie in the file side by side. */
 size_t vmimg_vhd_most_blocks(const struct vmimg_disk *disk);
+/* Whether the image, though opened alone, is the first of several files. */
+bool vmimg_vhd_is_split(const struct vmimg_disk *disk);
+/* Bytes of data that there are of a block that the end of a file without a footer cuts; 0: it cuts
+ * none, or the sector bitmap as well. */
+uint64_t vmimg_vhd_cut(const struct vmimg_disk *disk, uint32_t sector);
+/* Whether [at, at + len) is before the footer, and no table lies there, Xen's batmap included. */
+bool vmimg_vhd_is_free(const struct vmimg_vhd *vhd, uint64_t at, uint64_t len);
+/* What is wrong with the place of Xen's batmap, as a sentence; NULL: nothing. Readers do not need
+ * it. */
+const char *vmimg_vhd_judge_batmap(
+	const struct vmimg_vhd *vhd, const struct vmimg_vhd_batmap *batmap);
+/* Whether a block, that is otherwise sound, lies over the batmap. */
+bool vmimg_vhd_over_batmap(const struct vmimg_disk *disk, uint32_t sector);
 /* What is wrong with a used BAT entry, as a sentence; NULL: nothing. code may be NULL. */
 const char *vmimg_vhd_judge_entry(
 	const struct vmimg_disk *disk, uint64_t i, uint32_t sector, const char **code);
