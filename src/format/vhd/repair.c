@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Repair: the copies of the footer from the sound one, checksums, and BAT entries that lead nowhere
- * or into space that an earlier block has. Space that nobody uses is left: taking it back would
- * mean to move data.
+ * or into space that an earlier block has. Of a block that the end of the file cuts what is there
+ * stays. What a child has lost is a block of zeroes at the end of the file: without one the parent
+ * would show there. Space that nobody uses is left: taking it back would mean to move data.
  */
 #include <inttypes.h>
 #include <string.h>
 #include "disk/report.h"
-#include "format/vhd/vhd.h"
+#include "format/vhd/sink.h"
 #include "util/num.h"
+#include "util/spots.h"
 
 struct repair {
 	struct vmimg_disk *disk;
 	struct vmimg_vhd *vhd;
 	struct vmimg_io *rw;
 	struct vmimg_report *fixed;
-	uint8_t *taken; /* one bit for each sector of the file */
+	struct vmimg_spots spots; /* that blocks have */
+	uint64_t tail;            /* of the footer at the end */
+	uint64_t end;             /* where the next block that is added goes; 0: none was yet */
 };
 
 /* The bytes of the copy that was chosen: what is reserved in them is kept. */
@@ -34,26 +38,37 @@ static int read_chosen(
 	return 0;
 }
 
+/* Where the last block ends that stays, all of it. */
+static int find_blocks_end(struct repair *r, uint64_t *end, struct vmimg_error *err)
+{
+	uint32_t sector = 0;
+
+	*end = 0;
+	for (uint64_t i = 0; i < r->vhd->entries; i++) {
+		if (vmimg_vhd_bat_entry(r->vhd, i, &sector, err))
+			return -1;
+		if (sector != VMIMG_VHD_UNUSED &&
+			(!vmimg_vhd_judge_entry(r->disk, i, sector, NULL) ||
+				vmimg_vhd_cut(r->disk, sector)))
+			*end = vmimg_max(*end, sector + (uint64_t)vmimg_vhd_block_sectors(r->disk));
+	}
+	*end *= VMIMG_VHD_SECTOR;
+	return 0;
+}
+
 /*
  * Where the footer at the end goes. A damaged one that is still there is written over; a file
  * without one ends in the data of its last block, and gets it behind that.
  */
 static int find_tail(struct repair *r, uint64_t *at, struct vmimg_error *err)
 {
-	struct vmimg_vhd *vhd = r->vhd;
 	uint64_t size = vmimg_io_size(r->rw), end = 0;
-	uint32_t sector = 0;
 
-	*at = vhd->footer_at;
-	if (vhd->footer_at < size)
+	*at = r->vhd->footer_at;
+	if (*at < size)
 		return 0;
-	for (uint64_t i = 0; i < vhd->entries; i++) {
-		if (vmimg_vhd_bat_entry(vhd, i, &sector, err))
-			return -1;
-		if (sector != VMIMG_VHD_UNUSED && !vmimg_vhd_judge_entry(r->disk, i, sector, NULL))
-			end = vmimg_max(end, sector + (uint64_t)vmimg_vhd_block_sectors(r->disk));
-	}
-	end *= VMIMG_VHD_SECTOR;
+	if (find_blocks_end(r, &end, err))
+		return -1;
 	*at = size >= VMIMG_VHD_FOOTER_SIZE && end <= size - VMIMG_VHD_FOOTER_SIZE &&
 			!(size % VMIMG_VHD_SECTOR)
 		? size - VMIMG_VHD_FOOTER_SIZE
@@ -66,19 +81,20 @@ static int repair_footers(struct repair *r, struct vmimg_error *err)
 	const unsigned flaws = VMIMG_VHD_HEAD_DAMAGED | VMIMG_VHD_TAIL_DAMAGED |
 		VMIMG_VHD_HEAD_OLDER | VMIMG_VHD_FOOTER_SUM;
 	uint8_t bytes[VMIMG_VHD_FOOTER_SIZE];
-	uint64_t tail;
 
+	r->tail = r->vhd->footer_at;
 	if (!(r->vhd->flaws & flaws) || r->vhd->footer.type == VMIMG_VHD_FIXED)
 		return 0;
-	if (read_chosen(r, bytes, err) || find_tail(r, &tail, err))
+	if (read_chosen(r, bytes, err) || find_tail(r, &r->tail, err))
 		return -1;
 	vmimg_report_add(r->fixed,
 		r->vhd->flaws & flaws & ~(unsigned)VMIMG_VHD_HEAD_OLDER ? VMIMG_FINDING_CORRUPTION
 									: VMIMG_FINDING_NOTE,
-		"footer", tail,
-		"the footer at 0x%" PRIx64 " and its copy at the start are the same again", tail);
+		"footer", r->tail,
+		"the footer at 0x%" PRIx64 " and its copy at the start are the same again",
+		r->tail);
 	return vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), 0, err) ||
-			vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), tail, err)
+			vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), r->tail, err)
 		? -1
 		: 0;
 }
@@ -99,56 +115,85 @@ static int repair_header(struct repair *r, struct vmimg_error *err)
 	return vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), at, err);
 }
 
-/* Takes the sectors of a block; false: some are taken already. */
-static bool take(struct repair *r, uint32_t sector)
+/* A block of zeroes, all of which are here, behind all others: where the footer is until then. */
+static int add_blank(struct repair *r, uint32_t *sector, struct vmimg_error *err)
 {
-	uint32_t count = vmimg_vhd_block_sectors(r->disk);
+	uint32_t size = r->disk->block, bitmap = r->vhd->bitmap_bytes;
+	VMIMG_AUTO(free) uint8_t *bits = vmimg_alloc_array(bitmap, 1, err);
+	uint64_t at = r->end, end = 0;
 
-	for (uint32_t i = sector; i < sector + count; i += count - 1 ? count - 1 : 1)
-		if (r->taken[i / 8] >> i % 8 & 1)
-			return false;
-	for (uint32_t i = sector; i < sector + count; i++)
-		r->taken[i / 8] |= (uint8_t)(1U << i % 8);
-	return true;
+	if (!bits || (!at && find_blocks_end(r, &end, err)))
+		return -1;
+	at = at ? at : vmimg_vhd_first_block(vmimg_max(r->tail, end), bitmap);
+	end = at + bitmap + size;
+	if (end / VMIMG_VHD_SECTOR >= VMIMG_VHD_UNUSED)
+		return vmimg_fail(err, VMIMG_ELIMIT, "a dynamic VHD file ends at 2 TiB");
+	memset(bits, 0xff, vmimg_div_up(size / VMIMG_VHD_SECTOR, 8));
+	if (vmimg_io_pwrite(r->rw, bits, bitmap, at, err) ||
+		(vmimg_io_size(r->rw) < end && vmimg_io_resize(r->rw, end, err)))
+		return -1;
+	*sector = (uint32_t)(at / VMIMG_VHD_SECTOR);
+	r->end = at + vmimg_vhd_block_stride(size, bitmap);
+	return 0;
+}
+
+/* The footer follows what was added, and is no longer where it was. */
+static int follow_blanks(struct repair *r, struct vmimg_error *err)
+{
+	uint8_t bytes[VMIMG_VHD_FOOTER_SIZE];
+	uint64_t end = vmimg_io_size(r->rw);
+
+	return r->end &&
+			(vmimg_io_pread(r->rw, bytes, sizeof(bytes), 0, err) ||
+				vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), end, err))
+		? -1
+		: 0;
+}
+
+static void tell(struct repair *r, uint64_t i, uint32_t sector, const char *wrong, const char *now)
+{
+	r->fixed->given_up++;
+	vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "bat-entry", r->vhd->bat_at + 4 * i,
+		"BAT entry %" PRIu64 " was 0x%08" PRIx32 ": %s: %s", i, sector, wrong, now);
 }
 
 static int repair_entry(struct repair *r, uint64_t i, uint32_t sector, struct vmimg_error *err)
 {
+	bool child = r->vhd->footer.type == VMIMG_VHD_DIFFERENCING;
 	const char *wrong = vmimg_vhd_judge_entry(r->disk, i, sector, NULL);
-	uint64_t at = r->vhd->bat_at + 4 * i;
+	bool cut = wrong && vmimg_vhd_cut(r->disk, sector), vacant = false;
+	uint32_t now = VMIMG_VHD_UNUSED;
 	uint8_t raw[4];
 
-	if (!wrong && !take(r, sector))
-		wrong = "the block lies over another one";
-	if (!wrong)
+	if ((!wrong || cut) && vmimg_spots_take(&r->spots, sector, &vacant, err))
+		return -1;
+	if (vacant) {
+		if (cut) /* the footer goes behind it */
+			tell(r, i, sector, wrong, "what is missing is zero now");
 		return 0;
-	r->fixed->given_up++;
-	vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "bat-entry", at,
-		"BAT entry %" PRIu64 " was 0x%08" PRIx32 ": %s: cleared", i, sector, wrong);
-	vmimg_put_be32(raw, VMIMG_VHD_UNUSED);
-	return vmimg_io_pwrite(r->rw, raw, sizeof(raw), at, err);
+	}
+	wrong = wrong && !cut ? wrong : "the block lies over another one";
+	tell(r, i, sector, wrong, child ? "zero now" : "cleared");
+	if (child && add_blank(r, &now, err))
+		return -1;
+	vmimg_put_be32(raw, now);
+	return vmimg_io_pwrite(r->rw, raw, sizeof(raw), r->vhd->bat_at + 4 * i, err);
 }
 
 static int repair_table(struct repair *r, struct vmimg_error *err)
 {
-	uint64_t sectors = vmimg_io_size(r->rw) / VMIMG_VHD_SECTOR;
-	VMIMG_AUTO(free) uint8_t *taken = NULL;
 	uint32_t sector = 0;
 
 	if (r->vhd->footer.type == VMIMG_VHD_FIXED)
 		return 0;
-	taken = vmimg_alloc_array(
-		(size_t)(sectors + vmimg_vhd_block_sectors(r->disk)) / 8 + 1, 1, err);
-	if (!taken)
-		return -1;
-	r->taken = taken;
+	r->spots.width = vmimg_vhd_block_sectors(r->disk);
 	for (uint64_t i = 0; i < r->vhd->entries; i++) {
 		if (vmimg_vhd_bat_entry(r->vhd, i, &sector, err))
 			return -1;
 		if (sector != VMIMG_VHD_UNUSED && repair_entry(r, i, sector, err))
 			return -1;
 	}
-	return 0;
+	return follow_blanks(r, err);
 }
 
 /* Xen's batmap says which blocks are full; its checksum is over the map alone. */
@@ -186,13 +231,14 @@ int vmimg_vhd_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_
 {
 	struct vmimg_vhd *vhd = disk->state;
 	struct repair r = { .disk = disk, .vhd = vhd, .rw = rw, .fixed = fixed };
+	bool failed;
 
 	if (vhd->parts > 1)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"an image in several files is not repaired in place: name a new file with "
 			"-o");
-	return repair_footers(&r, err) || repair_header(&r, err) || repair_table(&r, err) ||
-			repair_batmap(&r, err)
-		? -1
-		: 0;
+	failed = repair_footers(&r, err) || repair_header(&r, err) || repair_table(&r, err) ||
+		repair_batmap(&r, err);
+	vmimg_spots_done(&r.spots);
+	return failed ? -1 : 0;
 }
