@@ -119,29 +119,55 @@ int vmimg_vhdx_put_header(
 	return vmimg_io_pwrite(io, bytes, sizeof(bytes), VHDX_HEADER_AT(i), err);
 }
 
-int vmimg_vhdx_choose_header(struct vmimg_disk *disk, struct vmimg_error *err)
+/* The newer sound one of both. why: of the other one, where *damaged. */
+static int choose(struct vmimg_io *io, struct vhdx_head *head, unsigned *chosen, bool *damaged,
+	struct vmimg_error *why, struct vmimg_error *err)
 {
-	struct vmimg_vhdx *vhdx = disk->state;
 	struct vhdx_head heads[2];
-	struct vmimg_error why[2];
+	struct vmimg_error said[2];
 	bool bad[2];
-	unsigned chosen;
 
 	for (unsigned i = 0; i < 2; i++) {
-		bad[i] = vmimg_vhdx_read_header(disk->io, i, &heads[i], &why[i]) != 0;
-		if (bad[i] && why[i].status == VMIMG_ESYSTEM) { /* it may be the newer one */
-			*err = why[i];
+		bad[i] = vmimg_vhdx_read_header(io, i, &heads[i], &said[i]) != 0;
+		if (bad[i] && said[i].status == VMIMG_ESYSTEM) { /* it may be the newer one */
+			*err = said[i];
 			return -1;
 		}
 	}
 	if (bad[0] && bad[1]) {
-		*err = why[0];
+		*err = said[0];
 		return vmimg_within(err, "neither header is sound");
 	}
-	chosen = bad[0] || (!bad[1] && heads[1].sequence > heads[0].sequence);
-	if (bad[!chosen])
-		vmimg_disk_warn(disk, "%s; header %u is used", why[!chosen].text, chosen + 1);
-	vhdx->head = heads[chosen];
-	vhdx->head_index = chosen;
+	*chosen = bad[0] || (!bad[1] && heads[1].sequence > heads[0].sequence);
+	*head = heads[*chosen];
+	*damaged = bad[!*chosen];
+	if (*damaged)
+		*why = said[!*chosen];
+	return 0;
+}
+
+int vmimg_vhdx_choose_header(struct vmimg_disk *disk, struct vmimg_error *err)
+{
+	struct vmimg_vhdx *vhdx = disk->state;
+	struct vmimg_error why;
+	bool damaged;
+
+	if (choose(disk->io, &vhdx->head, &vhdx->head_index, &damaged, &why, err))
+		return -1;
+	if (damaged)
+		vmimg_disk_warn(disk, "%s; header %u is used", why.text, vhdx->head_index + 1);
+	return 0;
+}
+
+int vmimg_vhdx_peek(struct vmimg_io *io, struct vmimg_guid *data_write, struct vmimg_error *err)
+{
+	struct vhdx_head head;
+	struct vmimg_error why;
+	unsigned chosen;
+	bool damaged;
+
+	if (choose(io, &head, &chosen, &damaged, &why, err))
+		return -1;
+	*data_write = head.data_write;
 	return 0;
 }

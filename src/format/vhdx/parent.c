@@ -76,19 +76,16 @@ static bool names(const struct vhdx_locator *locator, const char *key,
 	return vmimg_guid_equal(&guid, identity);
 }
 
-/* The parent is the very disk that the child was made on, unchanged since. */
-static int check_linkage(const struct vmimg_disk *disk, struct vmimg_error *err)
+/* Whether that is the data write GUID of what the child was made on. */
+static int check_linkage(
+	const struct vmimg_disk *disk, const struct vmimg_guid *data_write, struct vmimg_error *err)
 {
-	const struct vmimg_vhdx *vhdx = disk->state, *parent = disk->parent->state;
+	const struct vmimg_vhdx *vhdx = disk->state;
 	char text[VMIMG_GUID_TEXT];
 	bool given = false;
 
-	if (disk->parent->sector_size != disk->sector_size)
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"the parent has sectors of %u bytes, this image of %u",
-			disk->parent->sector_size, disk->sector_size);
-	if (names(&vhdx->locator, "parent_linkage", &parent->head.data_write, &given) ||
-		names(&vhdx->locator, "parent_linkage2", &parent->head.data_write, &given))
+	if (names(&vhdx->locator, "parent_linkage", data_write, &given) ||
+		names(&vhdx->locator, "parent_linkage2", data_write, &given))
 		return 0;
 	if (!given)
 		return vmimg_fail(err, VMIMG_ECORRUPT,
@@ -96,42 +93,81 @@ static int check_linkage(const struct vmimg_disk *disk, struct vmimg_error *err)
 	return vmimg_fail(err, VMIMG_ECORRUPT,
 		"its data write GUID %s is not what this image was made on: another disk, or "
 		"changed since",
-		vmimg_guid_format(text, &parent->head.data_write));
+		vmimg_guid_format(text, data_write));
 }
 
-static int try_reference(struct vmimg_disk *disk, const struct vmimg_open *options, size_t i,
-	struct vmimg_error *err)
+/* By a look at its headers alone: only one image is opened in full, with its own parents, or chains
+ * of several names each would be gone through in all ways there are. *fits: it is the very disk
+ * that the child was made on, unchanged since; otherwise why says so. */
+static int look_at_candidate(struct vmimg_disk *disk, const struct vmimg_open *options, int i,
+	bool *fits, struct vmimg_error *why)
 {
-	if (vmimg_disk_open_parent(disk, options, (int)i, err))
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
+	struct vmimg_guid data_write;
+
+	*fits = false;
+	if (vmimg_disk_open_ref(disk, options, i, &io, why))
 		return -1;
-	if (!disk->parent || !check_linkage(disk, err))
-		return 0;
-	if (options->lenient) {
-		vmimg_disk_warn(disk, "%s", err->text);
-		return 0;
-	}
-	vmimg_within(err, "parent \"%.80s\"", vmimg_io_name(disk->parent->io));
-	vmimg_disk_close(disk->parent);
-	disk->parent = NULL;
 	disk->refs[i].opened = false;
-	return -1;
+	if (vmimg_vhdx_peek(io, &data_write, why))
+		return vmimg_within(why, "parent \"%.80s\"", vmimg_io_name(io));
+	*fits = !check_linkage(disk, &data_write, why);
+	if (!*fits)
+		(void)!vmimg_within(why, "parent \"%.80s\"", vmimg_io_name(io));
+	return 0;
+}
+
+static int open_chosen(
+	struct vmimg_disk *disk, const struct vmimg_open *options, int i, struct vmimg_error *err)
+{
+	if (vmimg_disk_open_parent(disk, options, i, err))
+		return -1;
+	if (disk->parent->sector_size == disk->sector_size)
+		return 0;
+	(void)!vmimg_fail(err, VMIMG_ECORRUPT,
+		"parent \"%.80s\": the parent has sectors of %u bytes, this image of %u",
+		vmimg_io_name(disk->parent->io), disk->parent->sector_size, disk->sector_size);
+	if (!options->lenient)
+		return -1;
+	vmimg_disk_warn(disk, "%s", err->text);
+	return 0;
+}
+
+/* The first that fits; for the lenient, else the first that is a VHDX at all. The first reason is
+ * the one to tell: later names are guesses. */
+static int choose(
+	struct vmimg_disk *disk, const struct vmimg_open *options, struct vmimg_error *err)
+{
+	int readable = -1;
+
+	for (int i = 0; (size_t)i < disk->ref_count; i++) {
+		struct vmimg_error why;
+		bool fits;
+		int failed = look_at_candidate(disk, options, i, &fits, &why);
+
+		if (fits)
+			return open_chosen(disk, options, i, err);
+		if (!i)
+			*err = why;
+		if (!failed && readable < 0 && options->lenient) {
+			readable = i;
+			*err = why;
+		}
+	}
+	if (readable < 0)
+		return -1;
+	vmimg_disk_warn(disk, "%s", err->text);
+	return open_chosen(disk, options, readable, err);
 }
 
 int vmimg_vhdx_open_parent(
 	struct vmimg_disk *disk, const struct vmimg_open *options, struct vmimg_error *err)
 {
-	struct vmimg_error why;
-
 	if (refer_all(disk, false, err) || refer_all(disk, true, err))
 		return -1;
-	if (!disk->ref_count)
-		return options->alone
-			? 0
-			: vmimg_fail(err, VMIMG_ECORRUPT, "the parent locator names no file");
-	for (size_t i = 0; i < disk->ref_count; i++) {
-		/* The first reason is the one to tell: later names are guesses. */
-		if (!try_reference(disk, options, i, i ? &why : err))
-			return 0;
-	}
-	return -1;
+	if (options->alone)
+		return 0;
+	return disk->ref_count
+		? choose(disk, options, err)
+		: vmimg_fail(err, VMIMG_ECORRUPT, "the parent locator names no file");
 }

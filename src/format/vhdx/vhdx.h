@@ -91,6 +91,9 @@ int vmimg_vhdx_put_header(struct vmimg_io *io, unsigned i, const struct vhdx_hea
 	struct vmimg_error *err) VMIMG_CHECKED;
 /* Chooses the newer sound one; warns when one of them is not. */
 int vmimg_vhdx_choose_header(struct vmimg_disk *disk, struct vmimg_error *err) VMIMG_CHECKED;
+/* Of an image that is not opened: by what its children know it. */
+int vmimg_vhdx_peek(
+	struct vmimg_io *io, struct vmimg_guid *data_write, struct vmimg_error *err) VMIMG_CHECKED;
 
 /* region.c. Region table i, its entries handed to each. */
 int vmimg_vhdx_read_regions(struct vmimg_io *io, unsigned i,

@@ -4,7 +4,7 @@
 import os
 import random
 
-from lib import corpus, disks, harness, libvhdi, qemu, vhdx
+from lib import corpus, disks, harness, libvhdi, process, qemu, vhdx
 from lib.harness import check, equal
 from lib.process import guest_sha256, vmimg, vmimg_ok
 from lib.vhdx import MIB
@@ -129,6 +129,31 @@ def test_parent_paths(t):
         with t.sub(" ".join(paths.values())):
             child = vhdx.Image(2 * MIB, pairs=parent_pairs(parent, **paths))
             equal(guest_sha256(child.write(t.path("child.vhdx"))), want, "content")
+
+
+def test_many_names(t):
+    """A long chain, of which each file names three parents: looked at, and only the one opened that it is."""
+    base, disk = make_parent(t, 2 * MIB, name="disk0-0.vhdx")
+    for right in True, False:
+        parent = base
+        for layer in range(1, 25):
+            names = [f"disk{layer - 1}-{i}.vhdx" for i in range(3)]
+            pairs = parent_pairs(parent, relative_path=names[0], volume_path=names[1], absolute_win32_path="c:\\" + names[2])
+            if not right:
+                pairs[0] = ("parent_linkage", "{%s}" % vhdx.LOG_ID)
+            parent = vhdx.Image(2 * MIB, pairs=pairs)
+            parent.data_write = vhdx.uuid.UUID(int=layer)
+            parent.write(t.path(f"disk{layer}-0.vhdx"))
+            for i in range(6 if right else 0):
+                link = t.path(f"disk{layer - i // 3}-{i % 3}.vhdx")
+                if not os.path.exists(link):
+                    os.link(t.path(f"disk{layer - i // 3}-0.vhdx"), link)
+        with t.sub("right" if right else "wrong"):
+            result = vmimg("digest", t.path("disk24-0.vhdx"))
+            process.check_bars(result, "a chain of 25")
+            equal(result.code, 0 if right else 4, str(result))
+            if right:
+                equal(result.text.split()[0], write_raw(t, disk), "content")
 
 
 def test_second_linkage(t):
