@@ -151,11 +151,14 @@ static int find_active(struct log *log, struct sequence *active, struct vmimg_er
 
 		if (follow(log, (uint32_t)at, &found, err))
 			return -1;
-		if (!found.count || !has_tail(log, &found)) {
+		if (!found.count) {
 			at += VHDX_LOG_SECTOR;
 			continue;
 		}
-		if (!active->count || found.last.sequence > active->last.sequence)
+		/* one without its tail has none either when it is looked at from a later entry on
+		 */
+		if (has_tail(log, &found) &&
+			(!active->count || found.last.sequence > active->last.sequence))
 			*active = found;
 		at += found.used; /* past the end when it went round: all is seen then */
 	}

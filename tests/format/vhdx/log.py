@@ -301,6 +301,32 @@ def test_overlapping_claims(t):
         equal(result.code, 4, str(result))
 
 
+def test_many_entries(t):
+    """A ring full of entries, each after the other, and the last one's tail is none of them."""
+    size = 32 * MIB
+    count, logged = size // SECTOR - 1, Logged(log_size=size)
+
+    def entry(number):
+        return bytearray(logged.entry(number, count * SECTOR, []))
+
+    # with the bits of its number an entry's checksum changes, with each one in the same way: there are thousands
+    first = entry(0)
+    sums = [int.from_bytes(first[4:8], "little") ^ int.from_bytes(entry(1 << bit)[4:8], "little") for bit in range(14)]
+    for i in range(count):
+        now, total = first.copy(), int.from_bytes(first[4:8], "little")
+        for bit in range(14):
+            total ^= sums[bit] if i + 1 >> bit & 1 else 0
+        now[4:8], now[16:24] = total.to_bytes(4, "little"), (i + 1).to_bytes(8, "little")
+        logged.image.log[i * SECTOR] = now
+    equal(logged.image.log[99 * SECTOR], entry(100), "the hundredth")
+    logged.image.log_id = vhdx.LOG_ID
+    path = logged.image.write(t.path("n.vhdx"))
+    for verb in "info", "check":
+        result = vmimg(verb, path)
+        check_bars(result)
+        check("no whole" in result.text + result.errors, f"{result}{result.text}")
+
+
 def test_many_ranges(t):
     """As many descriptors as a large log holds, each of its own place."""
     size, count = 8 * MIB, 120000
