@@ -72,6 +72,22 @@ static int take_known(struct item *item, int kind, const struct vhdx_metadata_en
 	return 0;
 }
 
+/* A change of one would be a change of the other. */
+static int check_apart(const struct item *items, struct vmimg_error *err)
+{
+	for (int a = 1; a < ITEM_KINDS; a++)
+		for (int b = 0; b < a; b++) {
+			const struct vhdx_metadata_entry *x = &items[a].entry, *y = &items[b].entry;
+
+			if (items[a].there && items[b].there && x->at < y->at + y->length &&
+				y->at < x->at + x->length)
+				return vmimg_fail(err, VMIMG_ECORRUPT,
+					"the %s and the %s overlap in the metadata, at 0x%" PRIx32,
+					kinds[b].name, kinds[a].name, x->at);
+		}
+	return 0;
+}
+
 static int take_entry(const struct vmimg_vhdx *vhdx, struct item *items,
 	const struct vhdx_metadata_entry *entry, struct vmimg_error *err)
 {
@@ -111,7 +127,7 @@ static int read_table(struct vmimg_vhdx *vhdx, struct item *items, struct vmimg_
 		if (take_entry(vhdx, items, &entry, err))
 			return vmimg_within(err, "metadata table, entry %u", i);
 	}
-	return 0;
+	return check_apart(items, err);
 }
 
 /* A small item; its length was checked. */
