@@ -262,5 +262,34 @@ def test_cut_off(t):
                     layers.cut_off(f"{folder}/f", "child.vmdk", (disks.sha256(changed),), *words)
 
 
+def test_many_small_grains(t):
+    """Grains of a sector, more than 2^32 of them: the numbers of two do not become one."""
+    path, part = t.path("many.vmdk"), t.path("part")
+    grains = (1 << 32) + 1024
+    directory = 32
+    table = directory + (grains // 512 * 4 + 511) // 512
+    with open(path, "wb") as file:
+        file.write(struct.pack("<IIIQQQQIQQQB4sH", 0x564d444b, 1, 1, grains, 1, 0, 0, 512, 0, directory, table, 0,
+                               b"\n \r\n", 0).ljust(512, b"\0"))
+        for at, data in (directory, struct.pack("<I", table)), (table, struct.pack("<I", table + 4)), (table + 4, b"\x55" * 512):
+            file.seek(at * 512)
+            file.write(data)
+        file.truncate((table + 5) * 512)
+
+    def sector(number):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        vmimg_ok("dd", f"if={path}", f"of={part}", "bs=512", "count=1", f"skip={number}", "-O", "raw")
+        with open(part, "rb") as file:
+            return file.read(1)
+
+    with open(t.path("in"), "wb") as file:
+        file.write(b"\xaa" * 512)
+    result = vmimg("dd", f"if={t.path('in')}", f"of={path}", "bs=512", f"seek={1 << 32}", "conv=notrunc")
+    equal(sector(0), b"\x55", f"the first sector: {result}")
+    equal(sector(1 << 32), b"\0" if result.code else b"\xaa", f"the one that was written: {result}")
+    process.check_bars(result, "dd")
+
+
 if __name__ == "__main__":
     harness.main()

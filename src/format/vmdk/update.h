@@ -5,11 +5,12 @@
 #include "disk/sink.h"
 #include "format/vmdk/edit.h"
 
-/* Entries that wait, after which there is a flush: 24 MiB. */
+/* Entries that wait, after which there is a flush: 32 MiB. */
 #define VMDK_MOST_WAITING (UINT32_C(1) << 21)
 
 struct vmdk_entry {
-	uint32_t extent, grain, value;
+	uint32_t extent, value;
+	uint64_t grain; /* an extent of small ones has more than 2^32 */
 };
 
 struct vmdk_part {

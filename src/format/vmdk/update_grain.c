@@ -57,7 +57,7 @@ static uint64_t grain_len(const struct vmdk_update *u)
 /* The grain has an entry of that value from now on. */
 int vmimg_vmdk_leave_grain(struct vmdk_update *u, struct vmimg_error *err)
 {
-	struct vmdk_entry entry = { (uint32_t)u->current, (uint32_t)u->grain };
+	struct vmdk_entry entry = { .extent = (uint32_t)u->current, .grain = u->grain };
 
 	if (!u->in_hand)
 		return 0;
