@@ -174,6 +174,28 @@ def test_refused(t):
         check(not os.path.exists(t.path("disk-s004.vmdk")), "a new extent was left")
 
 
+def test_no_sectors(t):
+    """A last extent of which the disk takes nothing, and whose file has tables of no sectors or of some."""
+    path, _ = small_split(t.tmp, KINDS[0], (MIB, 2 * MIB), data=MIB)
+    third = t.path("disk-s003.vmdk")
+    shutil.copyfile(t.path("disk-s002.vmdk"), third)
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    line = [line for line in text.splitlines() if line.startswith("RW ")][-1]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text.replace(line, f'{line}\nRW 0 SPARSE "disk-s003.vmdk"'))
+    for capacity in 4096, 0:
+        with open(third, "r+b") as file:
+            file.seek(12)
+            file.write(capacity.to_bytes(8, "little"))
+        before = [disks.sha256(p) for p in sorted(glob.glob(t.path("disk*")))]
+        for size in "+1M", "+300M", "2M":
+            result = vmimg("resize", "--shrink", path, size)
+            process.check_bars(result, size)
+            equal([disks.sha256(p) for p in sorted(glob.glob(t.path("disk*")))] == before, True, f"files: {result}")
+            check(result.code in (4, 6), str(result))
+
+
 def test_killed(t):
     """At every call that changes a file: the old disk or the new one, and it can be resized from there."""
     harness.need("strace")
@@ -285,6 +307,55 @@ def test_split_children(t):
         vmimg_ok("resize", path, str(size))
         agree(path, digest(t.path("c.raw"), size), f"at {size}", t.tmp)
     check(len(extents(path)) > 10, "it was not split")
+
+
+def test_files_of_others(t):
+    """A file of which an extent takes a part holds more than the disk: it is neither cut nor removed."""
+    for at, length in (8, 1), (0, 1), (8, 2000):
+        for left in (1024, 512) if length == 1 else (1025, 1024, 512):
+            with t.sub(f"{length} sectors at {at}, {left} left"), t.folder() as folder:
+                path, book, before = f"{folder}/k.vmdk", f"{folder}/book.txt", b"precious" * 131072
+                with open(book, "wb") as file:
+                    file.write(before)
+                with open(f"{folder}/k-f001.vmdk", "wb") as file:
+                    file.truncate(1024 * 512)
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write("# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\n"
+                               'createType="twoGbMaxExtentFlat"\nRW 1024 FLAT "k-f001.vmdk" 0\n'
+                               f'RW {length} FLAT "book.txt" {at}\n')
+                vmimg_ok("resize", "--shrink", path, str(left * 512))
+                with open(book, "rb") as file:
+                    equal(file.read() == before, True, "the file is what it was")
+                equal(sum(sectors for sectors, _, _ in extents(path)), left, "sectors")
+                sound(path, "shrunk")
+
+
+def test_odd_texts(t):
+    """What ends lines for a reader and not for whoever changes them, or the other way round: no change is only told of."""
+    path, _ = small_split(t.tmp, KINDS[1], (MIB, MIB), data=MIB)
+    second = t.path("disk-f002.vmdk")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    with open(second, "rb") as file:
+        extent = file.read()
+    line = [line for line in text.splitlines() if line.startswith("RW ")][1]
+    for what, now in (("form feed", text.replace(line, "\f" + line)), ("vertical tab", text.replace("CID=", "\vCID=", 1)),
+                      ("carriage returns", text.replace("\n", "\r")), ("both", text.replace("\n", "\r\n"))):
+        for words, want in ((["resize", path, "3M"], ("virtual-size", 3 * MIB)),
+                            (["resize", "--shrink", path, "1M"], ("virtual-size", MIB)),
+                            (["set", path, "cid=abcdef01"], ("cid", 0xabcdef01))):
+            with t.sub(f"{what}: {' '.join(words[:-2])} {words[-1]}"):
+                for name, content in (path, now.encode()), (second, extent):
+                    with open(name, "wb") as file:
+                        file.write(content)
+                result = vmimg(*words)
+                if result.code:
+                    with open(path, "rb") as file:
+                        equal(file.read(), now.encode(), f"the descriptor: {result}")
+                    continue
+                after = vmimg_ok("info", "--json", path).json()
+                equal({**after, **after["format-specific"]["data"]}[want[0]], want[1], f"{want[0]}: {result}")
+                sound(path, "changed")
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ int vmimg_vmdk_check_sparse(const struct vmdk_extent *e, uint64_t size, struct v
 
 	if (vmimg_vmdk_check_kind(g, err))
 		return -1;
-	if (!g->capacity)
+	if (!g->capacity || !e->len)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "an extent of no sectors");
 	if (g->through_rgd || g->unclean)
 		return vmimg_fail(err, VMIMG_EREFUSED, "%s",

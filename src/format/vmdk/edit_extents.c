@@ -4,7 +4,7 @@
  * larger, up to the size at which the disk is split; new ones follow. All that the old descriptor
  * does not speak of; when it is in storage, a new descriptor takes the place of the old one by a
  * rename. Shrinking: the descriptor first; then the last extent becomes smaller, and those are
- * removed that it names no more.
+ * removed that it names no more, unless their files hold more than the extent.
  */
 #include <errno.h>
 #include <libgen.h>
@@ -296,6 +296,12 @@ static int add_files(
 
 /* ---- smaller ---- */
 
+/* Of a plain file that has more than the extent, all is somebody else's. */
+static bool owns_file(const struct vmdk_extent *e)
+{
+	return e->sparse || (!e->at && e->io && vmimg_io_size(e->io) <= e->len);
+}
+
 static int cut_last(struct resizing *r, struct vmimg_error *err)
 {
 	const struct vmdk_extent *e = last_of(r);
@@ -309,7 +315,7 @@ static int cut_last(struct resizing *r, struct vmimg_error *err)
 		return -1;
 	if (e->sparse)
 		return vmimg_vmdk_resize_sparse(io, &e->g, &to, err);
-	if (vmimg_io_size(io) <= e->at + r->last_len)
+	if (vmimg_io_size(io) <= e->at + r->last_len || vmimg_io_size(io) > e->at + e->len)
 		return 0;
 	return vmimg_io_resize(io, e->at + r->last_len, err) || vmimg_io_sync(io, err) ? -1 : 0;
 }
@@ -328,7 +334,8 @@ static void remove_file(const struct vmdk_extent *e)
 static int drop_extents(const struct resizing *r, struct vmimg_error *err)
 {
 	for (size_t i = r->kept; i < r->v->extent_count; i++)
-		if (is_writable(&r->v->extents[i]) && !shares_file(r->v, &r->v->extents[i]))
+		if (is_writable(&r->v->extents[i]) && owns_file(&r->v->extents[i]) &&
+			!shares_file(r->v, &r->v->extents[i]))
 			remove_file(&r->v->extents[i]);
 	return vmimg_file_sync_folder(r->path, err);
 }

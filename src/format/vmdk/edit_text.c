@@ -95,7 +95,7 @@ static bool print_line(struct resized *r, const char *line, size_t len)
 	return true;
 }
 
-char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text,
+static char *print_resized(const struct vmdk_descriptor *d, const char *text,
 	const struct vmdk_new_lines *lines, struct vmimg_error *err)
 {
 	struct resized r = { .lines = lines, .cylinders = cylinders_for(d, lines->sectors) };
@@ -118,6 +118,37 @@ char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text,
 		return result;
 	free(result);
 	vmimg_fail_nomem(err);
+	return NULL;
+}
+
+/* Whether a reader finds in it the extents that there shall be: it may be written in a way that is
+ * not understood here. */
+static bool says(const char *text, const struct vmdk_new_lines *lines)
+{
+	struct vmdk_descriptor d;
+	struct vmimg_error unused;
+	uint64_t sectors = 0;
+	bool right;
+
+	if (vmimg_vmdk_descriptor_parse(&d, text, strlen(text), &unused))
+		return false;
+	for (size_t i = 0; i < d.line_count; i++)
+		sectors += d.lines[i].sectors;
+	right = sectors == lines->sectors && d.line_count == lines->kept + lines->added_count;
+	vmimg_vmdk_descriptor_done(&d);
+	return right;
+}
+
+char *vmimg_vmdk_resized_text(const struct vmdk_descriptor *d, const char *text,
+	const struct vmdk_new_lines *lines, struct vmimg_error *err)
+{
+	char *now = print_resized(d, text, lines, err);
+
+	if (!now || says(now, lines))
+		return now;
+	free(now);
+	vmimg_fail(err, VMIMG_EUNSUPPORTED,
+		"the descriptor is written in a way in which sizes cannot be changed: convert it");
 	return NULL;
 }
 

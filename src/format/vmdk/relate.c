@@ -10,6 +10,42 @@
 #include "util/guid.h"
 #include "util/num.h"
 
+/* What a descriptor says under that key; hexadecimal numbers as they are written here. */
+static const char *value_of(const struct vmdk_descriptor *d, const char *key, char number[9])
+{
+	if (!strncasecmp(key, "ddb.", 4))
+		return vmimg_vmdk_ddb(d, key);
+	if (!strcmp(key, "parentFileNameHint"))
+		return d->parent_hint;
+	snprintf(number, 9, "%08" PRIx32, strcmp(key, "CID") ? d->parent_cid : d->cid);
+	return number;
+}
+
+/* A text may be written in a way that its readers understand and whoever changes it here does not:
+ * then a key that seems to be changed still says what it did. */
+static int check_keys(
+	const char *text, const struct vmdk_key *keys, size_t count, struct vmimg_error *err)
+{
+	struct vmdk_descriptor d;
+	const char *wrong = NULL;
+
+	if (vmimg_vmdk_descriptor_parse(&d, text, strlen(text), err))
+		return vmimg_within(err, "as it would be");
+	for (size_t i = 0; i < count; i++) {
+		char number[9];
+		const char *now = value_of(&d, keys[i].key, number), *value = keys[i].value;
+
+		if (now && value ? strcmp(now, value) != 0 : now || value)
+			wrong = keys[i].key;
+	}
+	vmimg_vmdk_descriptor_done(&d);
+	return wrong ? vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			       "the descriptor is written in a way in which %.40s cannot be "
+			       "changed: convert it",
+			       wrong)
+		     : 0;
+}
+
 static int put_keys(
 	struct vmimg_disk *disk, const struct vmdk_key *keys, size_t count, struct vmimg_error *err)
 {
@@ -17,7 +53,7 @@ static int put_keys(
 	VMIMG_AUTO(free)
 	char *now = text ? vmimg_vmdk_keyed_text(text, keys, count, err) : NULL;
 
-	return now ? vmimg_vmdk_put_text(disk, now, err) : -1;
+	return now && !check_keys(now, keys, count, err) ? vmimg_vmdk_put_text(disk, now, err) : -1;
 }
 
 static int check_change(const struct vmimg_disk *disk, struct vmimg_error *err)
