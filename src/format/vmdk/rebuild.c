@@ -4,10 +4,15 @@
  * and footer can be made anew. They are laid over the file where its good part ends; repair writes
  * them there.
  */
+#include <inttypes.h>
 #include <string.h>
 #include "format/vmdk/rebuild.h"
 #include "io/overlay.h"
 #include "util/num.h"
+
+/* Tables of 1 TiB of the usual grains take 80 MiB; but a header may promise any directory. It is in
+ * memory twice for a moment. */
+#define MOST_TAIL (UINT64_C(96) << 20)
 
 /* ---- the new end ---- */
 
@@ -58,6 +63,10 @@ static int place_tail(struct tail *t, uint64_t from, uint64_t len, struct vmimg_
 
 	if (end / VMDK_SECTOR > UINT32_MAX)
 		return vmimg_fail(err, VMIMG_ELIMIT, "the file would be larger than 2 TiB");
+	if (len > MOST_TAIL)
+		return vmimg_fail(err, VMIMG_ELIMIT,
+			"tables and directory of %" PRIu64 " bytes are more than is built anew",
+			len);
 	t->at = end - len;
 	t->len = len;
 	t->from = from;
