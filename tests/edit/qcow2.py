@@ -184,6 +184,42 @@ def test_counted_past_the_end(t):
     qemu.io(path, "read -P 1 0 1M", "read -P 0 1M 63M")
 
 
+def test_in_use_and_counted_free(t):
+    """Data in a cluster whose refcount is 0 would be overwritten by whatever is allocated next."""
+    path, copy, data = t.path("disk.qcow2"), t.path("copy.qcow2"), t.path("data")
+    for version in "0.10", "1.1":
+        qemu.create(path, "qcow2", 64 << 20, compat=version)
+        qemu.io(path, "write -P 85 0 64k")
+        with open(path, "r+b") as file:
+            file.seek(48)
+            blocks = int.from_bytes(file.read(8), "big")
+            file.seek(blocks)
+            counts = int.from_bytes(file.read(8), "big")
+            file.seek(counts + (os.path.getsize(path) // 65536 - 1) * 2)
+            equal(file.read(2), b"\0\1", "the last cluster's refcount")
+            file.seek(-2, os.SEEK_CUR)
+            file.write(b"\0\0")
+        with open(data, "wb") as file:
+            file.write(b"\xaa" * 131072)
+        before = disks.sha256(path)
+        for words in ["dd", f"if={data}", f"of={copy}", "bs=64k", "seek=20", "conv=notrunc"], \
+                ["snapshot", "create", copy, "s"], ["resize", copy, "4T"], ["compact", "--no-fs", copy], \
+                ["bitmap", "--add", copy, "x"]:
+            if version == "0.10" and words[0] == "bitmap":
+                continue  # it has none
+            with t.sub(f"{version}: {words[0]}"):
+                shutil.copyfile(path, copy)
+                result = vmimg(*words)
+                if result.code:
+                    check("repair" in result.errors, str(result))
+                    equal(disks.sha256(copy), before, "the image")
+                qemu.io(copy, "read -P 85 0 64k")
+        vmimg_ok("repair", "--in-place", path)
+        vmimg_ok("snapshot", "create", path, "s")
+        sound(path, "repaired")
+        qemu.io(path, "read -P 85 0 64k")
+
+
 def test_raw(t):
     path = disks.pattern(t.path("disk.raw"), 1 << 20, seed=2)
     vmimg_ok("resize", "-f", "raw", path, "3M")

@@ -342,7 +342,8 @@ int vmimg_qcow2_change_take(
 	uint64_t start;
 	int failed;
 
-	if (find_free(c, count, &start, err))
+	/* what refcounts call free may be in use */
+	if (vmimg_qcow2_check_singles(c, err) || find_free(c, count, &start, err))
 		return -1;
 	c->taking = true; /* nothing comes between finding them and counting them */
 	c->taken++;

@@ -31,6 +31,7 @@ struct vmimg_qcow2_change {
 	uint64_t old_blocks; /* of the old table: those for what is in the file */
 	size_t *held;        /* which blocks are in memory */
 	size_t held_count, held_cap, held_most, hand;
+	bool checked;                     /* check_singles was done */
 	bool taking;                      /* no block may be given a place now */
 	uint64_t taken;                   /* how often clusters were taken */
 	uint64_t old_end;                 /* clusters in the file at first */
@@ -166,7 +167,8 @@ int vmimg_qcow2_write_snapshots(struct vmimg_qcow2_change *change,
 	const struct vmimg_qcow2_snapshot *drop, const struct vmimg_qcow2_snapshot *add,
 	struct vmimg_error *err) VMIMG_CHECKED;
 
-/* single.c: nothing that has refcount 1 is referred to twice. Before anything is changed. */
+/* single.c: nothing that has refcount 1 is referred to twice, nothing that has 0 at all, in the old
+ * state. Once; more calls do nothing. Done before the first cluster is taken. */
 int vmimg_qcow2_check_singles(
 	struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
 

@@ -2,8 +2,9 @@
 /*
  * Whether an image can be changed without harm to what the change is not about. A cluster with
  * refcount 1 is referred to once: else a write through one of the references, or freeing the
- * cluster with it, would take away what the other one shows. And data is in the file: else the file
- * would grow over it, and show zeroes. A table is read twice at most, however many refer to it.
+ * cluster with it, would take away what the other one shows. One that is referred to has a
+ * refcount: else it would be taken for free. And data is in the file: else the file would grow over
+ * it, and show zeroes. A table is read twice at most, however many refer to it.
  */
 #include <inttypes.h>
 #include "format/qcow2/change.h"
@@ -32,12 +33,12 @@ static bool set_bit(uint8_t *bits, uint64_t index)
 static int note(struct singles *s, uint64_t at, uint64_t len, struct vmimg_error *err)
 {
 	uint32_t cluster = s->c->q->cluster;
-	uint64_t last = vmimg_min((at + len - 1) / cluster + 1, s->clusters), refs;
+	uint64_t last = vmimg_min((at + len - 1) / cluster + 1, s->clusters), refs, now;
 
 	for (uint64_t i = at / cluster; i < last; i++) {
 		if (!set_bit(s->seen, i))
 			continue;
-		if (vmimg_qcow2_change_refs(s->c, i * cluster, &refs, err))
+		if (vmimg_qcow2_change_both(s->c, i * cluster, &refs, &now, err))
 			return -1;
 		if (refs < 2)
 			return vmimg_fail(err, VMIMG_ECORRUPT,
@@ -153,6 +154,7 @@ static int note_extensions(struct singles *s, struct vmimg_error *err)
 static int note_all(struct singles *s, struct vmimg_error *err)
 {
 	const struct vmimg_qcow2 *q = s->c->q;
+	uint64_t table = 0; /* bytes of that of the snapshots */
 
 	for (size_t i = 0; i < s->c->block_count; i++)
 		if (s->c->blocks[i].old_at && note(s, s->c->blocks[i].old_at, q->cluster, err))
@@ -164,11 +166,37 @@ static int note_all(struct singles *s, struct vmimg_error *err)
 		return -1;
 	for (size_t i = 0; i < q->snapshot_count; i++) {
 		const struct vmimg_qcow2_snapshot *snapshot = &q->snapshots[i];
+		const struct vmimg_qcow2_snapshot_entry *e = &snapshot->entry;
 
+		table = vmimg_align_up(table, 8) + 40 + e->extra_size + e->id_size + e->name_size;
 		if (note_l1(s, snapshot->entry.l1_offset, snapshot->entry.l1_size,
 			    snapshot->extra.disk_size ? snapshot->extra.disk_size : q->header.size,
 			    err))
 			return -1;
+	}
+	return table ? note(s, q->header.snapshots_offset, table, err) : 0;
+}
+
+/* All that is referred to is counted. */
+static int check_counted(struct singles *s, struct vmimg_error *err)
+{
+	uint32_t cluster = s->c->q->cluster;
+	uint64_t refs, now;
+
+	for (uint64_t i = 0; i < s->clusters; i++) {
+		if (!s->seen[i / 8]) {
+			i |= 7;
+			continue;
+		}
+		if (!(s->seen[i / 8] >> i % 8 & 1))
+			continue;
+		if (vmimg_qcow2_change_both(s->c, i * cluster, &refs, &now, err))
+			return -1;
+		if (!refs)
+			return vmimg_fail(err, VMIMG_ECORRUPT,
+				"the cluster at 0x%" PRIx64
+				" is in use and has refcount 0: repair the image first",
+				i * cluster);
 	}
 	return 0;
 }
@@ -179,6 +207,9 @@ int vmimg_qcow2_check_singles(struct vmimg_qcow2_change *c, struct vmimg_error *
 	size_t len = (size_t)(s.clusters / 8 + 1);
 	int failed = -1;
 
+	if (c->checked)
+		return 0;
+	c->checked = true;
 	if (s.clusters > MOST_CLUSTERS)
 		return vmimg_fail(err, VMIMG_ELIMIT,
 			"%" PRIu64 " clusters are more than is changed in place: convert it",
@@ -188,7 +219,7 @@ int vmimg_qcow2_check_singles(struct vmimg_qcow2_change *c, struct vmimg_error *
 	s.read[1] = vmimg_alloc_array(len, 1, err);
 	s.l2 = vmimg_alloc_buffer(c->q->cluster, err);
 	if (s.seen && s.read[0] && s.read[1] && s.l2)
-		failed = note_all(&s, err);
+		failed = note_all(&s, err) || check_counted(&s, err) ? -1 : 0;
 	free(s.seen);
 	free(s.read[0]);
 	free(s.read[1]);
