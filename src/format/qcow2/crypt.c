@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "disk/info.h"
+#include "format/qcow2/change.h"
 #include "util/num.h"
 
 struct vmimg_luks_area vmimg_qcow2_luks_area(const struct vmimg_disk *disk)
@@ -85,13 +86,41 @@ void vmimg_qcow2_describe_crypt(const struct vmimg_qcow2 *q, struct vmimg_info *
 	json_object_set_new(info->specific, "encrypt", encrypt);
 }
 
+/* Key slots are written over where they are: nothing else may be there, and nothing come there. */
+static int check_area(struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	const struct vmimg_qcow2_crypto *area = &c->q->crypto;
+	uint64_t refs = 1, at = area->offset, end = at + area->length;
+
+	if (!vmimg_range_inside(at, area->length, vmimg_io_size(c->disk->io)))
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"the LUKS header (0x%" PRIx64 " bytes at 0x%" PRIx64
+			") reaches past the end of the file",
+			area->length, at);
+	if (vmimg_qcow2_check_singles(c, err))
+		return -1;
+	for (; refs == 1 && at < end; at += c->q->cluster)
+		if (vmimg_qcow2_change_refs(c, at, &refs, err))
+			return -1;
+	return refs == 1 ? 0
+			 : vmimg_fail(err, VMIMG_ECORRUPT,
+				   "the LUKS header has a cluster with refcount %" PRIu64
+				   ": something else may be there",
+				   refs);
+}
+
 int vmimg_qcow2_rekey(
 	struct vmimg_disk *disk, const struct vmimg_rekey *wanted, struct vmimg_error *err)
 {
 	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
 	struct vmimg_luks_area area = vmimg_qcow2_luks_area(disk);
+	struct vmimg_qcow2_change c;
+	int failed;
 
-	return q->luks ? vmimg_luks_rekey(q->luks, &area, wanted, err)
-		       : vmimg_fail(err, VMIMG_EUNSUPPORTED,
-				 "key slots are those of LUKS, which this image has not");
+	if (!q->luks)
+		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			"key slots are those of LUKS, which this image has not");
+	failed = vmimg_qcow2_change_begin(&c, disk, err) || check_area(&c, err);
+	vmimg_qcow2_change_done(&c);
+	return failed ? -1 : vmimg_luks_rekey(q->luks, &area, wanted, err);
 }

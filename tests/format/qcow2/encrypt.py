@@ -308,6 +308,37 @@ def test_key_slots(t):
               f"driver=raw,file.filename={raw}").code, 0, "qemu-img")
 
 
+def test_key_slots_over_data(t):
+    """A cluster of the LUKS header that the guest has as well, or that is free for refcounts: no slot is written."""
+    raw, image, copy = disk(t), t.path("disk.qcow2"), t.path("copy.qcow2")
+    vmimg_ok("convert", "-O", "qcow2", *secret(), "-o", f"{QUICK},encrypt.key-secret=s", raw, image)
+    with open(image, "rb") as file:
+        content = file.read()
+    at, length = struct.unpack_from(">QQ", content, LUKS_AT)
+    tables, blocks = struct.unpack_from(">Q", content, 40)[0], struct.unpack_from(">Q", content, 48)[0]
+    table = struct.unpack_from(">Q", content, tables)[0] & (1 << 56) - 1
+    counts = struct.unpack_from(">Q", content, blocks)[0]
+    last = (at + length - 1) // 65536
+    entry = 1 << 63 | last * 65536
+    for what, pokes in (("a cluster of the guest", ((table + 8 * 20, entry, ">Q"),)),
+                        ("a shared one", ((table + 8 * 20, entry & ~(1 << 63), ">Q"), (counts + 2 * last, 2, ">H"))),
+                        ("one with refcount 2", ((counts + 2 * last, 2, ">H"),)),
+                        ("a free one", ((counts + 2 * last, 0, ">H"),)), ("past the end", ((LUKS_AT, len(content) - 65536, ">Q"),))):
+        with t.sub(what):
+            changed = bytearray(content)
+            for place, number, form in pokes:
+                struct.pack_into(form, changed, place, number)
+            if what == "past the end":
+                changed[-65536:] = content[at:at + 65536]
+            with open(copy, "wb") as file:
+                file.write(changed)
+            result = vmimg("amend", *secret(), *secret("n", "new"), "--key-secret", "s", "-o",
+                           "encrypt.state=active,encrypt.new-secret=n,encrypt.iter-time=10,encrypt.keyslot=7", copy)
+            equal(result.code, 4, str(result))
+            with open(copy, "rb") as file:
+                equal(file.read() == bytes(changed), True, "the image is what it was")
+
+
 def test_changed_in_place(t):
     """Commit, rebase and resize write what qemu-img reads; snapshots and resize need no key."""
     for options in ("encrypt.format=aes", QUICK, QUICK + ",extended_l2=on", QUICK + ",compat=0.10"):
