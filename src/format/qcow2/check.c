@@ -5,6 +5,7 @@
  * table is read once, whatever the number of snapshots that share it.
  */
 #include <inttypes.h>
+#include "format/qcow2/change.h"
 #include "format/qcow2/repair.h"
 #include "util/num.h"
 
@@ -17,8 +18,8 @@ struct check {
 	struct vmimg_qcow2 *q;
 	struct vmimg_report *report;
 	struct vmimg_qcow2_clusters clusters;
-	uint64_t l1_budget; /* bytes of L1 tables that may still be read */
-	uint8_t *slice;     /* of the block or table that is being read */
+	uint64_t budget; /* bytes of L1 tables, and of those of bitmaps, that may still be read */
+	uint8_t *slice;  /* of the block or table that is being read */
 	uint32_t slice_len; /* SLICE, or a cluster when that is smaller */
 };
 
@@ -131,28 +132,53 @@ static int read_block(struct check *c, uint64_t index, uint64_t at, struct vmimg
 	return read_slices(c, index, at, err);
 }
 
+/* The entries in [at, end) of the file. A hole has none, and is stepped over. */
+static int read_entries(struct check *c, uint64_t at, uint64_t end, struct vmimg_error *err)
+{
+	uint64_t table = at, len;
+	uint8_t raw[BATCH * 8];
+	bool hole;
+
+	while (at + 8 <= end) {
+		if (vmimg_io_extent(c->disk->io, at, &hole, &len, err))
+			return -1;
+		if (hole && len >= 8) {
+			at += vmimg_align_down(vmimg_min(len, end - at), 8);
+			continue;
+		}
+		len = vmimg_align_down(vmimg_min(sizeof(raw), end - at), 8);
+		if (vmimg_table_read(c->q->table, raw, (size_t)len, at, err))
+			return -1;
+		for (uint64_t i = 0; i < len; i += 8, at += 8)
+			if (vmimg_get_be64(raw + i) &&
+				read_block(c, (at - table) / 8, vmimg_get_be64(raw + i), err))
+				return -1;
+	}
+	return 0;
+}
+
 static int read_refcounts(struct check *c, struct vmimg_error *err)
 {
 	const struct vmimg_qcow2_header *h = &c->q->header;
 	uint64_t len = (uint64_t)h->refcount_table_clusters << h->cluster_bits;
 	uint64_t size = vmimg_io_size(c->disk->io);
-	uint8_t raw[8];
+	uint64_t group = ((uint64_t)c->q->cluster * 8) >> h->refcount_order;
+	uint64_t most =
+		vmimg_max(vmimg_div_up(c->clusters.count, group) * 8, QCOW2_MAX_REFCOUNT_TABLE);
 
-	if (count(c, "refcount table", h->refcount_table, len, 1, err))
+	if (count(c, "refcount table", h->refcount_table, vmimg_min(len, most), 1, err))
 		return -1;
-	if (!vmimg_range_inside(h->refcount_table, len, size))
+	if (!vmimg_range_inside(h->refcount_table, len, size) || len > most)
 		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "refcount-table",
 			h->refcount_table,
-			"the refcount table (%" PRIu32 " clusters at 0x%" PRIx64
-			") reaches past the end of the file",
-			h->refcount_table_clusters, h->refcount_table);
-	for (uint64_t at = 0; at + 8 <= len && h->refcount_table + at + 8 <= size; at += 8) {
-		if (vmimg_table_read(c->q->table, raw, 8, h->refcount_table + at, err))
-			return -1;
-		if (vmimg_get_be64(raw) && read_block(c, at / 8, vmimg_get_be64(raw), err))
-			return -1;
-	}
-	return 0;
+			"the refcount table (%" PRIu32 " clusters at 0x%" PRIx64 ") %s",
+			h->refcount_table_clusters, h->refcount_table,
+			len > most ? "is larger than any file of this size needs"
+				   : "reaches past the end of the file");
+	if (h->refcount_table >= size)
+		return 0;
+	return read_entries(c, h->refcount_table,
+		h->refcount_table + vmimg_min(len, size - h->refcount_table), err);
 }
 
 /* ---- L1 tables ---- */
@@ -211,16 +237,16 @@ static int check_l1(struct check *c, const char *what, uint64_t at, uint32_t ent
 	uint64_t size = vmimg_io_size(c->disk->io), len = (uint64_t)entries * 8;
 	uint8_t raw[BATCH * 8];
 
-	if (at % c->q->cluster || !vmimg_range_inside(at, len, size) || len > c->l1_budget) {
+	if (at % c->q->cluster || !vmimg_range_inside(at, len, size) || len > c->budget) {
 		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "l1-table", at,
 			"the L1 table of %s (%" PRIu32 " entries at 0x%" PRIx64 ") %s", what,
 			entries, at,
-			at % c->q->cluster           ? "is not at a multiple of the cluster size"
-				: len > c->l1_budget ? "overlaps others"
-						     : "reaches past the end of the file");
+			at % c->q->cluster        ? "is not at a multiple of the cluster size"
+				: len > c->budget ? "overlaps others"
+						  : "reaches past the end of the file");
 		return 0;
 	}
-	c->l1_budget -= len;
+	c->budget -= len;
 	if (count(c, "L1 table", at, len, 1, err))
 		return -1;
 	for (uint64_t i = 0; i < entries;) {
@@ -360,6 +386,8 @@ static int check_all_l2(struct check *c, struct vmimg_error *err)
 {
 	struct vmimg_qcow2_cluster *cluster;
 
+	if (vmimg_qcow2_clusters_sort(&c->clusters, err)) /* the L2 tables are known now */
+		return -1;
 	for (uint64_t i = 0; vmimg_qcow2_clusters_next(&c->clusters, &i, &cluster); i++) {
 		struct table t = { .at = i * c->q->cluster,
 			.refs = cluster->l2_refs,
@@ -381,9 +409,18 @@ static int check_all_l2(struct check *c, struct vmimg_error *err)
 static int check_bitmap(
 	struct check *c, const struct vmimg_qcow2_bitmap_place *place, struct vmimg_error *err)
 {
+	uint64_t len = (uint64_t)place->entries * 8;
 	uint8_t raw[8];
 
-	if (count(c, "bitmap table", place->table, (uint64_t)place->entries * 8, 1, err))
+	if (len > c->budget) {
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "bitmap-table", place->table,
+			"the table of a bitmap (%" PRIu32 " entries at 0x%" PRIx64
+			") overlaps others",
+			place->entries, place->table);
+		return 0;
+	}
+	c->budget -= len;
+	if (count(c, "bitmap table", place->table, len, 1, err))
 		return -1;
 	for (uint32_t i = 0; i < place->entries; i++) {
 		uint64_t at;
@@ -434,11 +471,13 @@ static int check_snapshots(struct check *c, struct vmimg_error *err)
 
 /* ---- the verdict ---- */
 
-static void compare_counts(struct check *c)
+static int compare_counts(struct check *c, struct vmimg_error *err)
 {
 	struct vmimg_qcow2_cluster *cluster;
 	uint64_t last = 0;
 
+	if (vmimg_qcow2_clusters_sort(&c->clusters, err))
+		return -1;
 	for (uint64_t i = 0; vmimg_qcow2_clusters_next(&c->clusters, &i, &cluster); i++) {
 		bool leak = cluster->stated > cluster->counted;
 
@@ -454,6 +493,7 @@ static void compare_counts(struct check *c)
 			i, cluster->stated, cluster->counted);
 	}
 	c->report->image_end = last * c->q->cluster;
+	return 0;
 }
 
 static void check_flags(struct check *c)
@@ -488,7 +528,7 @@ static int count_all(struct check *c, bool with_refcounts, struct vmimg_error *e
 	uint64_t size = vmimg_io_size(c->disk->io);
 	VMIMG_AUTO(free) uint8_t *slice = NULL;
 
-	c->l1_budget = size + (UINT64_C(1) << 20);
+	c->budget = size + (UINT64_C(1) << 20);
 	c->slice_len = (uint32_t)vmimg_min(q->cluster, SLICE);
 	c->slice = slice = vmimg_alloc_buffer(c->slice_len, err);
 	if (!slice || vmimg_qcow2_clusters_init(&c->clusters, vmimg_div_up(size, q->cluster), err))
@@ -513,7 +553,7 @@ int vmimg_qcow2_check(struct vmimg_disk *disk, struct vmimg_report *report, stru
 
 	if (!result) {
 		check_flags(&c);
-		compare_counts(&c);
+		result = compare_counts(&c, err);
 		report->total_blocks = vmimg_div_up(disk->size, c.q->cluster);
 	}
 	vmimg_qcow2_clusters_done(&c.clusters);

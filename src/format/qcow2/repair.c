@@ -16,6 +16,8 @@ struct repair {
 	struct vmimg_io *rw;
 	struct vmimg_report *fixed;
 	uint64_t size; /* of the file */
+	/* What was added, and how many entries name it: a cluster, an L2 table; 0: none yet */
+	uint64_t zeroes, zeroes_uses, blank, blank_uses;
 	/* of a cluster's refcount; only while flags are set */
 	struct vmimg_qcow2_clusters *clusters;
 };
@@ -61,13 +63,47 @@ static const char *judge_entry(const struct repair *r, const uint8_t *raw)
 	return at ? judge_place(r, at, 1) : NULL;
 }
 
-/* What the guest sees there from now on: zeroes, not what a backing file has. Older images without
- * a backing file have zeroes where there is nothing. */
-static void blank_entry(const struct repair *r, uint8_t *raw)
+/* A cluster of zeroes behind the file. */
+static int add_cluster(struct repair *r, uint64_t *at, struct vmimg_error *err)
 {
-	vmimg_put_be64(raw, !r->q->extended && r->q->header.version == 3 ? QCOW2_ZERO : 0);
-	if (r->q->extended)
+	*at = vmimg_align_up(vmimg_io_size(r->rw), r->q->cluster);
+	return vmimg_io_resize(r->rw, *at + r->q->cluster, err);
+}
+
+/* The most entries that may name one cluster: its refcount counts them. */
+static uint64_t most_uses(const struct repair *r)
+{
+	unsigned bits = 1U << r->q->header.refcount_order;
+
+	return bits < 16 ? (UINT64_C(1) << bits) - 1 : UINT16_MAX;
+}
+
+/* Older images have no entry that says "zeroes": over a backing file it takes a cluster of them. */
+static bool lacks_zeroes(const struct repair *r)
+{
+	return r->q->header.version == 2 && r->q->backing_name && !r->q->header.crypt_method;
+}
+
+/* What the guest sees there from now on: zeroes, not what a backing file has. */
+static int blank_entry(struct repair *r, uint8_t *raw, struct vmimg_error *err)
+{
+	if (r->q->extended) {
+		vmimg_put_be64(raw, 0);
 		vmimg_put_be64(raw + 8, (uint64_t)UINT32_MAX << 32);
+		return 0;
+	}
+	if (!lacks_zeroes(r)) {
+		vmimg_put_be64(raw, r->q->header.version == 2 ? 0 : QCOW2_ZERO);
+		return 0;
+	}
+	if (!r->zeroes || r->zeroes_uses == most_uses(r)) {
+		if (add_cluster(r, &r->zeroes, err))
+			return -1;
+		r->zeroes_uses = 0;
+	}
+	r->zeroes_uses++;
+	vmimg_put_be64(raw, r->zeroes);
+	return 0;
 }
 
 static int clear_l2(struct repair *r, uint64_t table, uint8_t *raw, struct vmimg_error *err)
@@ -85,10 +121,43 @@ static int clear_l2(struct repair *r, uint64_t table, uint8_t *raw, struct vmimg
 		vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "l2-entry", table + i,
 			"L2 entry 0x%" PRIx64 " at 0x%" PRIx64 " %s: cleared",
 			vmimg_get_be64(raw + i), table + i, wrong);
-		blank_entry(r, raw + i);
+		if (blank_entry(r, raw + i, err))
+			return -1;
 		changed = true;
 	}
 	return changed ? vmimg_io_pwrite(r->rw, raw, r->q->cluster, table, err) : 0;
+}
+
+/* An L2 table of zeroes; its clusters are those of no other: they count with each that names it. */
+static int add_blank(struct repair *r, struct vmimg_error *err)
+{
+	VMIMG_AUTO(free) uint8_t *table = vmimg_alloc_array(r->q->cluster, 1, err);
+
+	r->zeroes = 0;
+	for (uint32_t i = 0; table && i < r->q->cluster; i += r->q->extended ? 16 : 8)
+		if (blank_entry(r, table + i, err))
+			return -1;
+	r->zeroes = r->blank_uses = 0;
+	return !table || add_cluster(r, &r->blank, err) ||
+			vmimg_io_pwrite(r->rw, table, r->q->cluster, r->blank, err)
+		? -1
+		: 0;
+}
+
+/* The L1 entry of a stretch of zeroes. Over a backing file that takes an L2 table, which such
+ * entries share. */
+static int blank_stretch(struct repair *r, uint64_t *entry, struct vmimg_error *err)
+{
+	uint64_t each = lacks_zeroes(r) ? r->q->cluster / 8 : 1;
+
+	*entry = 0;
+	if (!r->q->backing_name || (r->q->header.version == 2 && !lacks_zeroes(r)))
+		return 0;
+	if ((!r->blank || (r->blank_uses + 1) * each > most_uses(r)) && add_blank(r, err))
+		return -1;
+	r->blank_uses++;
+	*entry = r->blank;
+	return 0;
 }
 
 static int clear_l1(struct repair *r, uint64_t at, uint32_t entries,
@@ -108,7 +177,7 @@ static int clear_l1(struct repair *r, uint64_t at, uint32_t entries,
 			vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "l1-entry", at + i * 8,
 				"L1 entry 0x%" PRIx64 " at 0x%" PRIx64 " %s: cleared",
 				vmimg_get_be64(entry), at + i * 8, wrong);
-			if (put(r, at + i * 8, 0, err))
+			if (blank_stretch(r, &l2, err) || put(r, at + i * 8, l2, err))
 				return -1;
 		}
 		if (!l2 || wrong)
@@ -168,16 +237,14 @@ static int repair_entries(struct repair *r, struct vmimg_error *err)
 static uint64_t flagged(const struct repair *r, uint64_t entry)
 {
 	uint64_t at = entry & QCOW2_OFFSET;
-	struct vmimg_qcow2_cluster *cluster;
-	uint64_t index = at / r->q->cluster, first = index;
+	const struct vmimg_qcow2_cluster *cluster;
 
 	if (entry & QCOW2_COMPRESSED)
 		return entry & ~QCOW2_COPIED;
-	if (!at || index >= r->clusters->count)
+	if (!at || at / r->q->cluster >= r->clusters->count)
 		return entry;
-	if (!vmimg_qcow2_clusters_next(r->clusters, &index, &cluster) || index != first)
-		return entry & ~QCOW2_COPIED;
-	return cluster->stated == 1 ? entry | QCOW2_COPIED : entry & ~QCOW2_COPIED;
+	cluster = vmimg_qcow2_clusters_find(r->clusters, at / r->q->cluster);
+	return cluster && cluster->stated == 1 ? entry | QCOW2_COPIED : entry & ~QCOW2_COPIED;
 }
 
 /* Sets the flags of count entries, width bytes each, that lie at `at`. */
@@ -212,6 +279,8 @@ static int flag_all(struct repair *r, uint8_t *raw, struct vmimg_error *err)
 			flag_entries(r, at, entry, sizeof(entry), 8, err))
 			return -1;
 	}
+	if (vmimg_qcow2_clusters_sort(r->clusters, err))
+		return -1;
 	for (uint64_t i = 0;
 		!r->q->external && vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++) {
 		uint64_t at = i * r->q->cluster;

@@ -44,10 +44,8 @@ static int block_of(struct refcounts *r, uint64_t cluster, uint64_t *at, struct 
 	}
 	if (!*at)
 		return 0;
-	block = vmimg_qcow2_clusters_at(r->clusters, *at / r->q->cluster, err);
-	if (!block)
-		return -1;
-	if (block->counted != 1) /* something else lies there as well */
+	block = vmimg_qcow2_clusters_find(r->clusters, *at / r->q->cluster);
+	if (!block || block->counted != 1) /* something else lies there as well */
 		*at = 0;
 	return 0;
 }
@@ -61,11 +59,10 @@ static bool table_sound(const struct refcounts *r)
 	if (!len || !vmimg_range_inside(h->refcount_table, len, vmimg_io_size(r->rw)))
 		return false;
 	for (uint64_t i = first; i < first + h->refcount_table_clusters; i++) {
-		struct vmimg_qcow2_cluster *cluster;
-		uint64_t at = i;
+		const struct vmimg_qcow2_cluster *cluster =
+			vmimg_qcow2_clusters_find(r->clusters, i);
 
-		if (vmimg_qcow2_clusters_next(r->clusters, &at, &cluster) && at == i &&
-			cluster->counted != 1)
+		if (cluster && cluster->counted != 1)
 			return false;
 	}
 	return true;
@@ -78,6 +75,8 @@ static int look(struct refcounts *r, bool *can, bool *wrong, struct vmimg_error 
 
 	*can = table_sound(r);
 	*wrong = false;
+	if (vmimg_qcow2_clusters_sort(r->clusters, err))
+		return -1;
 	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++) {
 		uint64_t at;
 
@@ -112,7 +111,7 @@ static int correct(struct refcounts *r, struct vmimg_error *err)
 	struct vmimg_qcow2_cluster *cluster;
 	uint64_t held = 0, at; /* the block in hand */
 
-	if (!block)
+	if (!block || vmimg_qcow2_clusters_sort(r->clusters, err))
 		return -1;
 	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++) {
 		if (cluster->stated == cluster->counted)
@@ -191,8 +190,8 @@ static struct room plan_room(const struct refcounts *r)
 	return room;
 }
 
-/* The block for the clusters from first on. Pages of clusters that nothing was counted in are
- * skipped: a file can be nearly all hole. */
+/* The block for the clusters from first on. Clusters that nothing was counted of are skipped: a
+ * file can be nearly all hole. */
 static void fill_block(struct refcounts *r, const struct room *room, uint64_t first, uint8_t *block)
 {
 	uint64_t end = first + r->per_block, last = room->first + room->table + room->blocks;
@@ -245,6 +244,8 @@ static int rebuild(struct refcounts *r, struct vmimg_error *err)
 	struct room room = plan_room(r);
 	uint8_t raw[12];
 
+	if (vmimg_qcow2_clusters_sort(r->clusters, err))
+		return -1;
 	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++)
 		if (cluster->counted > r->most)
 			return vmimg_fail(err, VMIMG_ELIMIT,
@@ -318,6 +319,8 @@ static int leave_others(struct refcounts *r, bool *low, struct vmimg_error *err)
 {
 	struct vmimg_qcow2_cluster *cluster;
 
+	if (vmimg_qcow2_clusters_sort(r->clusters, err))
+		return -1;
 	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++) {
 		uint64_t at = 0;
 
