@@ -143,6 +143,11 @@ static int map_l2(struct vmimg_disk *disk, uint64_t l2, uint64_t at, struct vmim
 	uint64_t count = vmimg_min(slots - slot, BATCH), first, skip = at % q->cluster, i = 1;
 	uint8_t raw[BATCH * 8];
 
+	if (l2 >= vmimg_io_size(disk->io)) {
+		run->len = slots * q->cluster - at % (slots * q->cluster);
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"L2 table at 0x%" PRIx64 " lies past the end of the file", l2);
+	}
 	if (vmimg_table_read(q->table, raw, (size_t)count * 8, l2 + slot * 8, err))
 		return vmimg_within(err, "L2 table at 0x%" PRIx64, l2);
 	first = vmimg_get_be64(raw);
