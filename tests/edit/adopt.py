@@ -319,5 +319,32 @@ def test_cut_full(t):
                     equal(os.listdir(folder), ["disk.raw"], where)
 
 
+def test_cut_large(t):
+    """More to be undone than a reader lays over in memory: said, and repair and the same command go on from it."""
+    need("strace")
+    raw = sprinkle(t.path("disk.raw"), 140 << 30, 16, (0, 200000), (100 * MIB, 300000), (200 * MIB, 70000))
+    copy, image = t.path("copy"), t.path("disk.vdi")
+    words = "--in-place", "-f", "raw", "-O", "vdi", "-o", "block_size=4096", raw, image
+    disks.copy(raw, copy)
+    for way in "repair", "convert":
+        result = run("strace", "-f", "-qq", "-o", "/dev/null", "--seccomp-bpf", "-e", "trace=fsync", "-e",
+                     "inject=fsync:signal=KILL:when=3", env.VMIMG, "convert", "--no-sandbox", *words, timeout=200)
+        check(result.code and os.path.getsize(raw + ".vmimg-undo") > 128 * MIB, f"nothing was cut off: {result}")
+        left = raw if os.path.exists(raw) else image
+        for verb in ["info", left], ["check", left], ["convert", "-O", "qcow2", left, t.path("no.qcow2")]:
+            result = vmimg(*verb)
+            equal(result.code, 6, str(result))
+            check("repair --in-place first" in result.errors, str(result))
+        equal(vmimg("resize", left, "+1M").code, 4, "a change of what was cut off")
+        if way == "repair":
+            vmimg_ok("repair", "--in-place", left, timeout=200)
+            equal(vmimg("compare", "-f", "raw", raw, copy).code, 0, "the raw disk again")
+            equal(os.path.exists(raw + ".vmimg-undo"), False, "the undo file is gone")
+    vmimg_ok("convert", *words, timeout=200)
+    equal(vmimg("compare", image, copy).code, 0, "the image")
+    sound(image, "converted", peer=False)
+    equal(sorted(os.listdir(t.tmp)), ["copy", "disk.vdi"], "files")
+
+
 if __name__ == "__main__":
     harness.main()
