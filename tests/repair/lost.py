@@ -183,5 +183,25 @@ def test_scattered_clusters(t):
                 check(result.code in ((2,) if words[0] == "check" else (0, 6)), str(result))
 
 
+def test_tables_of_nothing(t):
+    """An L1 table of 2^32 entries, all in a hole; an encryption header of terabytes."""
+    path = t.path("x.qcow2")
+    qemu.create(path, "qcow2", 64 * MIB)
+    vmimg_ok("snapshot", "create", path, "one")
+    at, end = peek(path, 64, ">Q"), -(-os.path.getsize(path) // 65536) * 65536
+    poke(path, at, struct.pack(">QI", end, 0xffffffff))
+    os.truncate(path, end + (40 << 30))
+    other = t.path("y.qcow2")
+    qemu.create(other, "qcow2", 64 * MIB)
+    at, end = peek(other, 100, ">I"), -(-os.path.getsize(other) // 65536) * 65536
+    poke(other, at, struct.pack(">IIQQQ", 0x0537be77, 16, end, 14 << 40, 0))
+    os.truncate(other, end + (14 << 40))
+    for image in path, other:
+        for words in ["check"], ["repair", "-n", "--in-place"], ["repair", "--in-place"]:
+            result = vmimg(*words, image)
+            process.check_bars(result, words[0])
+            check(result.code in ((2,) if words[0] == "check" else (0, 2)), str(result))
+
+
 if __name__ == "__main__":
     harness.main()

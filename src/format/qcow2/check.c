@@ -9,7 +9,6 @@
 #include "format/qcow2/repair.h"
 #include "util/num.h"
 
-#define BATCH 512U /* table entries read in one go */
 /* Clusters may have 1 GiB: blocks and tables are read in slices of this many bytes. */
 #define SLICE (1U << 20)
 
@@ -105,8 +104,9 @@ static int read_slices(struct check *c, uint64_t index, uint64_t at, struct vmim
 	return 0;
 }
 
-static int read_block(struct check *c, uint64_t index, uint64_t at, struct vmimg_error *err)
+static int read_block(void *ctx, uint64_t index, uint64_t at, struct vmimg_error *err)
 {
+	struct check *c = ctx;
 	uint64_t entry_at = c->q->header.refcount_table + index * 8;
 	struct vmimg_qcow2_cluster *cluster;
 
@@ -132,31 +132,6 @@ static int read_block(struct check *c, uint64_t index, uint64_t at, struct vmimg
 	return read_slices(c, index, at, err);
 }
 
-/* The entries in [at, end) of the file. A hole has none, and is stepped over. */
-static int read_entries(struct check *c, uint64_t at, uint64_t end, struct vmimg_error *err)
-{
-	uint64_t table = at, len;
-	uint8_t raw[BATCH * 8];
-	bool hole;
-
-	while (at + 8 <= end) {
-		if (vmimg_io_extent(c->disk->io, at, &hole, &len, err))
-			return -1;
-		if (hole && len >= 8) {
-			at += vmimg_align_down(vmimg_min(len, end - at), 8);
-			continue;
-		}
-		len = vmimg_align_down(vmimg_min(sizeof(raw), end - at), 8);
-		if (vmimg_table_read(c->q->table, raw, (size_t)len, at, err))
-			return -1;
-		for (uint64_t i = 0; i < len; i += 8, at += 8)
-			if (vmimg_get_be64(raw + i) &&
-				read_block(c, (at - table) / 8, vmimg_get_be64(raw + i), err))
-				return -1;
-	}
-	return 0;
-}
-
 static int read_refcounts(struct check *c, struct vmimg_error *err)
 {
 	const struct vmimg_qcow2_header *h = &c->q->header;
@@ -177,8 +152,8 @@ static int read_refcounts(struct check *c, struct vmimg_error *err)
 				   : "reaches past the end of the file");
 	if (h->refcount_table >= size)
 		return 0;
-	return read_entries(c, h->refcount_table,
-		h->refcount_table + vmimg_min(len, size - h->refcount_table), err);
+	return vmimg_qcow2_each_entry(c->disk->io, h->refcount_table,
+		vmimg_min(len, size - h->refcount_table) / 8, read_block, c, err);
 }
 
 /* ---- L1 tables ---- */
@@ -200,10 +175,19 @@ static void check_copied(struct check *c, const uint32_t *index, uint64_t entry,
 		index ? "L1" : "L2", entry, entry_at, copied ? "set" : "clear", cluster->stated);
 }
 
-static int note_l2(struct check *c, uint64_t entry, uint64_t entry_at, uint32_t index, bool active,
-	struct vmimg_error *err)
+/* The L1 table that is being read. */
+struct l1 {
+	struct check *c;
+	uint64_t at;
+	bool active;
+};
+
+static int note_l2(void *ctx, uint64_t i, uint64_t entry, struct vmimg_error *err)
 {
-	uint64_t l2 = entry & QCOW2_OFFSET;
+	const struct l1 *l1 = ctx;
+	struct check *c = l1->c;
+	uint64_t l2 = entry & QCOW2_OFFSET, entry_at = l1->at + i * 8;
+	uint32_t index = (uint32_t)i;
 	struct vmimg_qcow2_cluster *cluster;
 
 	if (!l2)
@@ -223,7 +207,7 @@ static int note_l2(struct check *c, uint64_t entry, uint64_t entry_at, uint32_t 
 		return -1;
 	if (cluster->l2_refs < UINT32_MAX)
 		cluster->l2_refs++;
-	if (!active)
+	if (!l1->active)
 		return 0;
 	if (!cluster->l1_index)
 		cluster->l1_index = index + 1;
@@ -235,7 +219,7 @@ static int check_l1(struct check *c, const char *what, uint64_t at, uint32_t ent
 	struct vmimg_error *err)
 {
 	uint64_t size = vmimg_io_size(c->disk->io), len = (uint64_t)entries * 8;
-	uint8_t raw[BATCH * 8];
+	struct l1 l1 = { c, at, active };
 
 	if (at % c->q->cluster || !vmimg_range_inside(at, len, size) || len > c->budget) {
 		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "l1-table", at,
@@ -247,19 +231,10 @@ static int check_l1(struct check *c, const char *what, uint64_t at, uint32_t ent
 		return 0;
 	}
 	c->budget -= len;
-	if (count(c, "L1 table", at, len, 1, err))
-		return -1;
-	for (uint64_t i = 0; i < entries;) {
-		uint64_t batch = vmimg_min(entries - i, BATCH);
-
-		if (vmimg_table_read(c->q->table, raw, (size_t)batch * 8, at + i * 8, err))
-			return -1;
-		for (uint64_t j = 0; j < batch; j++, i++)
-			if (note_l2(c, vmimg_get_be64(raw + j * 8), at + i * 8, (uint32_t)i, active,
-				    err))
-				return -1;
-	}
-	return 0;
+	return count(c, "L1 table", at, len, 1, err) ||
+			vmimg_qcow2_each_entry(c->disk->io, at, entries, note_l2, &l1, err)
+		? -1
+		: 0;
 }
 
 /* ---- L2 tables ---- */
@@ -516,7 +491,12 @@ static int check_all(struct check *c, bool with_refcounts, struct vmimg_error *e
 			c, "the active state", q->header.l1_offset, q->header.l1_size, true, err) ||
 		check_snapshots(c, err) || check_bitmaps(c, err))
 		return -1;
-	if (q->has_crypto &&
+	if (q->has_crypto && q->crypto.length > QCOW2_MAX_CRYPTO)
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "encryption-header",
+			q->crypto.offset,
+			"an encryption header of 0x%" PRIx64 " bytes: none is so large",
+			q->crypto.length);
+	else if (q->has_crypto &&
 		count(c, "encryption header", q->crypto.offset, q->crypto.length, 1, err))
 		return -1;
 	return check_all_l2(c, err);

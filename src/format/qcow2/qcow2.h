@@ -17,6 +17,7 @@
 #define QCOW2_MAX_SNAPSHOT_TABLE   (UINT64_C(64) << 20)
 #define QCOW2_MAX_BITMAPS          65535U
 #define QCOW2_MAX_BITMAP_DIRECTORY (UINT64_C(64) << 20)
+#define QCOW2_MAX_CRYPTO           (UINT64_C(64) << 20) /* LUKS: 2 MiB */
 #define QCOW2_MAX_EXTENSIONS       256U
 #define QCOW2_MAX_BACKING          1023U
 #define QCOW2_MAX_FEATURES         256U

@@ -160,35 +160,41 @@ static int blank_stretch(struct repair *r, uint64_t *entry, struct vmimg_error *
 	return 0;
 }
 
+/* The L1 table that is being repaired. */
+struct l1 {
+	struct repair *r;
+	uint64_t at;
+	struct vmimg_qcow2_clusters *seen;
+	uint8_t *raw; /* for a cluster */
+};
+
+static int clear_l1_entry(void *ctx, uint64_t i, uint64_t entry, struct vmimg_error *err)
+{
+	struct l1 *l1 = ctx;
+	struct repair *r = l1->r;
+	uint64_t l2 = entry & QCOW2_OFFSET, at = l1->at + i * 8;
+	const char *wrong = l2 ? judge_place(r, l2, r->q->cluster) : NULL;
+	struct vmimg_qcow2_cluster *cluster;
+
+	if (!l2)
+		return 0;
+	if (wrong) {
+		vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "l1-entry", at,
+			"L1 entry 0x%" PRIx64 " at 0x%" PRIx64 " %s: cleared", entry, at, wrong);
+		return blank_stretch(r, &l2, err) || put(r, at, l2, err) ? -1 : 0;
+	}
+	cluster = vmimg_qcow2_clusters_at(l1->seen, l2 / r->q->cluster, err);
+	if (!cluster)
+		return -1;
+	return cluster->l2_refs++ ? 0 : clear_l2(r, l2, l1->raw, err);
+}
+
 static int clear_l1(struct repair *r, uint64_t at, uint32_t entries,
 	struct vmimg_qcow2_clusters *seen, uint8_t *raw, struct vmimg_error *err)
 {
-	for (uint64_t i = 0; i < entries; i++) {
-		struct vmimg_qcow2_cluster *cluster;
-		const char *wrong;
-		uint64_t l2;
-		uint8_t entry[8];
+	struct l1 l1 = { r, at, seen, raw };
 
-		if (vmimg_table_read(r->q->table, entry, sizeof(entry), at + i * 8, err))
-			return -1;
-		l2 = vmimg_get_be64(entry) & QCOW2_OFFSET;
-		wrong = l2 ? judge_place(r, l2, r->q->cluster) : NULL;
-		if (wrong) {
-			vmimg_report_add(r->fixed, VMIMG_FINDING_CORRUPTION, "l1-entry", at + i * 8,
-				"L1 entry 0x%" PRIx64 " at 0x%" PRIx64 " %s: cleared",
-				vmimg_get_be64(entry), at + i * 8, wrong);
-			if (blank_stretch(r, &l2, err) || put(r, at + i * 8, l2, err))
-				return -1;
-		}
-		if (!l2 || wrong)
-			continue;
-		cluster = vmimg_qcow2_clusters_at(seen, l2 / r->q->cluster, err);
-		if (!cluster)
-			return -1;
-		if (!cluster->l2_refs++ && clear_l2(r, l2, raw, err))
-			return -1;
-	}
-	return 0;
+	return vmimg_qcow2_each_entry(r->disk->io, at, entries, clear_l1_entry, &l1, err);
 }
 
 /* Tables as a whole are not moved or cut: one that is not in the file is left for check to tell. */
@@ -265,20 +271,23 @@ static int flag_entries(struct repair *r, uint64_t at, uint8_t *raw, size_t len,
 	return 0;
 }
 
+static int flag_l1_entry(void *ctx, uint64_t i, uint64_t entry, struct vmimg_error *err)
+{
+	struct repair *r = ctx;
+	uint8_t raw[8];
+
+	vmimg_put_be64(raw, entry);
+	return flag_entries(r, r->q->header.l1_offset + i * 8, raw, sizeof(raw), 8, err);
+}
+
 /* Only the active state has them; each table once. */
 static int flag_all(struct repair *r, uint8_t *raw, struct vmimg_error *err)
 {
 	const struct vmimg_qcow2_header *h = &r->q->header;
 	struct vmimg_qcow2_cluster *cluster;
-	uint8_t entry[8];
 
-	for (uint64_t i = 0; i < h->l1_size; i++) {
-		uint64_t at = h->l1_offset + i * 8;
-
-		if (vmimg_io_pread(r->rw, entry, sizeof(entry), at, err) ||
-			flag_entries(r, at, entry, sizeof(entry), 8, err))
-			return -1;
-	}
+	if (vmimg_qcow2_each_entry(r->rw, h->l1_offset, h->l1_size, flag_l1_entry, r, err))
+		return -1;
 	if (vmimg_qcow2_clusters_sort(r->clusters, err))
 		return -1;
 	for (uint64_t i = 0;

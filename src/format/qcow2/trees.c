@@ -4,6 +4,35 @@
 #include "format/qcow2/change.h"
 #include "util/num.h"
 
+#define BATCH 512U /* entries read in one go */
+
+int vmimg_qcow2_each_entry(struct vmimg_io *io, uint64_t at, uint64_t count,
+	vmimg_qcow2_visit *visit, void *ctx, struct vmimg_error *err)
+{
+	uint8_t raw[BATCH * 8];
+	uint64_t len;
+	bool hole;
+
+	for (uint64_t i = 0; i < count;) {
+		if (vmimg_io_extent(io, at + i * 8, &hole, &len, err))
+			return -1;
+		if (hole && len >= 8) {
+			i += vmimg_min(len / 8, count - i);
+			continue;
+		}
+		len = vmimg_min(count - i, BATCH);
+		if (vmimg_io_pread(io, raw, (size_t)len * 8, at + i * 8, err))
+			return -1;
+		for (uint64_t j = 0; j < len; j++, i++) {
+			uint64_t entry = vmimg_get_be64(raw + j * 8);
+
+			if (entry && visit(ctx, i, entry, err))
+				return -1;
+		}
+	}
+	return 0;
+}
+
 /* One L1 table, as it shall be, in *l1, which is the caller's. */
 static int walk_tree(struct vmimg_qcow2_walk *w, uint64_t at, uint32_t entries, uint8_t **l1,
 	bool *changed, struct vmimg_error *err)
