@@ -36,15 +36,8 @@ static int count(struct check *c, const char *what, uint64_t at, uint64_t len, u
 			at, vmimg_io_size(c->disk->io));
 		return 0;
 	}
-	for (uint64_t i = first; i <= last && i < c->clusters.count; i++) {
-		struct vmimg_qcow2_cluster *cluster = vmimg_qcow2_clusters_at(&c->clusters, i, err);
-
-		if (!cluster)
-			return -1;
-		cluster->counted =
-			cluster->counted > UINT32_MAX - refs ? UINT32_MAX : cluster->counted + refs;
-	}
-	return 0;
+	return vmimg_qcow2_clusters_refer(
+		&c->clusters, first, vmimg_min(last + 1, c->clusters.count), refs, err);
 }
 
 /* Whether a failed read is a finding, not the end of the check. */
@@ -63,24 +56,11 @@ static bool found(struct check *c, const char *code, uint64_t at, const struct v
 static int keep_counts(struct check *c, uint64_t first, uint64_t *past, struct vmimg_error *err)
 {
 	unsigned order = c->q->header.refcount_order;
-	uint64_t number = ((uint64_t)c->slice_len * 8) >> order;
+	uint64_t end = first + (((uint64_t)c->slice_len * 8) >> order);
 
-	for (uint64_t i = 0; i < number; i++) {
-		uint64_t stated = vmimg_qcow2_get_refcount(c->slice, i, order);
-		struct vmimg_qcow2_cluster *cluster;
-
-		if (!stated)
-			continue;
-		if (first + i >= c->clusters.count) {
-			++*past;
-			continue;
-		}
-		cluster = vmimg_qcow2_clusters_at(&c->clusters, first + i, err);
-		if (!cluster)
-			return -1;
-		cluster->stated = (uint32_t)vmimg_min(stated, UINT32_MAX);
-	}
-	return 0;
+	for (uint64_t i = vmimg_max(first, c->clusters.count); i < end; i++)
+		*past += vmimg_qcow2_get_refcount(c->slice, i - first, order) != 0;
+	return vmimg_qcow2_clusters_state(&c->clusters, first, c->slice, c->slice_len, err);
 }
 
 static int read_slices(struct check *c, uint64_t index, uint64_t at, struct vmimg_error *err)
@@ -108,7 +88,6 @@ static int read_block(void *ctx, uint64_t index, uint64_t at, struct vmimg_error
 {
 	struct check *c = ctx;
 	uint64_t entry_at = c->q->header.refcount_table + index * 8;
-	struct vmimg_qcow2_cluster *cluster;
 
 	if (at % c->q->cluster || at / c->q->cluster >= c->clusters.count) {
 		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "refcount-block", entry_at,
@@ -119,10 +98,8 @@ static int read_block(void *ctx, uint64_t index, uint64_t at, struct vmimg_error
 	}
 	if (count(c, "refcount block", at, c->q->cluster, 1, err))
 		return -1;
-	cluster = vmimg_qcow2_clusters_at(&c->clusters, at / c->q->cluster, err);
-	if (!cluster)
-		return -1;
-	if (cluster->counted > 1) { /* and must not be read again for every entry */
+	/* and must not be read again for every entry */
+	if (vmimg_qcow2_clusters_counted(&c->clusters, at / c->q->cluster) > 1) {
 		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "refcount-block", entry_at,
 			"refcount block %" PRIu64 " at 0x%" PRIx64
 			" lies where something else does",
@@ -160,19 +137,20 @@ static int read_refcounts(struct check *c, struct vmimg_error *err)
 
 /* In the active tables, the COPIED flag says that the refcount is exactly one. index: of an L1
  * entry; NULL: it is one of L2. */
-static void check_copied(struct check *c, const uint32_t *index, uint64_t entry, uint64_t entry_at,
-	const struct vmimg_qcow2_cluster *cluster)
+static void check_copied(
+	struct check *c, const uint32_t *index, uint64_t entry, uint64_t entry_at, uint64_t at)
 {
-	const uint64_t numbers[] = { entry, cluster->stated, index ? *index : 0 };
+	uint32_t stated = vmimg_qcow2_clusters_stated(&c->clusters, at / c->q->cluster);
+	const uint64_t numbers[] = { entry, stated, index ? *index : 0 };
 	bool copied = entry & QCOW2_COPIED;
 
-	if (copied == (cluster->stated == 1))
+	if (copied == (stated == 1))
 		return;
 	vmimg_report_add_numbers(c->report, VMIMG_FINDING_CORRUPTION, "copied-flag", entry_at,
 		numbers, index ? 3 : 2,
 		"%s entry 0x%" PRIx64 " at 0x%" PRIx64
 		" has the COPIED flag %s, but its cluster's refcount is %" PRIu32,
-		index ? "L1" : "L2", entry, entry_at, copied ? "set" : "clear", cluster->stated);
+		index ? "L1" : "L2", entry, entry_at, copied ? "set" : "clear", stated);
 }
 
 /* The L1 table that is being read. */
@@ -211,7 +189,7 @@ static int note_l2(void *ctx, uint64_t i, uint64_t entry, struct vmimg_error *er
 		return 0;
 	if (!cluster->l1_index)
 		cluster->l1_index = index + 1;
-	check_copied(c, &index, entry, entry_at, cluster);
+	check_copied(c, &index, entry, entry_at, l2);
 	return 0;
 }
 
@@ -279,8 +257,7 @@ static int check_packed(struct check *c, struct table *t, uint64_t entry, uint64
 static int check_data(struct check *c, struct table *t, uint64_t entry, uint64_t entry_at,
 	struct vmimg_error *err)
 {
-	uint64_t at = entry & QCOW2_OFFSET, index = at / c->q->cluster;
-	struct vmimg_qcow2_cluster *cluster;
+	uint64_t at = entry & QCOW2_OFFSET;
 	const char *hit = vmimg_qcow2_metadata_at(c->q, at, c->q->cluster);
 
 	if (at % c->q->cluster || hit) {
@@ -297,12 +274,8 @@ static int check_data(struct check *c, struct table *t, uint64_t entry, uint64_t
 	}
 	if (count(c, "data cluster", at, c->q->cluster, t->refs, err))
 		return -1;
-	if (!t->active || index >= c->clusters.count)
-		return 0;
-	cluster = vmimg_qcow2_clusters_at(&c->clusters, index, err);
-	if (!cluster)
-		return -1;
-	check_copied(c, NULL, entry, entry_at, cluster);
+	if (t->active && at / c->q->cluster < c->clusters.count)
+		check_copied(c, NULL, entry, entry_at, at);
 	return 0;
 }
 
@@ -448,24 +421,24 @@ static int check_snapshots(struct check *c, struct vmimg_error *err)
 
 static int compare_counts(struct check *c, struct vmimg_error *err)
 {
-	struct vmimg_qcow2_cluster *cluster;
+	struct vmimg_qcow2_refs refs;
 	uint64_t last = 0;
 
 	if (vmimg_qcow2_clusters_sort(&c->clusters, err))
 		return -1;
-	for (uint64_t i = 0; vmimg_qcow2_clusters_next(&c->clusters, &i, &cluster); i++) {
-		bool leak = cluster->stated > cluster->counted;
+	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(&c->clusters, &i, UINT64_MAX, &refs); i++) {
+		bool leak = refs.stated > refs.counted;
 
-		if (cluster->stated || cluster->counted)
+		if (refs.stated || refs.counted)
 			last = i + 1;
-		if (cluster->stated == cluster->counted)
+		if (refs.stated == refs.counted)
 			continue;
 		vmimg_report_add_numbers(c->report,
 			leak ? VMIMG_FINDING_LEAK : VMIMG_FINDING_CORRUPTION,
 			leak ? "leaked-cluster" : "refcount", i * c->q->cluster,
-			(const uint64_t[]){ i, cluster->stated, cluster->counted }, 3,
+			(const uint64_t[]){ i, refs.stated, refs.counted }, 3,
 			"cluster %" PRIu64 " has refcount %" PRIu32 ", but %" PRIu32 " references",
-			i, cluster->stated, cluster->counted);
+			i, refs.stated, refs.counted);
 	}
 	c->report->image_end = last * c->q->cluster;
 	return 0;
@@ -511,7 +484,8 @@ static int count_all(struct check *c, bool with_refcounts, struct vmimg_error *e
 	c->budget = size + (UINT64_C(1) << 20);
 	c->slice_len = (uint32_t)vmimg_min(q->cluster, SLICE);
 	c->slice = slice = vmimg_alloc_buffer(c->slice_len, err);
-	if (!slice || vmimg_qcow2_clusters_init(&c->clusters, vmimg_div_up(size, q->cluster), err))
+	if (!slice ||
+		vmimg_qcow2_clusters_init(&c->clusters, q, vmimg_div_up(size, q->cluster), err))
 		return -1;
 	return check_all(c, with_refcounts, err);
 }

@@ -230,7 +230,8 @@ static int clear_all(struct repair *r, struct vmimg_qcow2_clusters *seen, struct
 static int repair_entries(struct repair *r, struct vmimg_error *err)
 {
 	struct vmimg_qcow2_clusters seen = { 0 };
-	int result = vmimg_qcow2_clusters_init(&seen, vmimg_div_up(r->size, r->q->cluster), err);
+	int result =
+		vmimg_qcow2_clusters_init(&seen, r->q, vmimg_div_up(r->size, r->q->cluster), err);
 
 	if (!result)
 		result = clear_all(r, &seen, err);
@@ -243,14 +244,14 @@ static int repair_entries(struct repair *r, struct vmimg_error *err)
 static uint64_t flagged(const struct repair *r, uint64_t entry)
 {
 	uint64_t at = entry & QCOW2_OFFSET;
-	const struct vmimg_qcow2_cluster *cluster;
 
 	if (entry & QCOW2_COMPRESSED)
 		return entry & ~QCOW2_COPIED;
 	if (!at || at / r->q->cluster >= r->clusters->count)
 		return entry;
-	cluster = vmimg_qcow2_clusters_find(r->clusters, at / r->q->cluster);
-	return cluster && cluster->stated == 1 ? entry | QCOW2_COPIED : entry & ~QCOW2_COPIED;
+	return vmimg_qcow2_clusters_stated(r->clusters, at / r->q->cluster) == 1
+		? entry | QCOW2_COPIED
+		: entry & ~QCOW2_COPIED;
 }
 
 /* Sets the flags of count entries, width bytes each, that lie at `at`. */

@@ -16,6 +16,8 @@ struct refcounts {
 	struct vmimg_qcow2_clusters *clusters;
 	uint64_t per_block; /* clusters that one refcount block counts */
 	uint64_t most;      /* what an entry can hold */
+	bool leaks_alone;
+	uint64_t last, last_at; /* block that was looked for last, plus 1, and where it is */
 };
 
 /* ---- in their places ---- */
@@ -25,11 +27,9 @@ static uint64_t table_entries(const struct refcounts *r)
 	return ((uint64_t)r->q->header.refcount_table_clusters << r->q->header.cluster_bits) / 8;
 }
 
-/* The refcount block of that cluster; 0: there is none that can be trusted. */
-static int block_of(struct refcounts *r, uint64_t cluster, uint64_t *at, struct vmimg_error *err)
+/* A refcount block; 0: there is none that can be trusted. */
+static int read_place(struct refcounts *r, uint64_t index, uint64_t *at, struct vmimg_error *err)
 {
-	uint64_t index = cluster / r->per_block;
-	struct vmimg_qcow2_cluster *block;
 	uint8_t raw[8];
 
 	*at = 0;
@@ -38,15 +38,22 @@ static int block_of(struct refcounts *r, uint64_t cluster, uint64_t *at, struct 
 	if (vmimg_io_pread(r->rw, raw, sizeof(raw), r->q->header.refcount_table + index * 8, err))
 		return -1;
 	*at = vmimg_get_be64(raw);
-	if (*at % r->q->cluster || *at / r->q->cluster >= r->clusters->count) {
+	/* something else may lie there as well */
+	if (*at % r->q->cluster || *at / r->q->cluster >= r->clusters->count ||
+		(*at && vmimg_qcow2_clusters_counted(r->clusters, *at / r->q->cluster) != 1))
 		*at = 0;
-		return 0;
-	}
-	if (!*at)
-		return 0;
-	block = vmimg_qcow2_clusters_find(r->clusters, *at / r->q->cluster);
-	if (!block || block->counted != 1) /* something else lies there as well */
-		*at = 0;
+	return 0;
+}
+
+/* That of a cluster. */
+static int block_of(struct refcounts *r, uint64_t cluster, uint64_t *at, struct vmimg_error *err)
+{
+	uint64_t index = cluster / r->per_block;
+
+	if (r->last != index + 1 && read_place(r, index, &r->last_at, err))
+		return -1;
+	r->last = index + 1;
+	*at = r->last_at;
 	return 0;
 }
 
@@ -58,36 +65,30 @@ static bool table_sound(const struct refcounts *r)
 
 	if (!len || !vmimg_range_inside(h->refcount_table, len, vmimg_io_size(r->rw)))
 		return false;
-	for (uint64_t i = first; i < first + h->refcount_table_clusters; i++) {
-		const struct vmimg_qcow2_cluster *cluster =
-			vmimg_qcow2_clusters_find(r->clusters, i);
-
-		if (cluster && cluster->counted != 1)
+	for (uint64_t i = first; i < first + h->refcount_table_clusters; i++)
+		if (vmimg_qcow2_clusters_counted(r->clusters, i) != 1)
 			return false;
-	}
 	return true;
 }
 
 /* *can: every number that is wrong has a place to be put right in. *wrong: there is one. */
 static int look(struct refcounts *r, bool *can, bool *wrong, struct vmimg_error *err)
 {
-	struct vmimg_qcow2_cluster *cluster;
+	struct vmimg_qcow2_refs refs;
 
 	*can = table_sound(r);
 	*wrong = false;
-	if (vmimg_qcow2_clusters_sort(r->clusters, err))
-		return -1;
-	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++) {
+	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(r->clusters, &i, UINT64_MAX, &refs); i++) {
 		uint64_t at;
 
-		if (cluster->stated == cluster->counted)
+		if (refs.stated == refs.counted)
 			continue;
 		*wrong = true;
-		if (cluster->counted > r->most)
+		if (refs.counted > r->most)
 			return vmimg_fail(err, VMIMG_ELIMIT,
 				"cluster %" PRIu64 " has %" PRIu32
 				" references, more than its refcount can hold",
-				i, cluster->counted);
+				i, refs.counted);
 		if (*can && block_of(r, i, &at, err))
 			return -1;
 		*can = *can && at;
@@ -95,29 +96,40 @@ static int look(struct refcounts *r, bool *can, bool *wrong, struct vmimg_error 
 	return 0;
 }
 
-static void tell(struct refcounts *r, uint64_t i, const struct vmimg_qcow2_cluster *cluster)
+static void tell(struct refcounts *r, uint64_t i, const struct vmimg_qcow2_refs *refs)
 {
-	bool leak = cluster->stated > cluster->counted;
+	bool leak = refs->stated > refs->counted;
 
 	vmimg_report_add(r->fixed, leak ? VMIMG_FINDING_LEAK : VMIMG_FINDING_CORRUPTION,
 		leak ? "leaked-cluster" : "refcount", i * r->q->cluster,
 		"cluster %" PRIu64 ": its refcount is %" PRIu32 " now, not %" PRIu32, i,
-		cluster->counted, cluster->stated);
+		refs->counted, refs->stated);
+}
+
+/* With leaks_alone, what has no place in a sound block stays. So does what is in use once, and
+ * counted more often: its COPIED flag would have to be set. */
+static int find_place(struct refcounts *r, uint64_t i, const struct vmimg_qcow2_refs *refs,
+	uint64_t *at, struct vmimg_error *err)
+{
+	*at = 0;
+	if (refs->stated == refs->counted || (r->leaks_alone && refs->counted == 1))
+		return 0;
+	return block_of(r, i, at, err);
 }
 
 static int correct(struct refcounts *r, struct vmimg_error *err)
 {
 	VMIMG_AUTO(free) uint8_t *block = vmimg_alloc_buffer(r->q->cluster, err);
-	struct vmimg_qcow2_cluster *cluster;
+	struct vmimg_qcow2_refs refs;
 	uint64_t held = 0, at; /* the block in hand */
 
-	if (!block || vmimg_qcow2_clusters_sort(r->clusters, err))
+	if (!block)
 		return -1;
-	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++) {
-		if (cluster->stated == cluster->counted)
-			continue;
-		if (block_of(r, i, &at, err))
+	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(r->clusters, &i, UINT64_MAX, &refs); i++) {
+		if (find_place(r, i, &refs, &at, err))
 			return -1;
+		if (!at)
+			continue;
 		if (at != held) {
 			if (held && vmimg_io_pwrite(r->rw, block, r->q->cluster, held, err))
 				return -1;
@@ -125,9 +137,9 @@ static int correct(struct refcounts *r, struct vmimg_error *err)
 				return -1;
 			held = at;
 		}
-		tell(r, i, cluster);
+		tell(r, i, &refs);
 		vmimg_qcow2_set_refcount(
-			block, i % r->per_block, r->q->header.refcount_order, cluster->counted);
+			block, i % r->per_block, r->q->header.refcount_order, refs.counted);
 	}
 	return held ? vmimg_io_pwrite(r->rw, block, r->q->cluster, held, err) : 0;
 }
@@ -195,14 +207,12 @@ static struct room plan_room(const struct refcounts *r)
 static void fill_block(struct refcounts *r, const struct room *room, uint64_t first, uint8_t *block)
 {
 	uint64_t end = first + r->per_block, last = room->first + room->table + room->blocks;
-	struct vmimg_qcow2_clusters part = *r->clusters;
-	struct vmimg_qcow2_cluster *cluster;
+	struct vmimg_qcow2_refs refs;
 	uint32_t order = r->q->header.refcount_order;
 
-	part.count = vmimg_min(part.count, end);
 	memset(block, 0, r->q->cluster);
-	for (uint64_t i = first; vmimg_qcow2_clusters_next(&part, &i, &cluster); i++)
-		vmimg_qcow2_set_refcount(block, i - first, order, cluster->counted);
+	for (uint64_t i = first; vmimg_qcow2_clusters_walk(r->clusters, &i, end, &refs); i++)
+		vmimg_qcow2_set_refcount(block, i - first, order, refs.counted);
 	for (uint64_t i = vmimg_max(first, room->first); i < vmimg_min(end, last); i++)
 		vmimg_qcow2_set_refcount(block, i - first, order, 1);
 }
@@ -240,18 +250,16 @@ static int write_table(struct refcounts *r, const struct room *room, struct vmim
 
 static int rebuild(struct refcounts *r, struct vmimg_error *err)
 {
-	struct vmimg_qcow2_cluster *cluster;
 	struct room room = plan_room(r);
+	struct vmimg_qcow2_refs refs;
 	uint8_t raw[12];
 
-	if (vmimg_qcow2_clusters_sort(r->clusters, err))
-		return -1;
-	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++)
-		if (cluster->counted > r->most)
+	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(r->clusters, &i, UINT64_MAX, &refs); i++)
+		if (refs.counted > r->most)
 			return vmimg_fail(err, VMIMG_ELIMIT,
 				"cluster %" PRIu64 " has %" PRIu32
 				" references, more than a refcount can hold",
-				i, cluster->counted);
+				i, refs.counted);
 	if (write_blocks(r, &room, err) || write_table(r, &room, err))
 		return -1;
 	vmimg_put_be64(raw, room.first * r->q->cluster);
@@ -267,7 +275,10 @@ static int count_again(struct refcounts *r, struct vmimg_disk *disk, struct vmim
 {
 	vmimg_qcow2_clusters_done(r->clusters);
 	*r->clusters = (struct vmimg_qcow2_clusters){ 0 };
-	return vmimg_qcow2_count(disk, false, r->clusters, unused, err) ? -1 : rebuild(r, err);
+	return vmimg_qcow2_count(disk, false, r->clusters, unused, err) ||
+			vmimg_qcow2_clusters_sort(r->clusters, err)
+		? -1
+		: rebuild(r, err);
 }
 
 static void init(struct refcounts *r, struct vmimg_disk *disk, struct vmimg_io *rw,
@@ -310,28 +321,15 @@ static int free_past_end(
 	return any ? free_blocks(r, err) : 0;
 }
 
-/*
- * What has no place in a sound block stays. A cluster that is in use once, and counted more often,
- * is left alone: its COPIED flag would have to be set. *low: one is counted too low, so that the
- * refcounts are not to be trusted.
- */
-static int leave_others(struct refcounts *r, bool *low, struct vmimg_error *err)
+/* Whether one is counted too low, so that the refcounts are not to be trusted. */
+static bool is_low(struct refcounts *r)
 {
-	struct vmimg_qcow2_cluster *cluster;
+	struct vmimg_qcow2_refs refs;
+	bool low = false;
 
-	if (vmimg_qcow2_clusters_sort(r->clusters, err))
-		return -1;
-	for (uint64_t i = 0; vmimg_qcow2_clusters_next(r->clusters, &i, &cluster); i++) {
-		uint64_t at = 0;
-
-		*low |= cluster->stated < cluster->counted;
-		if (cluster->stated > cluster->counted && cluster->counted != 1 &&
-			block_of(r, i, &at, err))
-			return -1;
-		if (!at)
-			cluster->stated = cluster->counted;
-	}
-	return 0;
+	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(r->clusters, &i, UINT64_MAX, &refs); i++)
+		low |= refs.stated < refs.counted;
+	return low;
 }
 
 /* ---- both ---- */
@@ -351,7 +349,8 @@ static int with_counts(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmim
 	if (!found)
 		return -1;
 	init(&r, disk, rw, fixed, &clusters);
-	if (!vmimg_qcow2_count(disk, true, &clusters, found, err))
+	if (!vmimg_qcow2_count(disk, true, &clusters, found, err) &&
+		!vmimg_qcow2_clusters_sort(&clusters, err))
 		result = repair(&r, disk, found, err);
 	vmimg_qcow2_clusters_done(&clusters);
 	return result;
@@ -372,12 +371,11 @@ static int repair_all(struct refcounts *r, struct vmimg_disk *disk, struct vmimg
 static int repair_leaks(struct refcounts *r, struct vmimg_disk *disk, struct vmimg_report *found,
 	struct vmimg_error *err)
 {
-	bool low = is_damaged(r, found) || found->count[VMIMG_FINDING_ERROR];
-
 	(void)disk;
-	if (leave_others(r, &low, err))
-		return -1;
-	return low ? 0 : correct(r, err) ? -1 : free_past_end(r, found, err);
+	if (is_damaged(r, found) || found->count[VMIMG_FINDING_ERROR] || is_low(r))
+		return 0;
+	r->leaks_alone = true;
+	return correct(r, err) ? -1 : free_past_end(r, found, err);
 }
 
 int vmimg_qcow2_repair_refcounts(struct vmimg_disk *disk, struct vmimg_io *rw,
