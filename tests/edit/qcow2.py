@@ -220,6 +220,21 @@ def test_in_use_and_counted_free(t):
         qemu.io(path, "read -P 85 0 64k")
 
 
+def test_snapshot_with_a_long_table(t):
+    """As many L1 entries as would be 2^64 bytes of disk, nearly all of them a hole."""
+    path, out = t.path("disk.qcow2"), t.path("out.raw")
+    qemu.create(path, "qcow2", 1 << 30, cluster_size="2M")
+    vmimg_ok("snapshot", "create", path, "one")
+    end = -(-os.path.getsize(path) >> 21) << 21
+    with open(path, "r+b") as file:
+        file.seek(64)
+        file.seek(int.from_bytes(file.read(8), "big"))
+        file.write(end.to_bytes(8, "big") + (1 << 25).to_bytes(4, "big"))
+        file.truncate(end + (1 << 28))
+    vmimg_ok("convert", "-l", "one", "-O", "raw", path, out)
+    equal((os.path.getsize(out), os.stat(out).st_blocks), (1 << 30, 0), "bytes, and those that are not a hole")
+
+
 def test_raw(t):
     path = disks.pattern(t.path("disk.raw"), 1 << 20, seed=2)
     vmimg_ok("resize", "-f", "raw", path, "3M")

@@ -197,6 +197,14 @@ def test_tables_of_nothing(t):
     at, end = peek(other, 100, ">I"), -(-os.path.getsize(other) // 65536) * 65536
     poke(other, at, struct.pack(">IIQQQ", 0x0537be77, 16, end, 14 << 40, 0))
     os.truncate(other, end + (14 << 40))
+    active = t.path("active.qcow2")
+    qemu.create(active, "qcow2", MIB, cluster_size=512)
+    poke(active, 24, struct.pack(">QIIQ", 0xffffffff * 32 * KIB, 0, 0xffffffff, 65536 * 16))
+    os.truncate(active, 33 << 30)
+    for words in ["map"], ["info"], ["measure", "-O", "qcow2"], ["check"]:
+        with t.sub(f"{' '.join(words)} of the active state"):
+            result = vmimg(*words, active)
+            process.check_bars(result, words[0])
     for image in path, t.path("65536.qcow2"), other:
         for words in ["check"], ["repair", "-n", "--in-place"], ["repair", "--in-place"]:
             with t.sub(f"{' '.join(words)} {os.path.basename(image)}"):

@@ -182,16 +182,31 @@ static int map_l2(struct vmimg_disk *disk, uint64_t l2, uint64_t at, struct vmim
 	return 0;
 }
 
-/* Guest bytes of the stretch of empty L1 entries from index on. */
-static int empty_l1(struct vmimg_qcow2 *q, uint64_t index, uint64_t *len, struct vmimg_error *err)
+/* How many entries of the L1 table from index on, of most, are in a hole. */
+static int l1_hole(const struct vmimg_disk *disk, uint64_t index, uint64_t most, uint64_t *count,
+	struct vmimg_error *err)
 {
-	uint64_t covers = (uint64_t)q->cluster << q->l2_bits;
+	uint64_t at = vmimg_qcow2_of(disk)->l1_offset + index * 8, len = 0;
+	bool hole = false;
+
+	if (most && at < vmimg_io_size(disk->io) && vmimg_io_extent(disk->io, at, &hole, &len, err))
+		return -1;
+	*count = hole ? vmimg_min(len / 8, most) : 0;
+	return 0;
+}
+
+/* Guest bytes of the stretch of empty L1 entries from index on. The table may be longer than the
+ * disk needs. */
+static int empty_l1(
+	const struct vmimg_disk *disk, uint64_t index, uint64_t *len, struct vmimg_error *err)
+{
+	struct vmimg_qcow2 *q = vmimg_qcow2_of(disk);
+	uint64_t covers = (uint64_t)q->cluster << q->l2_bits, count;
+	uint64_t end = vmimg_min(q->l1_size, vmimg_div_up(disk->size, covers));
 	uint8_t raw[BATCH * 8];
 
-	*len = 0;
-	while (index < q->l1_size) {
-		uint64_t count = vmimg_min(q->l1_size - index, BATCH);
-
+	for (*len = 0; index < end; index += count, *len += count * covers) {
+		count = vmimg_min(end - index, BATCH);
 		if (vmimg_table_read(
 			    q->table, raw, (size_t)count * 8, q->l1_offset + index * 8, err))
 			return vmimg_within(err, "L1 table");
@@ -199,6 +214,8 @@ static int empty_l1(struct vmimg_qcow2 *q, uint64_t index, uint64_t *len, struct
 			if (vmimg_get_be64(raw + i * 8) & QCOW2_OFFSET)
 				return 0;
 		index += count;
+		if (l1_hole(disk, index, end - index, &count, err))
+			return -1;
 	}
 	return 0;
 }
@@ -216,7 +233,7 @@ int vmimg_qcow2_map(
 	l2 = vmimg_get_be64(raw) & QCOW2_OFFSET;
 	if (!l2) {
 		run->kind = VMIMG_RUN_ABSENT;
-		if (empty_l1(q, index, &run->len, err))
+		if (empty_l1(disk, index, &run->len, err))
 			return -1;
 		run->len -= at % covers;
 		return 0;
