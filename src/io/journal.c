@@ -454,7 +454,7 @@ int vmimg_journal_apply(
 		.zero_from = vmimg_io_size(j->image) };
 
 	change.pages = vmimg_stage_pages(stage, &change.count);
-	if (!change.count)
+	if (!change.count && change.after == vmimg_io_size(j->image))
 		return 0;
 	if (vmimg_journal_begin(j, &change, err))
 		return -1;
