@@ -128,13 +128,14 @@ def test_children_grow(t):
         if size == SIZE:
             all_agree(child, disks.sha256(changed), t.tmp, t.path("base.vhd"))
     vmimg_ok("rebase", "-b", "", child)
-    all_agree(child, disks.sha256(changed), t.tmp)
+    layers.sound(child, "without a parent")
+    layers.peers_agree(child, disks.sha256(changed), "vhd", t.tmp)  # libvhdi takes the original size
 
 
 def grown_children(t, block):
     """A parent full of data, and children of other sizes with nothing in them: (child, raw disk that it is)."""
     parent = disks.pattern(t.path("p.raw"), 12 * MIB, seed=2, data=12 * MIB)
-    vmimg_ok("convert", "-o", f"block_size={block}", parent, t.path("p.vhd"))
+    vmimg_ok("convert", "--force", "-o", f"block_size={block}", parent, t.path("p.vhd"))
     for own in 3 * MIB, 3 * MIB + 1024, 512:
         child, raw = t.path("c.vhd"), t.path("c.raw")
         vmimg_ok("create", "-q", "--force", "-f", "vhd", "-o", f"block_size={block}", "-b", "p.vhd", child)
@@ -157,7 +158,7 @@ def test_empty_children_grow(t):
             vmimg_ok("resize", "--shrink", child, str(12 * MIB))
             os.truncate(raw, 12 * MIB)
             all_agree(child, disks.sha256(raw), t.tmp, t.path("p.vhd"))
-            check(os.stat(child).st_blocks * 512 < 2 * MIB, "zeroes take space")
+            check(os.stat(child).st_blocks * 512 < 4 * MIB, "zeroes take space")
 
 
 def test_children_grow_killed(t):

@@ -17,9 +17,9 @@ struct repair {
 	struct vmimg_vhd *vhd;
 	struct vmimg_io *rw;
 	struct vmimg_report *fixed;
-	struct vmimg_spots spots; /* that blocks have */
-	uint64_t tail;            /* of the footer at the end */
-	uint64_t end;             /* where the next block that is added goes; 0: none was yet */
+	struct vmimg_spots spots;            /* that blocks have */
+	uint8_t foot[VMIMG_VHD_FOOTER_SIZE]; /* the copy that was chosen */
+	uint64_t end; /* where the next block that is added goes; 0: none was yet */
 };
 
 /* The bytes of the copy that was chosen: what is reserved in them is kept. */
@@ -76,25 +76,32 @@ static int find_tail(struct repair *r, uint64_t *at, struct vmimg_error *err)
 	return 0;
 }
 
+/* What is wrong with them. */
+static unsigned footer_flaws(const struct repair *r)
+{
+	return r->vhd->footer.type == VMIMG_VHD_FIXED ? 0
+						      : r->vhd->flaws &
+			(VMIMG_VHD_HEAD_DAMAGED | VMIMG_VHD_TAIL_DAMAGED | VMIMG_VHD_HEAD_OLDER |
+				VMIMG_VHD_FOOTER_SUM);
+}
+
+/* After all else, when it is known where the file ends. */
 static int repair_footers(struct repair *r, struct vmimg_error *err)
 {
-	const unsigned flaws = VMIMG_VHD_HEAD_DAMAGED | VMIMG_VHD_TAIL_DAMAGED |
-		VMIMG_VHD_HEAD_OLDER | VMIMG_VHD_FOOTER_SUM;
-	uint8_t bytes[VMIMG_VHD_FOOTER_SIZE];
+	uint64_t tail = vmimg_io_size(r->rw);
+	unsigned flaws = footer_flaws(r);
 
-	r->tail = r->vhd->footer_at;
-	if (!(r->vhd->flaws & flaws) || r->vhd->footer.type == VMIMG_VHD_FIXED)
-		return 0;
-	if (read_chosen(r, bytes, err) || find_tail(r, &r->tail, err))
+	if (!flaws) /* but the one at the end follows what was added */
+		return r->end && vmimg_io_pwrite(r->rw, r->foot, sizeof(r->foot), tail, err) ? -1
+											     : 0;
+	if (!r->end && find_tail(r, &tail, err))
 		return -1;
 	vmimg_report_add(r->fixed,
-		r->vhd->flaws & flaws & ~(unsigned)VMIMG_VHD_HEAD_OLDER ? VMIMG_FINDING_CORRUPTION
-									: VMIMG_FINDING_NOTE,
-		"footer", r->tail,
-		"the footer at 0x%" PRIx64 " and its copy at the start are the same again",
-		r->tail);
-	return vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), 0, err) ||
-			vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), r->tail, err)
+		flaws == VMIMG_VHD_HEAD_OLDER ? VMIMG_FINDING_NOTE : VMIMG_FINDING_CORRUPTION,
+		"footer", tail,
+		"the footer at 0x%" PRIx64 " and its copy at the start are the same again", tail);
+	return vmimg_io_pwrite(r->rw, r->foot, sizeof(r->foot), 0, err) ||
+			vmimg_io_pwrite(r->rw, r->foot, sizeof(r->foot), tail, err)
 		? -1
 		: 0;
 }
@@ -124,7 +131,7 @@ static int add_blank(struct repair *r, uint32_t *sector, struct vmimg_error *err
 
 	if (!bits || (!at && find_blocks_end(r, &end, err)))
 		return -1;
-	at = at ? at : vmimg_vhd_first_block(vmimg_max(r->tail, end), bitmap);
+	at = at ? at : vmimg_vhd_first_block(vmimg_max(r->vhd->footer_at, end), bitmap);
 	end = at + bitmap + size;
 	if (end / VMIMG_VHD_SECTOR >= VMIMG_VHD_UNUSED)
 		return vmimg_fail(err, VMIMG_ELIMIT, "a dynamic VHD file ends at 2 TiB");
@@ -135,19 +142,6 @@ static int add_blank(struct repair *r, uint32_t *sector, struct vmimg_error *err
 	*sector = (uint32_t)(at / VMIMG_VHD_SECTOR);
 	r->end = at + vmimg_vhd_block_stride(size, bitmap);
 	return 0;
-}
-
-/* The footer follows what was added, and is no longer where it was. */
-static int follow_blanks(struct repair *r, struct vmimg_error *err)
-{
-	uint8_t bytes[VMIMG_VHD_FOOTER_SIZE];
-	uint64_t end = vmimg_io_size(r->rw);
-
-	return r->end &&
-			(vmimg_io_pread(r->rw, bytes, sizeof(bytes), 0, err) ||
-				vmimg_io_pwrite(r->rw, bytes, sizeof(bytes), end, err))
-		? -1
-		: 0;
 }
 
 static void tell(struct repair *r, uint64_t i, uint32_t sector, const char *wrong, const char *now)
@@ -193,7 +187,7 @@ static int repair_table(struct repair *r, struct vmimg_error *err)
 		if (sector != VMIMG_VHD_UNUSED && repair_entry(r, i, sector, err))
 			return -1;
 	}
-	return follow_blanks(r, err);
+	return 0;
 }
 
 /* Xen's batmap says which blocks are full; its checksum is over the map alone. */
@@ -237,8 +231,8 @@ int vmimg_vhd_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"an image in several files is not repaired in place: name a new file with "
 			"-o");
-	failed = repair_footers(&r, err) || repair_header(&r, err) || repair_table(&r, err) ||
-		repair_batmap(&r, err);
+	failed = read_chosen(&r, r.foot, err) || repair_header(&r, err) || repair_table(&r, err) ||
+		repair_footers(&r, err) || repair_batmap(&r, err);
 	vmimg_spots_done(&r.spots);
 	return failed ? -1 : 0;
 }
