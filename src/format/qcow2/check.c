@@ -419,6 +419,20 @@ static int check_snapshots(struct check *c, struct vmimg_error *err)
 
 /* ---- the verdict ---- */
 
+static void tell_counts(struct check *c, uint64_t first, const struct vmimg_qcow2_refs *refs)
+{
+	bool leak = refs->stated > refs->counted;
+	enum vmimg_severity severity = leak ? VMIMG_FINDING_LEAK : VMIMG_FINDING_CORRUPTION;
+	uint64_t i = first, end = first + refs->len;
+
+	for (; i < end && c->report->kept_count < VMIMG_MAX_FINDINGS; i++)
+		vmimg_report_add_numbers(c->report, severity, leak ? "leaked-cluster" : "refcount",
+			i * c->q->cluster, (const uint64_t[]){ i, refs->stated, refs->counted }, 3,
+			"cluster %" PRIu64 " has refcount %" PRIu32 ", but %" PRIu32 " references",
+			i, refs->stated, refs->counted);
+	vmimg_report_count(c->report, severity, end - i);
+}
+
 static int compare_counts(struct check *c, struct vmimg_error *err)
 {
 	struct vmimg_qcow2_refs refs;
@@ -426,19 +440,13 @@ static int compare_counts(struct check *c, struct vmimg_error *err)
 
 	if (vmimg_qcow2_clusters_sort(&c->clusters, err))
 		return -1;
-	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(&c->clusters, &i, UINT64_MAX, &refs); i++) {
-		bool leak = refs.stated > refs.counted;
-
+	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(&c->clusters, &i, UINT64_MAX, &refs);
+		i += refs.len) {
 		if (refs.stated || refs.counted)
-			last = i + 1;
+			last = i + refs.len;
 		if (refs.stated == refs.counted)
 			continue;
-		vmimg_report_add_numbers(c->report,
-			leak ? VMIMG_FINDING_LEAK : VMIMG_FINDING_CORRUPTION,
-			leak ? "leaked-cluster" : "refcount", i * c->q->cluster,
-			(const uint64_t[]){ i, refs.stated, refs.counted }, 3,
-			"cluster %" PRIu64 " has refcount %" PRIu32 ", but %" PRIu32 " references",
-			i, refs.stated, refs.counted);
+		tell_counts(c, i, &refs);
 	}
 	c->report->image_end = last * c->q->cluster;
 	return 0;

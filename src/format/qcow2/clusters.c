@@ -358,13 +358,18 @@ bool vmimg_qcow2_clusters_walk(struct vmimg_qcow2_clusters *c, uint64_t *index, 
 	first = r ? vmimg_min(first, r->first) : first;
 	first = p ? vmimg_min(first, p->first) : first;
 	*index = vmimg_max(*index, first);
-	if (*index >= vmimg_min(end, c->count))
+	end = vmimg_min(end, c->count);
+	if (*index >= end)
 		return false;
 	if (g && g->number == *index / GROUP)
 		counted = g->clusters[*index % GROUP].counted;
-	if (r && r->first <= *index)
+	if (r && r->first <= *index) {
 		counted += (uint64_t)r->refs;
+		end = vmimg_min(end, r->end);
+	}
+	end = g ? vmimg_min(end, vmimg_max(g->number * GROUP, *index + 1)) : end;
+	end = p ? vmimg_min(end, vmimg_max(p->first, *index + 1)) : end;
 	*refs = (struct vmimg_qcow2_refs){ stated_in(c, p, *index),
-		(uint32_t)vmimg_min(counted, UINT32_MAX) };
+		(uint32_t)vmimg_min(counted, UINT32_MAX), end - *index };
 	return true;
 }

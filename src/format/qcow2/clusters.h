@@ -74,6 +74,7 @@ bool vmimg_qcow2_clusters_next(
 /* The first at or after *index and before end of which either may not be 0. */
 struct vmimg_qcow2_refs {
 	uint32_t stated, counted;
+	uint64_t len; /* clusters of which the same is true: more than one only inside a range */
 };
 bool vmimg_qcow2_clusters_walk(struct vmimg_qcow2_clusters *c, uint64_t *index, uint64_t end,
 	struct vmimg_qcow2_refs *refs);

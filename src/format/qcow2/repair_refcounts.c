@@ -78,9 +78,11 @@ static int look(struct refcounts *r, bool *can, bool *wrong, struct vmimg_error 
 
 	*can = table_sound(r);
 	*wrong = false;
-	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(r->clusters, &i, UINT64_MAX, &refs); i++) {
+	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(r->clusters, &i, UINT64_MAX, &refs);
+		i += refs.len) {
 		uint64_t at;
 
+		refs.len = vmimg_min(refs.len, r->per_block - i % r->per_block);
 		if (refs.stated == refs.counted)
 			continue;
 		*wrong = true;
@@ -254,7 +256,8 @@ static int rebuild(struct refcounts *r, struct vmimg_error *err)
 	struct vmimg_qcow2_refs refs;
 	uint8_t raw[12];
 
-	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(r->clusters, &i, UINT64_MAX, &refs); i++)
+	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(r->clusters, &i, UINT64_MAX, &refs);
+		i += refs.len)
 		if (refs.counted > r->most)
 			return vmimg_fail(err, VMIMG_ELIMIT,
 				"cluster %" PRIu64 " has %" PRIu32
@@ -327,7 +330,8 @@ static bool is_low(struct refcounts *r)
 	struct vmimg_qcow2_refs refs;
 	bool low = false;
 
-	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(r->clusters, &i, UINT64_MAX, &refs); i++)
+	for (uint64_t i = 0; vmimg_qcow2_clusters_walk(r->clusters, &i, UINT64_MAX, &refs);
+		i += refs.len)
 		low |= refs.stated < refs.counted;
 	return low;
 }
