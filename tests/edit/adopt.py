@@ -327,14 +327,14 @@ def test_cut_large(t):
     words = "--in-place", "-f", "raw", "-O", "vdi", "-o", "block_size=4096", raw, image
     disks.copy(raw, copy)
     for way in "repair", "convert":
-        result = run("strace", "-f", "-qq", "-o", "/dev/null", "--seccomp-bpf", "-e", "trace=fsync", "-e",
+        result = run("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e",
                      "inject=fsync:signal=KILL:when=3", env.VMIMG, "convert", "--no-sandbox", *words, timeout=200)
         check(result.code and os.path.getsize(raw + ".vmimg-undo") > 128 * MIB, f"nothing was cut off: {result}")
         left = raw if os.path.exists(raw) else image
-        for verb in ["info", left], ["check", left], ["convert", "-O", "qcow2", left, t.path("no.qcow2")]:
+        for verb in ["info", left], ["digest", left], ["convert", "-O", "qcow2", left, t.path("no.qcow2")]:
             result = vmimg(*verb)
-            equal(result.code, 6, str(result))
-            check("repair --in-place first" in result.errors, str(result))
+            equal(result.code, 0 if verb[0] == "info" else 6, str(result))
+            check("repair --in-place first" in result.text + result.errors, str(result))
         equal(vmimg("resize", left, "+1M").code, 4, "a change of what was cut off")
         if way == "repair":
             vmimg_ok("repair", "--in-place", left, timeout=200)
