@@ -448,7 +448,7 @@ static void try_change(const struct way *way, enum change change)
 }
 
 /* What leads to a descriptor of its own ends with a new file in its place: nothing lies between
- * (tests/edit/killed.py). */
+ * (tests/edit/vmdk_size.py). */
 static bool applies(const struct way *way, enum change change)
 {
 	if (change == PARENT || change == NO_PARENT)
