@@ -17,15 +17,6 @@ from lib.process import run
 OPENSTACK = 1 << 30  # bytes of address space that Nova, Glance and Cinder allow qemu-img
 
 
-def peer(*args, **how):
-    """qemu-img, which fails on a busy machine when it measures how long a passphrase takes."""
-    for _ in range(20):
-        result = run(env.find("qemu-img"), *args, **how)
-        if "Unable to get accurate CPU usage" not in result.errors:
-            break
-    return result
-
-
 class Pair:
     """Two folders with the same images, one for each program."""
 
@@ -43,7 +34,7 @@ class Pair:
 
     def run(self, *args, **how):
         """Results of both, after the exit codes were compared."""
-        theirs = peer(*args, cwd=self.theirs, **how)
+        theirs = qemu.attempt(*args, cwd=self.theirs, **how)
         ours = run(self.program, *args, cwd=self.ours, **how)
         equal(ours.code, theirs.code, f"exit code of {' '.join(args)} ({ours.errors}{theirs.errors})")
         if theirs.code and theirs.errors:
@@ -646,7 +637,7 @@ def test_luks(t):
     def image(i):
         return ["--image-opts", f"driver=luks,key-secret=wrong,file.filename=x.luks,key-secret=s{i}"]
 
-    for program, folder in ((peer, pair.theirs), (functools.partial(run, pair.program), pair.ours)):
+    for program, folder in ((qemu.attempt, pair.theirs), (functools.partial(run, pair.program), pair.ours)):
         made = program("create", *secrets, "-f", "luks", "-o", "key-secret=s0,iter-time=10", "x.luks", "4M", cwd=folder)
         equal(made.text, "Formatting 'x.luks', fmt=luks size=4194304 key-secret=s0 iter-time=10\n", "line")
     pair.same("resize", *secrets, *image(0), "+3M")

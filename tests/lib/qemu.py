@@ -14,10 +14,19 @@ def name(fmt):
     return NAMES.get(fmt, fmt)
 
 
+def attempt(*args, **how):
+    """qemu-img, which fails on a busy machine when it measures how long a passphrase takes: then it is asked again."""
+    for _ in range(20):
+        result = run(env.find("qemu-img"), *args, **how)
+        if "Unable to get accurate CPU usage" not in result.errors:
+            break
+    return result
+
+
 def img(*args, timeout=120.0, **how):
     """qemu-img, when it has to work."""
     need("qemu-img")
-    result = run("qemu-img", *args, timeout=timeout, **how)
+    result = attempt(*args, timeout=timeout, **how)
     check(result.code == 0, str(result))
     return result
 
