@@ -143,14 +143,22 @@ static struct vmimg_io *open_input(
 	return spool(STDIN_FILENO, "standard input", common, how, err);
 }
 
+static struct vmimg_io *open_path(const char *path, const struct cli_common *common,
+	const struct cli_open *how, struct vmimg_error *err)
+{
+	struct vmimg_io *io = strcmp(path, "-") ? vmimg_file_open(path, false, err)
+						: open_input(common, how, err);
+
+	if (!io && (!strncmp(path, "http://", 7) || !strncmp(path, "https://", 8)))
+		vmimg_within(err, "URLs are not fetched (curl URL | vmimg convert - OUT)");
+	return io;
+}
+
 /* What the word names, without a wrapping where that is seen through. */
 static struct vmimg_io *open_io(struct cli_files *files, const char *path,
 	const struct cli_common *common, const struct cli_open *how, struct vmimg_error *err)
 {
-	bool input = !strcmp(path, "-");
-	VMIMG_AUTO(vmimg_io_unref)
-	struct vmimg_io *file =
-		input ? open_input(common, how, err) : vmimg_file_open(path, false, err);
+	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *file = open_path(path, common, how, err);
 	VMIMG_AUTO(vmimg_io_unref) struct vmimg_io *io = NULL;
 	bool raw = how->format && !strcmp(how->format, "raw");
 
@@ -269,8 +277,6 @@ static int open_any(struct cli_image *image, const char *path, const struct cli_
 	image->io = how->named || cli_is_folder(path)
 		? open_triple(image, path, common, how, err)
 		: open_io(&image->files, path, common, how, err);
-	if (!image->io && (!strncmp(path, "http://", 7) || !strncmp(path, "https://", 8)))
-		return vmimg_within(err, "URLs are not fetched (curl URL | vmimg convert - OUT)");
 	if (!image->io || check_untrusted(image->io, common, err))
 		return -1;
 	if (cli_bundle_open(image, common, how, err))
