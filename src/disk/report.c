@@ -17,8 +17,8 @@ static void unlock(struct vmimg_report *report)
 		pthread_mutex_unlock(report->lock);
 }
 
-static void add(struct vmimg_report *report, const struct vmimg_finding *finding, const char *fmt,
-	va_list args)
+static VMIMG_PRINTF(3, 0) void add(struct vmimg_report *report, const struct vmimg_finding *finding,
+	const char *fmt, va_list args)
 {
 	struct vmimg_finding *kept;
 
