@@ -347,5 +347,10 @@ def test_uec(t):
             FINE, "is called a kernel, and is none", file="x.tar")
 
 
+def test_ami(t):
+    refused(t, "an AMI that names two root file systems", b'{"container_format": "ami", "file": "x", "file": "y"}', BAD,
+            "no sound description", file="x.ami.json")
+
+
 if __name__ == "__main__":
     harness.main()

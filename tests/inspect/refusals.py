@@ -111,6 +111,8 @@ def test_gpt(t):
         says(vmimg("inspect", gpt(t, wrong)), "make no sense", 0)
     with t.sub("copies that differ"):
         says(vmimg("inspect", gpt(t, other)), "the two copies of the GPT differ", 0)
+    with t.sub("no protective MBR"):
+        says(vmimg("inspect", gpt(t, tail=[(0, bytes(512))])), "there is no protective MBR", 0)
     with t.sub("both copies damaged"):
         says(vmimg("inspect", gpt(t, tail=[(512 + 20, b"\1"), (4 * MIB - 512 + 20, b"\1")])), "the second copy of the GPT")
 
