@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A handful of 64 KiB pages, the least recently used one replaced. Sequential walks, which is what
- * conversions do, need two or three; random readers get half a MiB of table per image. */
+/* A handful of pages, mostly of 64 KiB, the least recently used one replaced. Sequential walks,
+ * which is what conversions do, need two or three; random readers get half a MiB of table per
+ * image. */
 #include "io/table.h"
 #include <pthread.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #define PAGES     8
 
 struct page {
-	uint8_t *bytes;      /* PAGE_SIZE, allocated on first use */
+	uint8_t *bytes;      /* page_size, allocated on first use */
 	struct vmimg_io *io; /* only compared */
 	uint64_t at;
 	size_t len; /* 0: empty */
@@ -19,6 +20,7 @@ struct page {
 
 struct vmimg_table {
 	struct vmimg_io *io;
+	size_t page_size;
 	pthread_mutex_t lock; /* guards all below */
 	struct page page[PAGES];
 	uint64_t clock;
@@ -26,16 +28,23 @@ struct vmimg_table {
 	bool spent;    /* more were asked for */
 };
 
-struct vmimg_table *vmimg_table_new(struct vmimg_io *io, struct vmimg_error *err)
+struct vmimg_table *vmimg_table_new_paged(
+	struct vmimg_io *io, size_t page_size, struct vmimg_error *err)
 {
 	struct vmimg_table *table = vmimg_new(struct vmimg_table, err);
 
 	if (!table)
 		return NULL;
 	table->io = io ? vmimg_io_ref(io) : NULL;
+	table->page_size = page_size;
 	table->left = UINT64_MAX;
 	pthread_mutex_init(&table->lock, NULL);
 	return table;
+}
+
+struct vmimg_table *vmimg_table_new(struct vmimg_io *io, struct vmimg_error *err)
+{
+	return vmimg_table_new_paged(io, PAGE_SIZE, err);
 }
 
 void vmimg_table_free(struct vmimg_table *table)
@@ -82,13 +91,14 @@ static int spend(struct vmimg_table *table, uint64_t bytes, struct vmimg_error *
 	return 0;
 }
 
-static int load(struct page *page, struct vmimg_io *io, uint64_t at, struct vmimg_error *err)
+static int load(struct page *page, size_t page_size, struct vmimg_io *io, uint64_t at,
+	struct vmimg_error *err)
 {
 	uint64_t size = vmimg_io_size(io);
-	size_t len = at < size ? (size_t)vmimg_min(PAGE_SIZE, size - at) : 0;
+	size_t len = at < size ? (size_t)vmimg_min(page_size, size - at) : 0;
 
 	page->len = 0;
-	if (!page->bytes && !(page->bytes = vmimg_alloc_buffer(PAGE_SIZE, err)))
+	if (!page->bytes && !(page->bytes = vmimg_alloc_buffer(page_size, err)))
 		return -1;
 	if (vmimg_io_pread(io, page->bytes, len, at, err))
 		return -1;
@@ -114,7 +124,7 @@ static struct page *find_page(
 		if (page->used < oldest->used)
 			oldest = page;
 	}
-	if (load(oldest, io, at, err))
+	if (load(oldest, table->page_size, io, at, err))
 		return NULL;
 	oldest->used = ++table->clock;
 	return oldest;
@@ -124,8 +134,8 @@ static int copy_out(struct vmimg_table *table, struct vmimg_io *io, uint8_t *buf
 	uint64_t at, struct vmimg_error *err)
 {
 	while (len) {
-		uint64_t start = vmimg_align_down(at, PAGE_SIZE);
-		size_t step = (size_t)vmimg_min(len, start + PAGE_SIZE - at);
+		uint64_t start = vmimg_align_down(at, table->page_size);
+		size_t step = (size_t)vmimg_min(len, start + table->page_size - at);
 		struct page *page = find_page(table, io, start, err);
 
 		if (!page)

@@ -12,6 +12,9 @@ struct vmimg_table;
 
 /* The io is shared (referenced); NULL: only vmimg_table_read_from is used. */
 struct vmimg_table *vmimg_table_new(struct vmimg_io *io, struct vmimg_error *err) VMIMG_CHECKED;
+/* The same with pages of that size, a power of two: for what lies in small pieces far apart. */
+struct vmimg_table *vmimg_table_new_paged(
+	struct vmimg_io *io, size_t page_size, struct vmimg_error *err) VMIMG_CHECKED;
 void vmimg_table_free(struct vmimg_table *table);
 /* Copies len bytes at `at` to buf. len is meant to be small (a few KiB of entries). */
 int vmimg_table_read(struct vmimg_table *table, void *buf, size_t len, uint64_t at,

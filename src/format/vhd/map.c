@@ -183,7 +183,7 @@ static int measure_run(struct vmimg_vhd *vhd, uint64_t bitmap_at, uint32_t secto
 		uint32_t have = (uint32_t)vmimg_min(sectors - first * 8, STRIDE * 8), run;
 
 		if (vmimg_table_read(
-			    vhd->table, bytes, vmimg_div_up(have, 8), bitmap_at + first, err))
+			    vhd->bitmaps, bytes, vmimg_div_up(have, 8), bitmap_at + first, err))
 			return vmimg_within(err, "sector bitmap");
 		if (!done)
 			*here = bytes[from / 8] >> (7 - from % 8) & 1;

@@ -11,7 +11,8 @@
 #include "util/claims.h"
 #include "util/num.h"
 
-#define MAX_PARTS 64 /* .v01 to .v63 follow the first */
+#define MAX_PARTS   64 /* .v01 to .v63 follow the first */
+#define BITMAP_PAGE 4096U
 
 static void warn_flaws(struct vmimg_disk *disk)
 {
@@ -267,7 +268,8 @@ static int open_dynamic(struct vmimg_disk *disk, struct vmimg_error *err)
 	vhd->bitmap_bytes = (uint32_t)vmimg_align_up(
 		vmimg_div_up(disk->block / VMIMG_VHD_SECTOR, 8), VMIMG_VHD_SECTOR);
 	vhd->table = vmimg_table_new(vhd->io, err);
-	return vhd->table ? find_batmap(disk, err) : -1;
+	vhd->bitmaps = vmimg_table_new_paged(vhd->io, BITMAP_PAGE, err);
+	return vhd->table && vhd->bitmaps ? find_batmap(disk, err) : -1;
 }
 
 struct verify {
@@ -341,6 +343,7 @@ void vmimg_vhd_close(struct vmimg_disk *disk)
 	if (!vhd)
 		return;
 	vmimg_table_free(vhd->table);
+	vmimg_table_free(vhd->bitmaps);
 	vmimg_io_unref(vhd->io);
 	free(vhd);
 	disk->state = NULL;

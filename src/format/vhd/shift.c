@@ -145,6 +145,7 @@ static int move_all(struct vmimg_disk *disk, uint64_t *end_at, struct vmimg_erro
 
 	vmimg_blocks_done(&blocks);
 	vmimg_table_forget(vhd->table);
+	vmimg_table_forget(vhd->bitmaps);
 	if (result || vmimg_vhd_space(disk, &blocks, true, err))
 		return -1;
 	*end_at = blocks.end * VMIMG_VHD_SECTOR;

@@ -35,6 +35,7 @@ struct vmimg_vhd {
 	unsigned flaws;                 /* enum vmimg_vhd_flaw */
 	struct vmimg_io *io;            /* the bytes: disk->io, or the joined parts; owned */
 	struct vmimg_table *table;      /* over io */
+	struct vmimg_table *bitmaps;    /* the same, for what each block begins with */
 	uint64_t bat_at;
 	uint32_t entries;               /* of the BAT, as many as the disk has blocks */
 	uint32_t bitmap_bytes;          /* of one block: whole sectors */
