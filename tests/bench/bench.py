@@ -3,8 +3,9 @@
 """
 vmimg, qemu-img and cp side by side, on the same files: bench.py [--quick] [--out FOLDER] [WORD…]
 
-Each job is done in turn by both (A B A B …), outputs removed before each run, sources in the page
-cache. What counts is the median of the paired ratios: times on one machine drift, ratios less. The
+Each job is done in turn by both (A B B A …, for memory that a virtual machine's host has taken back is
+slow at its first use, and in another order it is always the same one that meets it), outputs removed before
+each run, sources in the page cache. What counts is the median of the paired ratios: times on one machine drift, ratios less. The
 column "cpu" is the ratio of processor time, which other work on the machine disturbs least. By
 default qemu-img does not wait for storage when it is done (its cache mode is "unsafe") and vmimg does, so
 each job names what is compared with what: vmimg -t unsafe with qemu-img as it is, and, in the rows called
@@ -163,9 +164,9 @@ def timed(folder, command, repeat, before):
 def measure(job, source, rounds, folder):
     """Runs a job in turn. None when one of the two cannot do it."""
     runs = {"ours": [], "theirs": []}
-    for _ in range(rounds):
-        for who, command, before in (("ours", job.our_command, job.before),
-                                     ("theirs", job.their_command, lambda *_: None)):
+    both = [("ours", job.our_command, job.before), ("theirs", job.their_command, lambda *_: None)]
+    for number in range(rounds):
+        for who, command, before in both if number % 2 else reversed(both):
             out = os.path.join(folder, who)
             run = timed(folder, command(source, out), job.repeat, lambda: before(source, out))
             if not run:
