@@ -43,6 +43,19 @@ def test_texts(t):
                     json.loads(result.stdout.decode())
 
 
+def test_face(t):
+    """Its errors go another way than those of the native verbs."""
+    path, program = image(t), t.path("qemu-img")
+    os.symlink(env.VMIMG, program)
+    for name, verb in (("another format", ["info", "-f", "vmdk", path]), ("a file that is not there", ["info", path + b"x"]),
+                       ("a size that is none", ["resize", path, "x"]), ("a snapshot that is not there", ["snapshot", "-a", "none", path])):
+        with t.sub(name):
+            result = subprocess.run([program, *verb], capture_output=True, timeout=30)
+            check(result.returncode == 1 and result.stderr.startswith(b"qemu-img: "), str(result))
+            for what, bytes_ in HARM.items():
+                check(bytes_ not in result.stderr, f"{what}: {result}")
+
+
 def test_page(t):
     result = said("inspect", "--html", t.path("page.html"), image(t))
     equal(result.returncode, 0, str(result))

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "util/num.h"
+#include "util/text.h"
 
 struct reworded {
 	const char *from;  /* where our text begins */
@@ -202,9 +203,7 @@ void face_reword(struct vmimg_error *err, char out[FACE_TEXT])
 {
 	char filled[sizeof(err->text)];
 
-	for (char *p = err->text; *p; p++) /* only what is listed here has more than one line */
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	vmimg_mask(err->text); /* only what is listed here has more than one line */
 	reword_open(err);
 	for (size_t i = 0; i < VMIMG_ARRAY_LEN(reworded); i++) {
 		const struct reworded *r = &reworded[i];
