@@ -2,7 +2,6 @@
 /* vmimg bitmap: the records of changed blocks that an image holds, listed and changed. */
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "cli/change.h"
 #include "cli/list.h"
 
@@ -101,14 +100,6 @@ static int list(const char *filename, const struct cli_common *common, struct vm
 
 /* ---- changes ---- */
 
-static bool is_same_file(const char *a, const char *b)
-{
-	struct stat of_a, of_b;
-
-	return !stat(a, &of_a) && !stat(b, &of_b) && of_a.st_dev == of_b.st_dev &&
-		of_a.st_ino == of_b.st_ino;
-}
-
 /* One action, whole or not at all: the image is opened anew for the next. */
 static int change(const struct args *args, const struct act *act, const char *path,
 	const char *name, struct vmimg_error *err)
@@ -120,16 +111,18 @@ static int change(const struct args *args, const struct act *act, const char *pa
 		.name = name,
 		.granularity = args->granularity,
 		.source = act->source };
-	const char *file = args->file && !is_same_file(args->file, path) ? args->file : NULL;
 	struct cli_common keyless = *common;
+	bool itself;
 
 	keyless.secrets = NULL; /* no data is read */
-	if (cli_change_open_alone(&image, path, &keyless, err) ||
-		(file && cli_image_open(&other, file, &keyless, &how, err)))
+	if (cli_change_open_alone(&image, path, &keyless, err))
+		return -1;
+	itself = !args->file || cli_is_at(args->file, image.io);
+	if (!itself && cli_image_open(&other, args->file, &keyless, &how, err))
 		return -1;
 	if (!image.disk->format->edit || !image.disk->format->edit->bitmap)
 		return cli_change_unsupported(&image, "persistent bitmaps", err);
-	want.source_disk = file ? other.disk : image.disk;
+	want.source_disk = itself ? image.disk : other.disk;
 	if (!image.disk->format->edit->bitmap(image.disk, &want, err))
 		return 0;
 	if (!common->face)

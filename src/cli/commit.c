@@ -5,7 +5,6 @@
  */
 #include "cli/commit.h"
 #include <string.h>
-#include <sys/stat.h>
 #include "cli/change.h"
 #include "cli/progress.h"
 #include "cli/target.h"
@@ -46,11 +45,7 @@ static bool names(const struct vmimg_disk *disk, const char *name)
 /* By the name that the layer above has for it, or by the file that the name leads to. */
 static bool is_base(const struct vmimg_disk *above, const char *name)
 {
-	const struct vmimg_io *io = above->parent->io;
-	struct stat st;
-
-	return names(above, name) ||
-		(!stat(name, &st) && st.st_dev == io->id[0] && st.st_ino == io->id[1]);
+	return names(above, name) || cli_is_at(name, above->parent->io);
 }
 
 static int find_base(struct job *job, struct vmimg_error *err)

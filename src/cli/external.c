@@ -75,13 +75,6 @@ static int check_kind(const struct cli_image *image, struct vmimg_error *err)
 		vmimg_io_name(image->io), image->disk->format->name);
 }
 
-static bool is_at(const char *path, const struct vmimg_io *io)
-{
-	struct stat st;
-
-	return !stat(path, &st) && st.st_dev == io->id[0] && st.st_ino == io->id[1];
-}
-
 int cli_external_create(const char *path, const char *name, const struct cli_common *common,
 	struct vmimg_error *err)
 {
@@ -96,7 +89,7 @@ int cli_external_create(const char *path, const char *name, const struct cli_com
 			: vmimg_fail_sys(err, errno, "naming %.80s", layer);
 	if (!vmimg_file_sync_folder(path, err) && !put_child(path, layer, image.disk, common, err))
 		return CLI_OK;
-	if (is_at(path, image.io)) /* else this is its only name */
+	if (cli_is_at(path, image.io)) /* else this is its only name */
 		unlink(layer);
 	return -1;
 }
@@ -128,16 +121,9 @@ int cli_external_apply(const char *path, const char *name, const struct cli_comm
 static struct vmimg_disk *find_layer(
 	struct vmimg_disk *top, const char *layer, struct vmimg_disk **above)
 {
-	struct stat st;
-
-	if (stat(layer, &st))
-		return NULL;
-	for (*above = top; (*above)->parent; *above = (*above)->parent) {
-		const struct vmimg_io *io = (*above)->parent->io;
-
-		if (io->id[0] == st.st_dev && io->id[1] == st.st_ino)
+	for (*above = top; (*above)->parent; *above = (*above)->parent)
+		if (cli_is_at(layer, (*above)->parent->io))
 			return (*above)->parent;
-	}
 	return NULL;
 }
 
@@ -205,7 +191,8 @@ static int plan_merge(const char *path, const char *layer, const struct cli_comm
 	/* one of the two files goes, and with it what it has inside */
 	if (refuse_other_children(path, found, child, common, err) ||
 		cli_change_refuse_snapshots(found, err) ||
-		cli_change_refuse_snapshots(child, err) || cli_count_data(found, &up, err) || cli_count_data(child, &down, err))
+		cli_change_refuse_snapshots(child, err) ||
+		cli_count_data(found, &up, err) || cli_count_data(child, &down, err))
 		return -1;
 	merge->child = vmimg_strdup(vmimg_file_path(child->io), err);
 	merge->parent = vmimg_strdup(

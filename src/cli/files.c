@@ -31,16 +31,27 @@ int cli_files_add(struct cli_files *files, struct vmimg_io *io, struct vmimg_err
 	return add(files, io, files->mode, err);
 }
 
-bool cli_files_has(const struct cli_files *files, const struct stat *st)
+static bool is_id(const uint64_t id[2], const struct stat *st)
 {
 	bool device = S_ISBLK(st->st_mode);
-	uint64_t first = device ? st->st_rdev : st->st_dev;
-	uint64_t second = device ? UINT64_MAX : st->st_ino;
 
+	return id[0] == (device ? st->st_rdev : st->st_dev) &&
+		id[1] == (device ? UINT64_MAX : st->st_ino);
+}
+
+bool cli_files_has(const struct cli_files *files, const struct stat *st)
+{
 	for (size_t i = 0; i < files->count; i++)
-		if (files->ids[i].id[0] == first && files->ids[i].id[1] == second)
+		if (is_id(files->ids[i].id, st))
 			return true;
 	return false;
+}
+
+bool cli_is_at(const char *path, const struct vmimg_io *io)
+{
+	struct stat st;
+
+	return !stat(path, &st) && is_id(io->id, &st);
 }
 
 int cli_files_spare(const struct cli_files *files, const char *path, struct vmimg_error *err)

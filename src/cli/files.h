@@ -40,6 +40,8 @@ int cli_files_add(
 struct vmimg_io *cli_files_undone(const struct cli_files *files, struct vmimg_io *io,
 	struct cli_undone *undone, struct vmimg_error *err) VMIMG_CHECKED;
 bool cli_files_has(const struct cli_files *files, const struct stat *st);
+/* Whether path leads to the file, or the device, that io is. */
+bool cli_is_at(const char *path, const struct vmimg_io *io);
 /* VMIMG_EINVAL when an output of that name ("-": standard output) would take the place of one. */
 int cli_files_spare(
 	const struct cli_files *files, const char *path, struct vmimg_error *err) VMIMG_CHECKED;
