@@ -254,10 +254,22 @@ static int check_packed(struct check *c, struct table *t, uint64_t entry, uint64
 	return vmimg_report_block(c->report, &run, guest, err);
 }
 
-static int check_data(struct check *c, struct table *t, uint64_t entry, uint64_t entry_at,
-	struct vmimg_error *err)
+/* The end of the file is in the cluster at at, and the disk has more of it than lies before. */
+static void check_whole(struct check *c, const uint8_t *raw, uint64_t at, uint64_t guest)
 {
-	uint64_t at = entry & QCOW2_OFFSET;
+	uint64_t end = c->disk->size, size = vmimg_io_size(c->disk->io);
+	uint64_t room = guest < end ? vmimg_min(c->q->cluster, end - guest) : 1;
+
+	if (at < size && !vmimg_range_inside(at, vmimg_qcow2_needed(c->q, raw, room), size))
+		vmimg_report_add(c->report, VMIMG_FINDING_CORRUPTION, "past-end", at,
+			"data cluster at 0x%" PRIx64 " reaches past the end of the file (0x%" PRIx64 ")",
+			at, size);
+}
+
+static int check_data(struct check *c, struct table *t, const uint8_t *raw, uint64_t entry_at,
+	uint64_t guest, struct vmimg_error *err)
+{
+	uint64_t entry = vmimg_get_be64(raw), at = entry & QCOW2_OFFSET;
 	const char *hit = vmimg_qcow2_metadata_at(c->q, at, c->q->cluster);
 
 	if (at % c->q->cluster || hit) {
@@ -274,6 +286,7 @@ static int check_data(struct check *c, struct table *t, uint64_t entry, uint64_t
 	}
 	if (count(c, "data cluster", at, c->q->cluster, t->refs, err))
 		return -1;
+	check_whole(c, raw, at, guest);
 	if (t->active && at / c->q->cluster < c->clusters.count)
 		check_copied(c, NULL, entry, entry_at, at);
 	return 0;
@@ -312,7 +325,7 @@ static int check_l2_entry(struct check *c, struct table *t, const uint8_t *raw, 
 		c->report->allocated_blocks += t->active && entry & (QCOW2_OFFSET | QCOW2_COPIED);
 		return 0;
 	}
-	return entry & QCOW2_OFFSET ? check_data(c, t, entry, entry_at, err) : 0;
+	return entry & QCOW2_OFFSET ? check_data(c, t, raw, entry_at, guest, err) : 0;
 }
 
 static int check_l2(struct check *c, struct table *t, struct vmimg_error *err)

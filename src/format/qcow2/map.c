@@ -220,6 +220,19 @@ static int empty_l1(
 	return 0;
 }
 
+uint64_t vmimg_qcow2_needed(const struct vmimg_qcow2 *q, const uint8_t *raw, uint64_t room)
+{
+	uint64_t entry = vmimg_get_be64(raw), bits;
+	uint32_t unit = q->cluster / QCOW2_SUBCLUSTERS;
+
+	if (entry & QCOW2_COMPRESSED)
+		return 1; /* where they end is not known */
+	if (!q->extended)
+		return q->header.version == 3 && entry & QCOW2_ZERO ? 0 : room;
+	bits = vmimg_get_be64(raw + 8) & UINT64_C(0xffffffff);
+	return bits ? vmimg_min(room, (vmimg_log2(bits) + UINT64_C(1)) * unit) : 0;
+}
+
 int vmimg_qcow2_map(
 	struct vmimg_disk *disk, uint64_t at, struct vmimg_run *run, struct vmimg_error *err)
 {

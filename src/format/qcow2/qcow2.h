@@ -114,6 +114,8 @@ void vmimg_qcow2_packed_place(
 /* Whether [at, at + len) touches the header, the L1 table or the refcount table; what it touches.
  */
 const char *vmimg_qcow2_metadata_at(const struct vmimg_qcow2 *q, uint64_t at, uint64_t len);
+/* How many bytes of an L2 entry's cluster have to be in the file, of the room > 0 that the disk has. */
+uint64_t vmimg_qcow2_needed(const struct vmimg_qcow2 *q, const uint8_t *raw, uint64_t room);
 
 /* check.c */
 int vmimg_qcow2_check(struct vmimg_disk *disk, struct vmimg_report *report,

@@ -50,20 +50,6 @@ static int note(struct singles *s, uint64_t at, uint64_t len, struct vmimg_error
 	return 0;
 }
 
-/* How many bytes of an entry's cluster have to be in the file, of those that the disk has. */
-static uint64_t bytes_of(const struct vmimg_qcow2 *q, const uint8_t *raw, uint64_t room)
-{
-	uint64_t entry = vmimg_get_be64(raw), bits;
-	uint32_t unit = q->cluster / QCOW2_SUBCLUSTERS;
-
-	if (entry & QCOW2_COMPRESSED)
-		return 1; /* where they end is not known */
-	if (!q->extended)
-		return q->header.version == 3 && entry & QCOW2_ZERO ? 0 : room;
-	bits = vmimg_get_be64(raw + 8) & UINT64_C(0xffffffff);
-	return bits ? vmimg_min(room, (vmimg_log2(bits) + UINT64_C(1)) * unit) : 0;
-}
-
 /* An entry for guest, on a disk that ends at end. */
 static int note_entry(struct singles *s, const uint8_t *raw, uint64_t guest, uint64_t end,
 	struct vmimg_error *err)
@@ -82,7 +68,7 @@ static int note_entry(struct singles *s, const uint8_t *raw, uint64_t guest, uin
 	vmimg_qcow2_data_place(q, entry, &at, &len);
 	if (!len)
 		return 0;
-	needed = bytes_of(q, raw, room);
+	needed = vmimg_qcow2_needed(q, raw, room);
 	if (needed && !vmimg_range_inside(at, needed, size))
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"data at 0x%" PRIx64 " is past the end of the file (0x%" PRIx64
