@@ -13,14 +13,21 @@ struct directory {
 	uint32_t count;
 };
 
+int vmimg_qcow2_check_directory(const struct vmimg_qcow2_change *c, struct vmimg_error *err)
+{
+	return c->has_bitmaps && c->disk->bitmap_count != c->q->bitmaps.count
+		? vmimg_fail(err, VMIMG_EUNSUPPORTED,
+			  "its bitmaps are out of date or cannot be read: repair it first")
+		: 0;
+}
+
 int vmimg_qcow2_read_directory(
 	struct vmimg_qcow2_change *c, uint8_t **bytes, struct vmimg_error *err)
 {
 	size_t size = c->has_bitmaps ? (size_t)c->q->bitmaps.directory_size : 0;
 
-	if (c->has_bitmaps && c->disk->bitmap_count != c->q->bitmaps.count)
-		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
-			"its bitmaps are out of date or cannot be read: repair it first");
+	if (vmimg_qcow2_check_directory(c, err))
+		return -1;
 	*bytes = vmimg_alloc_array(size + 8, 1, err); /* the last entry may lack the padding */
 	return !*bytes ||
 			(size && vmimg_io_pread(c->io, *bytes, size, c->q->bitmaps.directory, err))

@@ -38,7 +38,10 @@ int vmimg_qcow2_bits_new(struct vmimg_qcow2_change *change, struct vmimg_qcow2_b
 
 /* ---- bitmap_directory.c ---- */
 
-/* *bytes is the caller's. VMIMG_EUNSUPPORTED when it is not what was opened. */
+/* VMIMG_EUNSUPPORTED when the directory is not what was opened. */
+int vmimg_qcow2_check_directory(
+	const struct vmimg_qcow2_change *change, struct vmimg_error *err) VMIMG_CHECKED;
+/* The same, and *bytes is the caller's. */
 int vmimg_qcow2_read_directory(
 	struct vmimg_qcow2_change *change, uint8_t **bytes, struct vmimg_error *err) VMIMG_CHECKED;
 /* The entry at that byte; returns where the next one is. */

@@ -202,6 +202,8 @@ static int check(struct edit *e, struct vmimg_error *err)
 	if (e->c->q->header.version < 3)
 		return vmimg_fail(
 			err, VMIMG_EUNSUPPORTED, "Cannot store dirty bitmaps in qcow2 v2 files");
+	if (vmimg_qcow2_check_directory(e->c, err))
+		return -1;
 	if (e->want->act == VMIMG_BITMAP_ADD)
 		return check_new(e, err);
 	bitmap = find(e->c->disk, e->want->name, err);

@@ -54,7 +54,16 @@ void vmimg_qcow2_marks_free(struct vmimg_qcow2_marks *m)
 	free(m);
 }
 
-/* Opens each bitmap that records, and says in its place in the directory that it is in use. */
+static int open_all(struct vmimg_qcow2_marks *m, struct vmimg_error *err)
+{
+	for (size_t i = 0; i < m->c->disk->bitmap_count; i++)
+		if (records(&m->c->disk->bitmaps[i]) &&
+			vmimg_qcow2_bits_open(&m->list[m->count++], m->c, i, err))
+			return -1;
+	return 0;
+}
+
+/* Each bitmap that records is said to be in use, in its place in the directory. */
 static int begin(struct vmimg_qcow2_marks *m, struct vmimg_error *err)
 {
 	struct vmimg_qcow2_change *c = m->c;
@@ -64,10 +73,6 @@ static int begin(struct vmimg_qcow2_marks *m, struct vmimg_error *err)
 
 	if (vmimg_qcow2_read_directory(c, &directory, err))
 		return -1;
-	for (size_t i = 0; i < c->disk->bitmap_count; i++)
-		if (records(&c->disk->bitmaps[i]) &&
-			vmimg_qcow2_bits_open(&m->list[m->count++], c, i, err))
-			return -1;
 	for (size_t i = 0, at = 0, next; i < c->disk->bitmap_count; i++, at = next) {
 		next = vmimg_qcow2_directory_next(directory, at, &entry);
 		if (!records(&c->disk->bitmaps[i]))
@@ -101,12 +106,12 @@ int vmimg_qcow2_mark(
 {
 	if (!m)
 		return 0;
-	if (!m->in_use && begin(m, err))
+	if (!m->count && open_all(m, err))
 		return -1;
 	for (size_t i = 0; i < m->count; i++)
 		if (mark_one(&m->list[i], guest, len, err))
 			return -1;
-	return 0;
+	return m->in_use ? 0 : begin(m, err); /* what cannot be read is left as it is */
 }
 
 static int finish_one(void *ctx, size_t index, struct vmimg_qcow2_bitmap_entry *entry, bool *gone,
