@@ -15,11 +15,24 @@ static bool is_written(const struct cli_files *files, const struct vmimg_io *io)
 	return files->written && !memcmp(files->written->id, io->id, sizeof(io->id));
 }
 
+static bool has_io(const struct cli_files *files, const struct vmimg_io *io)
+{
+	if (files->image && files->image != io && vmimg_io_same(files->image, io))
+		return true;
+	for (size_t i = 0; i < files->count; i++)
+		if (!memcmp(files->ids[i].id, io->id, sizeof(io->id)))
+			return true;
+	return false;
+}
+
 static int add(
 	struct cli_files *files, struct vmimg_io *io, enum vmimg_lock mode, struct vmimg_error *err)
 {
 	if (!files->share && vmimg_io_lock(io, mode, err))
-		return -1;
+		return err->status == VMIMG_ELOCKED && has_io(files, io)
+			? vmimg_fail(err, VMIMG_EREFUSED,
+				  "it is open here already: it cannot be read and written at once")
+			: -1;
 	if (vmimg_grow_array(&files->ids, &files->cap, files->count + 1, sizeof(*files->ids), err))
 		return -1;
 	memcpy(files->ids[files->count++].id, io->id, sizeof(io->id));

@@ -120,6 +120,17 @@ def test_readers_share(t):
         vmimg_ok("convert", path, t.path("out.raw"))
 
 
+def test_own_parent(t):
+    """What we hold ourselves is no other process' file: an image that names itself is refused as such."""
+    path = t.path("self.qcow2")
+    vmimg_ok("create", "-q", "-f", "qcow2", path, "1M")
+    vmimg_ok("rebase", "-q", "-u", "-b", "self.qcow2", "-F", "qcow2", path)
+    for words in (["resize", path, "2M"], ["rebase", "-b", "", path], ["digest", path]):
+        result = vmimg(*words)
+        equal(result.code, 5, str(result))
+        check(re.search("loop|open here already", result.errors) and "process" not in result.errors, str(result))
+
+
 def test_image_in_use_is_not_replaced(t):
     path = image(t)
     before = disks.sha256(path)
