@@ -6,7 +6,6 @@ open strangers' images: the expected exit code, no signal, bounded time and memo
 unchanged, nothing left behind, one line for an error, and nothing unescaped on the terminal.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -15,27 +14,13 @@ import tempfile
 
 from lib import harness, process
 from lib.harness import check
-from lib.recipe import Recipe
+from lib.recipe import Recipe, fingerprint
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What any verb may answer when the recipe says nothing: done, failed, corrupt, malformed, refused,
 # over a limit, not supported.
 ANY = {0, 1, 2, 3, 4, 5, 6, 63}
 FINDINGS = {"check": {2, 3}, "compare": {1}}  # exit codes that are answers, not errors
-
-
-def fingerprint(folder):
-    """Name, size, time and content of every file (content of the small ones)."""
-    files = {}
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        status = os.stat(path)
-        content = ""
-        if status.st_size <= 16 << 20:
-            with open(path, "rb") as file:
-                content = hashlib.sha256(file.read()).hexdigest()
-        files[name] = (status.st_size, status.st_mtime_ns, content)
-    return files
 
 
 def commands(image, output):

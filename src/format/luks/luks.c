@@ -23,8 +23,10 @@ static int luks_probe(const struct vmimg_probe *probe)
 {
 	struct vmimg_luks_header header;
 
-	if (probe->head_len < LUKS_HEADER_SIZE || memcmp(probe->head, LUKS_MAGIC, 6))
+	if (probe->head_len < 6 || memcmp(probe->head, LUKS_MAGIC, 6))
 		return 0;
+	if (probe->head_len < LUKS_HEADER_SIZE) /* cut off: opening says so */
+		return SURE_ENOUGH;
 	vmimg_luks_header_decode(&header, probe->head);
 	return header.version == 1 ? SURE_ENOUGH : 0;
 }

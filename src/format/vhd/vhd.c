@@ -5,7 +5,7 @@
 
 static int vhd_probe(const struct vmimg_probe *probe)
 {
-	if (probe->head_len >= VMIMG_VHD_FOOTER_SIZE && !memcmp(probe->head, VMIMG_VHD_COOKIE, 8))
+	if (probe->head_len >= 8 && !memcmp(probe->head, VMIMG_VHD_COOKIE, 8))
 		return 100;
 	return vmimg_vhd_tail_len(probe->tail, probe->tail_len) ? 90 : 0;
 }
