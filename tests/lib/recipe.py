@@ -23,6 +23,7 @@ Numbers are sums and differences of terms like 12, 0x30, 64K, 2^40. Fields: u8 u
 u16le u32le u64le. A recipe with no expect line gets the verdict of its name: see VERDICTS.
 """
 
+import hashlib
 import os
 import re
 import shlex
@@ -125,6 +126,20 @@ FIXES = {
 
 
 # ---- recipes -------------------------------------------------------------------------------
+
+def fingerprint(folder):
+    """Name, size, time and content of every file in a folder (content of the small ones)."""
+    files = {}
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        status = os.stat(path)
+        content = ""
+        if status.st_size <= 16 << 20:
+            with open(path, "rb") as file:
+                content = hashlib.sha256(file.read()).hexdigest()
+        files[name] = (status.st_size, status.st_mtime_ns, content)
+    return files
+
 
 class Recipe:
     """A parsed *.vec file."""
