@@ -54,7 +54,7 @@ void vmimg_disk_close(struct vmimg_disk *disk)
 
 static int check_opened(struct vmimg_disk *disk, struct vmimg_error *err)
 {
-	if (disk->size > VMIMG_MAX_DISK)
+	if (disk->size > VMIMG_MAX_DISK) /* a second line of defence: each format looks at it */
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"a virtual size of %" PRIu64 " bytes is more than any disk has",
 			disk->size);
@@ -248,7 +248,7 @@ int vmimg_disk_map(
 	if (disk->format->map(disk, at, run, err))
 		return -1;
 	run->len = vmimg_min(run->len, disk->size - at);
-	if (!run->len) /* a driver's mistake: an error is better than a loop without end */
+	if (!run->len) /* a second line of defence: an error is better than a loop without end */
 		return vmimg_fail(
 			err, VMIMG_ECORRUPT, "the map ends at guest offset 0x%" PRIx64, at);
 	return 0;

@@ -214,7 +214,7 @@ static const struct vmimg_format *judge(
 			name, best->title, content);
 		return NULL;
 	}
-	if (!best)
+	if (!best) /* a second line of defence: raw claims whatever there is */
 		vmimg_fail(err, VMIMG_EFORMAT, "%s is of no known format", name);
 	return best;
 }

@@ -154,7 +154,7 @@ int vmimg_reader_run(struct vmimg_reader *reader, const struct vmimg_run *run, u
 		memset(buf, 0, len);
 		return 0;
 	}
-	if (!run->io)
+	if (!run->io) /* a second line of defence: who opens an image alone reads no data */
 		return vmimg_fail(
 			err, VMIMG_EREFUSED, "the data lies in another file, which was not opened");
 	if (run->encrypted && !run->cipher)

@@ -18,6 +18,7 @@ Test images as text. A recipe (*.vec) makes one image, and says how vmimg must t
     options convert --max-virtual-size=1T                       added to that command (all: to each)
     shows virtual-size=67108863                                 a key of info --json
     message points past the end                                 a regular expression, in what is said
+    then 4 snapshot create @ x                                  at last a command that changes the image, its exit code
 
 Numbers are sums and differences of terms like 12, 0x30, 64K, 2^40. Fields: u8 u16be u32be u64be
 u16le u32le u64le. A recipe with no expect line gets the verdict of its name: see VERDICTS.
@@ -149,7 +150,7 @@ class Recipe:
         self.name = os.path.basename(path).removesuffix(".vec")
         self.files = [("image." + os.path.basename(os.path.dirname(path)), [])]
         self.options, self.messages, self.shows, self.verbs = {}, [], {}, []
-        self.needs = []
+        self.needs, self.then = [], []
         self.expect = dict(VERDICTS.get(self.name.split("-")[0], {}))
         self._read(path)
 
@@ -183,6 +184,9 @@ class Recipe:
             self.shows[key] = value
         elif word == "message":
             self.messages.append(rest)
+        elif word == "then":
+            code, *words = shlex.split(rest)
+            self.then.append((int(code), words))
         else:
             self.files[-1][1].append(line)
 

@@ -92,11 +92,6 @@ static int check_area(struct vmimg_qcow2_change *c, struct vmimg_error *err)
 	const struct vmimg_qcow2_crypto *area = &c->q->crypto;
 	uint64_t refs = 1, at = area->offset, end = at + area->length;
 
-	if (!vmimg_range_inside(at, area->length, vmimg_io_size(c->disk->io)))
-		return vmimg_fail(err, VMIMG_ECORRUPT,
-			"the LUKS header (0x%" PRIx64 " bytes at 0x%" PRIx64
-			") reaches past the end of the file",
-			area->length, at);
 	if (vmimg_qcow2_check_singles(c, err))
 		return -1;
 	for (; refs == 1 && at < end; at += c->q->cluster)

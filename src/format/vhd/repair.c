@@ -227,7 +227,7 @@ int vmimg_vhd_repair(struct vmimg_disk *disk, struct vmimg_io *rw, struct vmimg_
 	struct repair r = { .disk = disk, .vhd = vhd, .rw = rw, .fixed = fixed };
 	bool failed;
 
-	if (vhd->parts > 1)
+	if (vhd->parts > 1) /* a second line of defence: the command line has refused it */
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED,
 			"an image in several files is not repaired in place: name a new file with "
 			"-o");

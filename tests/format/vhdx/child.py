@@ -190,6 +190,19 @@ def test_sector_sizes_differ(t):
     parent, _ = make_parent(t, 2 * MIB, logical=4096)
     child = vhdx.Image(2 * MIB, logical=512, pairs=parent_pairs(parent, relative_path="base.vhdx"))
     equal(vmimg("convert", child.write(t.path("child.vhdx")), t.path("o.raw")).code, 4, "exit")
+    result = vmimg("check", "--refs=beside", t.path("child.vhdx"))
+    check(result.code == 0 and "the parent has sectors of 4096 bytes, this image of 512" in result.errors + result.text, str(result))
+
+
+def test_full_locator(t):
+    """As many entries as are written, none of them known: another identity of the parent does not fit."""
+    parent, _ = make_parent(t, 2 * MIB)
+    pairs = [(f"k{i}", "v") for i in range(254)] + [("relative_path", "base.vhdx")]
+    child = vhdx.Image(2 * MIB, pairs=pairs).write(t.path("child.vhdx"))
+    before = disks.sha256(child)
+    result = vmimg("rebase", "-u", "-b", "base.vhdx", "-F", "vhdx", child)
+    check(result.code == 6 and "more than 255 entries" in result.errors, str(result))
+    equal(disks.sha256(child), before, "the image")
 
 
 def test_create_child(t):
