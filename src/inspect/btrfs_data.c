@@ -166,6 +166,7 @@ static int locate(struct vmimg_btrfs *btrfs, const struct vmimg_btrfs_tree *tree
 	*hole = UINT64_MAX - at;
 	if (found && item->key.object == inode && item->key.type == VMIMG_BTRFS_EXTENT)
 		*hole = item->key.offset - at;
+	/* a second line of defence: one that begins here was found above */
 	return *hole ? 0 : bad_extent(item, err);
 }
 

@@ -222,6 +222,7 @@ int vmimg_lvm_add(struct vmimg_lvm *lvm, struct vmimg_io *io, struct vmimg_error
 
 	if (find_label(io, sector, err))
 		return -1;
+	/* a second line of defence: fewer volumes are looked into */
 	if (lvm->pv_count >= MAX_VOLUMES)
 		return vmimg_fail(err, VMIMG_ELIMIT, "more than %u physical volumes", MAX_VOLUMES);
 	if (vmimg_grow_array(&lvm->pvs, &lvm->pv_cap, lvm->pv_count + 1, sizeof(*pv), err))

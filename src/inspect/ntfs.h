@@ -17,7 +17,7 @@
 #define VMIMG_NTFS_INDEX    0xa0U
 #define VMIMG_NTFS_REPARSE  0xc0U
 
-#define VMIMG_NTFS_LISTED (1U << 20)
+#define VMIMG_NTFS_LISTED (1U << 20) /* KiB of records */
 
 #define VMIMG_NTFS_UPCASE_RECORD 10U
 #define VMIMG_NTFS_FIRST_RECORD  24U /* those before are the file system's own */
@@ -54,7 +54,7 @@ struct vmimg_ntfs {
 	struct vmimg_ntfs_stream mft;  /* the table of records */
 	struct vmimg_ntfs_stream file; /* the content read last; number 0: none */
 	uint16_t *upper;               /* 65536 units: how case folds; NULL: not read yet */
-	uint32_t left; /* records that lists of attributes may still lead to: of one question */
+	uint32_t left; /* KiB of records that lists of attributes may still lead to: of one question */
 };
 
 struct vmimg_ntfs_attribute {

@@ -135,6 +135,7 @@ int vmimg_ntfs_read(struct vmimg_ntfs *ntfs, struct vmimg_ntfs_stream *stream, v
 {
 	size_t written = (size_t)vmimg_min(len, at < stream->valid ? stream->valid - at : 0);
 
+	/* a second line of defence: whoever asks has looked at the size */
 	if (!vmimg_range_inside(at, len, stream->size))
 		return vmimg_fail(err, VMIMG_ECORRUPT, "record %" PRIu64 " is read past its end",
 			stream->number);

@@ -13,12 +13,6 @@
 
 #define MAX_REPARSE 16384U /* bytes, as Windows agrees to */
 
-static int fail_damaged(uint64_t number, struct vmimg_error *err)
-{
-	return vmimg_fail(
-		err, VMIMG_ECORRUPT, "the link in MFT record %" PRIu64 " is damaged", number);
-}
-
 /* A target as the rest of the world spells it. In place. */
 static void spell(char *target)
 {
@@ -50,7 +44,10 @@ static char *target_of(uint64_t number, const uint8_t *raw, size_t size, struct 
 	at = size >= 12 ? names + vmimg_get_le16(raw + 8) : size;
 	len = size >= 12 ? vmimg_get_le16(raw + 10) : 0;
 	if (!len || !vmimg_range_inside(at, len, size)) {
-		fail_damaged(number, err);
+		vmimg_fail(err, VMIMG_ECORRUPT,
+			"the link in MFT record %" PRIu64
+			" is damaged: its target of %zu bytes at %zu lies outside its %zu",
+			number, len, at, size);
 		return NULL;
 	}
 	target = vmimg_utf16_decode(raw + at, len, false, err);
@@ -71,7 +68,10 @@ int vmimg_ntfs_readlink(struct vmimg_fs *fs, const struct vmimg_node *node, char
 	if (vmimg_ntfs_open_stream(ntfs, node->id, VMIMG_NTFS_REPARSE, "", &stream, &found, err))
 		return -1;
 	if (!found || stream.size < 8 || stream.size > MAX_REPARSE)
-		return fail_damaged(node->id, err);
+		return vmimg_fail(err, VMIMG_ECORRUPT,
+			"the link in MFT record %" PRIu64
+			" is damaged: it has a reparse point of %" PRIu64 " bytes",
+			node->id, found ? stream.size : 0);
 	raw = vmimg_alloc_buffer((size_t)stream.size, err);
 	if (!raw || vmimg_ntfs_read(ntfs, &stream, raw, (size_t)stream.size, 0, err))
 		return -1;

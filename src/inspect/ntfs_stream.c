@@ -156,13 +156,16 @@ static int add_listed(struct vmimg_ntfs *ntfs, struct vmimg_ntfs_stream *stream,
 {
 	uint64_t number = vmimg_get_le64(entry + 16) & VMIMG_NTFS_NUMBER;
 	uint64_t vcn = vmimg_get_le64(entry + 8), base;
+	uint32_t cost = ntfs->record_size > 1024 ? ntfs->record_size / 1024 : 1;
 	bool found;
 
-	if (!ntfs->left--) {
+	if (ntfs->left < cost) {
 		ntfs->left = 0;
 		return vmimg_fail(err, VMIMG_ELIMIT,
-			"its lists of attributes lead to more than %u records", VMIMG_NTFS_LISTED);
+			"its lists of attributes lead to more than %u records of %u bytes",
+			VMIMG_NTFS_LISTED / cost, ntfs->record_size);
 	}
+	ntfs->left -= cost;
 	if (vmimg_ntfs_record(ntfs, number, raw, err))
 		return -1;
 	base = vmimg_get_le64(raw + 32) & VMIMG_NTFS_NUMBER;

@@ -43,6 +43,7 @@ static int flush(struct vmimg_unused_sink *sink, struct vmimg_error *err)
 int vmimg_unused_add(
 	struct vmimg_unused_sink *sink, uint64_t at, uint64_t len, struct vmimg_error *err)
 {
+	/* a second line of defence: each reader knows how far its own space reaches */
 	if (at < sink->at + sink->len || !vmimg_range_inside(at, len, sink->size))
 		return vmimg_fail(err, VMIMG_ECORRUPT,
 			"free space at 0x%" PRIx64 " (0x%" PRIx64
@@ -172,6 +173,7 @@ int vmimg_unused_sum(
 	vmimg_unused_reader *read = reader_of(type);
 	bool stopped;
 
+	/* a second line of defence: those without a reader say how much they use */
 	if (!read)
 		return vmimg_fail(err, VMIMG_EUNSUPPORTED, "what is unused in it is not read here");
 	if (pass(read, io, &how, 0, &stopped, err))

@@ -19,7 +19,8 @@ from lib.process import check_one_line, vmimg, vmimg_ok
 EXTENT = 1 << 20
 START = 1 << 20  # of the first extent of a physical volume
 IDS = ("Aaaaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaaa1", "Bbbbbb-bbbb-bbbb-bbbb-bbbb-bbbb-bbbbb2",
-       "Cccccc-cccc-cccc-cccc-cccc-cccc-ccccc3")
+       "Cccccc-cccc-cccc-cccc-cccc-cccc-ccccc3", "Dddddd-dddd-dddd-dddd-dddd-dddd-ddddd4",
+       "Eeeeee-eeee-eeee-eeee-eeee-eeee-eeeee5")
 
 
 def checksum(data):
