@@ -272,6 +272,7 @@ def test_xfs_trees(t):
             ("outside", places[0] * 4096 + 12, (length + 5).to_bytes(4, "big"), "outside"),
             ("too many", places[0] * 4096 + 6, b"\xff\xff", "makes no sense"),
             ("empty", places[1] * 4096 + 6, b"\0\0", "empty"),
+            ("empty root", root * 4096 + 6, b"\0\0", "a block of its tree of free space is empty"),
             ("level", places[1] * 4096 + 4, b"\0\1", "makes no sense"),
             ("deep", 512 + 28, b"\xff\0\0\0", "too deep"),
             ("count", 512 + 52, b"\0\0\0\1", "not as many"),
