@@ -16,7 +16,8 @@ struct lister {
 	const struct args *args;
 	struct vmimg_fs *fs;
 	struct cli_visited visited;
-	json_t *list; /* with --json */
+	json_t *list;  /* with --json */
+	bool bad_link; /* one was told of: there may be a million */
 };
 
 static void mode_text(char out[11], uint32_t mode)
@@ -47,10 +48,14 @@ static char *link_target(struct lister *lister, const struct vmimg_node *node)
 	char target[4096];
 	struct vmimg_error err;
 
-	if (node->kind != VMIMG_NODE_LINK ||
-		vmimg_fs_readlink(lister->fs, node, target, sizeof(target), &err))
+	if (node->kind != VMIMG_NODE_LINK)
 		return NULL;
-	return strdup(target);
+	if (!vmimg_fs_readlink(lister->fs, node, target, sizeof(target), &err))
+		return strdup(target);
+	if (!lister->bad_link)
+		cli_warn("warning: %s", err.text);
+	lister->bad_link = true;
+	return NULL;
 }
 
 static const char *type_of(const struct vmimg_node *node)

@@ -155,6 +155,8 @@ def test_links(t):
             path = spoilt(t, sound.path, *changes)
             says(vmimg("cat", f"{path}:/data"), pattern, 4)
             says(vmimg("cp", f"{path}:/data", t.path("out")), pattern, 4)
+            listing = vmimg_ok("ls", "-l", f"{path}:/")
+            check("data" in listing.text and pattern in listing.errors, str(listing))
 
 
 def test_folders(t):
