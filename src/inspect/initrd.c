@@ -185,7 +185,7 @@ static int read_packed(struct input *in, struct cpio *cpio, const struct vmimg_w
 			return vmimg_fail(err, VMIMG_ELIMIT, "it unpacks to more than 1 GiB");
 		for (size_t at = 0; at < got && !cpio->wrong;) {
 			at += feed(cpio, out + at, got - at);
-			if (at < got)
+			if (at < got && !cpio->wrong)
 				cpio_begin(cpio);
 		}
 		if (cpio->wrong)
