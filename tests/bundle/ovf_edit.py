@@ -161,6 +161,34 @@ def test_sign(t):
     equal(process.vmimg("ovf", "sign", "-o", t.path("x.ova"), path).code, 2)
 
 
+def test_keys(t):
+    """Of kinds that OVF does not sign with, and a certificate of one where a signature of another is."""
+    harness.need("openssl")
+    path, signed = packed(t), t.path("s.ova")
+    certificates = {}
+    for name, kind in ("rsa", ["rsa:2048"]), ("elliptic", ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]), ("edwards", ["ed25519"]):
+        key, cert = t.path(f"{name}.key"), t.path(f"{name}.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", *kind, "-nodes", "-keyout", key, "-out", cert, "-subj", "/CN=signer"],
+                       check=True, capture_output=True)
+        with open(cert, encoding="ascii") as file:
+            certificates[name] = file.read()
+        result = process.vmimg("ovf", "sign", "--force", "--key", key, "--cert", cert, "-o", signed, path)
+        says = {"rsa": "", "elliptic": "this is another kind of key", "edwards": "OpenSSL cannot sign with this key"}[name]
+        check(result.code == (4 if says else 0) and says in result.errors, str(result))
+    files = members(signed)
+    for name, says in ("elliptic", "the signature is not that of the manifest"), ("edwards", "OpenSSL cannot verify with this certificate's key"):
+        for member, data in files.items():
+            with open(t.path(member), "wb") as file:
+                file.write(data)
+        with open(t.path("s.cert"), "r+", encoding="ascii") as file:
+            first = file.read().split("-----BEGIN CERT")[0]
+            file.seek(0)
+            file.write(first + certificates[name])
+            file.truncate()
+        result = process.vmimg("ovf", "verify", t.path("s.ovf"))
+        check(result.code == 4 and says in result.errors + result.text, str(result) + result.text)
+
+
 def test_chains(t):
     """Who may sign for whom is judged as openssl does: a leaf signs nobody, and each has its time."""
     harness.need("openssl")
