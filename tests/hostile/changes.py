@@ -7,14 +7,16 @@ unless the verb is for changing it, and none where there was an error. Words on 
 
 import glob
 import os
+import shlex
 import shutil
 import sys
 
 from lib import env, harness, process
 from lib.harness import check, equal
-from lib.recipe import Recipe, fingerprint
+from lib.recipe import Recipe, fingerprint, try_change
 
 VECTORS = os.path.join(env.SOURCE, "tests", "vectors")
+PAGE = os.path.join(env.SOURCE, "README.md")
 ENDS = {0, 1, 2, 4, 5, 6, 63}  # done, failed, corrupt, malformed, refused, over a limit, not supported
 SOUND, DAMAGED = (0, 3), 2  # of check: nothing found, or only leaks; more than that
 # Of each whether the guest sees the same afterwards.
@@ -28,10 +30,10 @@ CHANGES = {
     "set @ uuid=11112222-3333-4444-5555-666677778888": True,
     "amend -o lazy_refcounts=on @": True,
     "commit @": True,
-    "rebase -b NONE @": True,
+    "rebase -b '' @": True,
     "chain flatten @": True,
     "compact @": True,
-    "dd bs=512 seek=1 count=1 conv=notrunc if=PAGE of=@": False,
+    f"dd bs=512 seek=1 count=1 conv=notrunc if={shlex.quote(PAGE)} of=@": False,
     "convert --in-place -O raw @": True,
 }
 
@@ -46,14 +48,7 @@ def attempt(line, same, made, folder):
     shutil.rmtree(folder, ignore_errors=True)
     process.run("cp", "-a", "--sparse=always", made.folder, folder)
     image = os.path.join(folder, os.path.basename(made.image))
-    words = [{"@": image, "of=@": f"of={image}", "NONE": "", "if=PAGE": "if=" + os.path.join(env.SOURCE, "README.md")}.get(word, word)
-             for word in line.split()]
-    result = process.vmimg(*words, timeout=20)
-    process.check_bars(result, line)
-    check(result.code in ENDS, f"{line}: {result}")
-    if result.code:
-        process.check_one_line(result, line)
-        equal(fingerprint(folder), made.files, f"{line} (exit {result.code}, {result.errors.strip()}): files")
+    if try_change(image, shlex.split(line), ENDS, made.files).code:
         return
     code, digest = state(image)
     if made.code in SOUND:

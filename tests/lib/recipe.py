@@ -31,8 +31,8 @@ import shlex
 import struct
 import zlib
 
-from lib import disks, env
-from lib.harness import Failure
+from lib import disks, env, process
+from lib.harness import Failure, check, equal
 from lib.process import run
 
 # Exit codes by the first word of the recipe's name.
@@ -127,19 +127,6 @@ FIXES = {
 
 
 # ---- recipes -------------------------------------------------------------------------------
-
-def fingerprint(folder):
-    """Name, size, time and content of every file in a folder (content of the small ones)."""
-    files = {}
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        status = os.stat(path)
-        content = ""
-        if status.st_size <= 16 << 20:
-            with open(path, "rb") as file:
-                content = hashlib.sha256(file.read()).hexdigest()
-        files[name] = (status.st_size, status.st_mtime_ns, content)
-    return files
 
 
 class Recipe:
@@ -260,3 +247,36 @@ def _words(step):
     """Splits at blanks outside double quotes; backslashes are left for field()."""
     return [word.replace('"', "", 2) if word.startswith("text=") else word
             for word in re.findall(r'text="[^"]*"|\S+', step)]
+
+
+# ---- what commands leave behind ------------------------------------------------------------
+
+
+def fingerprint(folder):
+    """Name, size, time and content of every file in a folder (content of the small ones)."""
+    files = {}
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        status = os.stat(path)
+        content = ""
+        if status.st_size <= 16 << 20:
+            with open(path, "rb") as file:
+                content = hashlib.sha256(file.read()).hexdigest()
+        files[name] = (status.st_size, status.st_mtime_ns, content)
+    return files
+
+
+def try_change(image, words, codes, before):
+    """
+    One command that changes an image ("@" among the words), within the bars. Its exit code is one of codes; a failure
+    is one line, and leaves all files as they were: before is the fingerprint of their folder.
+    """
+    folder, what = os.path.dirname(image), " ".join(words)
+    result = process.vmimg(*[re.sub("^(of=)?@$", lambda found: (found[1] or "") + image, word) for word in words],
+                           cwd=folder, timeout=20)
+    process.check_bars(result, what)
+    check(result.code in codes, f"{what}: want {sorted(codes)}: {result}")
+    if result.code:
+        process.check_one_line(result, what)
+        equal(fingerprint(folder), before, f"{what} (exit {result.code}, {result.errors.strip()}): files")
+    return result

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Runs the recipes (tests/lib/recipe.py) of the folders named on the command line: every image is given
-to every verb that only reads, and to convert, then to what a recipe names, and each must keep the promises made to those who
-open strangers' images: the expected exit code, no signal, bounded time and memory, the input
+to every verb that only reads, and to convert, then to the commands that a recipe names, and each must keep the promises made
+to those who open strangers' images: the expected exit code, no signal, bounded time and memory, the input
 unchanged, nothing left behind, one line for an error, and nothing unescaped on the terminal.
 """
 
@@ -14,7 +14,7 @@ import tempfile
 
 from lib import harness, process
 from lib.harness import check
-from lib.recipe import Recipe, fingerprint
+from lib.recipe import Recipe, fingerprint, try_change
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What any verb may answer when the recipe says nothing: done, failed, corrupt, malformed, refused,
@@ -60,19 +60,6 @@ def try_verb(recipe, verb, words, before, folder):
     return result
 
 
-def change(image, code, words, folder):
-    """One command that changes an image. Where it fails all files are what they were."""
-    before = {name: file[::2] for name, file in fingerprint(folder).items()}
-    result = process.vmimg(*[image if word == "@" else word for word in words], cwd=folder, timeout=20)
-    process.check_bars(result, " ".join(words))
-    harness.equal(result.code, code, f"exit code of {result}")
-    if code:
-        process.check_one_line(result, " ".join(words))
-        after = {name: file[::2] for name, file in fingerprint(folder).items()}
-        check(after == before, f"{' '.join(words)}: files changed: {sorted(after)} from {sorted(before)}")
-    return result
-
-
 def tally(recipe, verb, result):
     """One line for each command in the file that VMIMG_REPORT names: tools/testing-report.py."""
     path = os.environ.get("VMIMG_REPORT")
@@ -99,7 +86,7 @@ def run_recipe(test, path):
         for key, value in recipe.shows.items() if verb == "info" else ():
             harness.equal(str(result.json().get(key)), value, f"info: {key}")
     for code, words in recipe.then:
-        said += change(image, code, words, folder).errors
+        said += try_change(image, words, {code}, fingerprint(folder)).errors
     for message in recipe.messages:
         check(re.search(message, said), f"nothing says {message!r}: {said.strip()!r}")
     shutil.rmtree(folder)
